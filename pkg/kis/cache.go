@@ -12,16 +12,16 @@ type Cache struct {
 	swept   time.Time         // when expired values were last dropped; guarded by mu
 }
 
-// cached is one value of a Cache.
+// cached is one value in a Cache, with the time at which it expires.
 type cached struct {
 	value   any
 	expires time.Time // zero means never
 }
 
-// sweepInterval is how often Set drops the values that have expired.
+// sweepInterval is the least time between two sweeps, in which a Cache drops all values that have expired.
 const sweepInterval = 5 * time.Minute
 
-// Get returns a value, and whether there is one that has not expired.
+// Get returns the value of a key. false means that there is none, or that it has expired.
 func (c *Cache) Get(key string) (any, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -32,7 +32,8 @@ func (c *Cache) Get(key string) (any, bool) {
 	return e.value, true
 }
 
-// Set keeps a value for a time. 0 means for as long as the copy of the flow lives.
+// Set keeps a value under a key for the time keep. A keep of 0 or less means without end: for as long as the copy of the
+// flow lives.
 func (c *Cache) Set(key string, value any, keep time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -48,14 +49,14 @@ func (c *Cache) Set(key string, value any, keep time.Duration) {
 	c.entries[key] = e
 }
 
-// Delete forgets a value.
+// Delete removes the value of a key, if there is one.
 func (c *Cache) Delete(key string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.entries, key)
 }
 
-// sweep drops the values that have expired, if it is time to. c.mu is held.
+// sweep drops all values that have expired, unless the last sweep was less than sweepInterval ago. The caller holds c.mu.
 func (c *Cache) sweep(now time.Time) {
 	if now.Sub(c.swept) < sweepInterval {
 		return
@@ -68,7 +69,7 @@ func (c *Cache) sweep(now time.Time) {
 	}
 }
 
-// expired reports whether a value has expired. It calls now only if the value can expire.
+// expired reports whether the value has expired. now returns the present time; it is called only if the value can expire.
 func (e cached) expired(now func() time.Time) bool {
 	return !e.expires.IsZero() && !now().Before(e.expires)
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // Call has the facts of one call of a function: the names of flow and function, the attempt, the row's id, the parameters, the
-// connection. The function gets it from its context, with From, and may use it until it returns.
+// connection. The function gets its Call from its context, with From, and may use it until it returns.
 type Call struct {
 	// Flow and Function are the names of the flow and of the function in it.
 	Flow, Function string
@@ -20,11 +20,11 @@ type Call struct {
 	frame *Frame // nil outside a flow
 }
 
-// callKey is the context key of a Call.
+// callKey is the type of the key under which a function's context has its Call.
 type callKey struct{}
 
-// From returns the Call of the function that ctx was given to. For any other context, as in a test of a function alone, it
-// returns a Call without names and parameters.
+// From returns the Call of the function that got ctx. For any other context, as in a test that calls a function by itself, it
+// returns a Call without names and parameters, and with Attempt 1.
 func From(ctx context.Context) *Call {
 	if c, ok := ctx.Value(callKey{}).(*Call); ok {
 		return c
@@ -32,11 +32,13 @@ func From(ctx context.Context) *Call {
 	return &Call{Attempt: 1}
 }
 
-// RowID names the row of this call for ever: when the row runs again, on whichever worker, the name is the same. Use it as the
-// idempotency key for effects outside the connector. In Batch and FaaS functions it is the name of the first row.
+// RowID returns the id of the row that this call is for. The id never changes: when the row runs again, on any worker, it is the
+// same. Use it as the idempotency key for effects outside the connector. In Batch and FaaS functions it is the id of the first
+// row. Outside a flow, and after the function has returned, it is the zero RowID.
 func (c *Call) RowID() batch.RowID { return c.RowIDAt(0) }
 
-// RowIDAt returns the id of the i-th row, from 0, that a Batch or FaaS function was given. Other functions have row 0 only.
+// RowIDAt returns the id of the i-th row, from 0, of those that a Batch or FaaS function was given. For a number that no row has
+// it returns the zero RowID.
 func (c *Call) RowIDAt(i int) batch.RowID {
 	if c.frame == nil || c.frame.Identify == nil {
 		return batch.RowID{}
@@ -52,7 +54,7 @@ func (c *Call) Param(name string) string {
 	return c.frame.Params[name]
 }
 
-// Params returns a copy of all parameters of the function.
+// Params returns a copy of all parameters of the function, and nil outside a flow.
 func (c *Call) Params() map[string]string {
 	if c.frame == nil {
 		return nil
@@ -60,8 +62,9 @@ func (c *Call) Params() map[string]string {
 	return maps.Clone(c.frame.Params)
 }
 
-// Cache returns the memory of this copy of the flow. Other copies have their own. Data that copies share, or that has to last,
-// belongs into a connector.
+// Cache returns the Cache of this copy of the flow, which keeps values in memory from one run to the next. Other copies have
+// their own. Data that copies share, or that has to last, belongs in a connector. Outside a flow it returns a new empty Cache at
+// each call.
 func (c *Call) Cache() *Cache {
 	if c.frame == nil || c.frame.Copy == nil {
 		return new(Cache)
@@ -90,12 +93,14 @@ func (c *Call) Connection() (Connection, error) {
 	return c.frame.Connect(c.frame.ctx)
 }
 
-// Origins says which row given each row comes from that a Batch function is about to return: one number, from 0, for each row
-// returned.
+// Origins is for Batch functions: it says from which input row each row comes that the function is about to return. given has one
+// number for each row to be returned: the place of its input row, from 0. Elsewhere, and after the function has returned, Origins
+// does nothing.
 //
-// Without Origins the rows are traced by themselves: rows that are the pointers given come from these, and if as many rows are
-// returned as were given, each comes from the row in its place. Otherwise every row given counts as an origin of every row
-// returned. A flow with a shard_key refuses that, with LINEAGE_LOST.
+// Without Origins KisGrid finds it out: if all rows returned are pointers that the function was given, each comes from the row
+// with the same pointer; otherwise, if as many rows are returned as were given, each comes from the row in its place. If only one
+// row was given, all come from it. In any other case every row given counts as an origin of every row returned; in a flow with a
+// shard_key the rows are then dead, with LINEAGE_LOST.
 func (c *Call) Origins(given ...int) {
 	if c.frame != nil && c.frame.calls.Load()%2 == 1 { // an even number means that the function has returned
 		c.frame.named = append(c.frame.named[:0], given...)

@@ -10,10 +10,11 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// Form is the constructor that a function was made with, such as FormVerify for Verify.
+// Form says how a function was registered: it names the constructor that made its Func, such as FormVerify for Verify. FormFaaS
+// stands for Registry.FaaS.
 type Form uint8
 
-// The forms.
+// The forms of functions, each named after the constructor or method that a program calls for it.
 const (
 	FormVerify Form = 1 + iota
 	FormCalculate
@@ -24,7 +25,7 @@ const (
 	FormFaaS
 )
 
-// String returns the constructor's name.
+// String returns the name of the constructor, such as "Verify"; for FormFaaS it returns "FaaS".
 func (f Form) String() string {
 	return [...]string{"", "Verify", "Calculate", "Expand", "Save", "Load", "Batch", "FaaS"}[f]
 }
@@ -102,8 +103,8 @@ type Frame struct {
 	// ends the call.
 	Watch atomic.Uint32
 	Pause func(row int) error
-	// Late is told the name of a function that used its Writer or emit after it had returned. nil means that nobody is told. Any
-	// goroutine may call it at any time.
+	// Late is called when a function used its Writer or emit after it had returned, with the function's name and what it used. nil
+	// means that nothing is called. Any goroutine may call Late at any time.
 	Late func(function, what string)
 
 	ctx      context.Context // context of the calls
@@ -122,19 +123,19 @@ type Copy struct {
 	meta  metadata
 }
 
-// GetMetaData returns a value kept with SetMetaData, or nil.
+// GetMetaData returns the value that SetMetaData keeps under a key, or nil.
 func (c *Copy) GetMetaData(key string) any { return c.meta.get(key) }
 
-// SetMetaData keeps a value with the copy.
+// SetMetaData keeps a value under a key, for as long as the copy of the flow lives.
 func (c *Copy) SetMetaData(key string, value any) { c.meta.set(key, value) }
 
-// callContext is the context that functions get: the run's context with the Call in it.
+// callContext is the context that functions get: the run's context, in which From also finds the Call.
 type callContext struct {
 	context.Context
 	call *Call
 }
 
-// Value returns the Call for From, and else a value of the run's context.
+// Value returns the Call for callKey, the key that From asks for. For other keys it returns the value of the run's context.
 func (c *callContext) Value(key any) any {
 	if key == (callKey{}) {
 		return c.call
@@ -142,21 +143,23 @@ func (c *callContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// SetContext sets the context of the calls to come. Functions get it with the frame's Call in it.
+// SetContext sets the context for calls from now on. A function gets a context made from ctx, in which From finds the frame's
+// Call.
 func (f *Frame) SetContext(ctx context.Context) {
 	f.Call.frame = f
 	f.ctx = &callContext{ctx, &f.Call}
 }
 
-// late tells the executor that a function used its Writer or emit after it had returned.
+// late calls Late, if it is set, to say that a function used something after it had returned. what names it: "emit" or "its
+// Writer".
 func (f *Frame) late(function, what string) {
 	if f.Late != nil {
 		f.Late(function, what)
 	}
 }
 
-// begin is called before each row: it notes the row, and calls Pause if another goroutine has set Watch. Mostly it costs one
-// atomic load.
+// begin is called before the function is called for a row: it sets f.Row, and calls Pause if another goroutine has set Watch. An
+// error means that the function must not be called for the row. Most times begin costs one atomic load.
 func (f *Frame) begin(row int) error {
 	f.Row = row
 	if f.Watch.Load() != 0 {

@@ -13,8 +13,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// Chain is the functions of a flow, with their configurations, as KisFlow's interface shows them. Package flow builds one for
-// each flow that a program makes; for a flow in a cluster it is made from the flow's documents. It is safe for concurrent use.
+// Chain is the list of a flow's functions with their configurations, as KisFlow's interface shows them. Package flow makes one
+// for each flow that a program builds; in a cluster it is made from the flow's documents. It is safe for concurrent use.
 type Chain struct {
 	registry *KisFlowRegistry
 	id       string
@@ -31,13 +31,13 @@ func NewChain(r *Registry, flow Flow, c *FlowConfig) *Chain {
 	return newChain(&r.KisFlowRegistry, flow, c)
 }
 
-// newChain does the same as NewChain, with the part of the registry that a chain needs.
+// newChain does the same as NewChain. r is the part of the registry that a chain needs.
 func newChain(r *KisFlowRegistry, flow Flow, c *FlowConfig) *Chain {
 	return &Chain{registry: r, id: NewID("flow"), config: c, flow: flow}
 }
 
-// chainOf makes the chain of a flow's documents. before is the chain of the documents before, or nil: metadata of functions that
-// have the same name are taken over from it.
+// chainOf makes a chain from the documents in b. before is the chain that was made from an earlier revision of the documents; nil
+// means that there is none. The new chain takes over its id, and the metadata of each function that has the same name.
 func chainOf(b *definition.Bundle, r *KisFlowRegistry, before *Chain) *Chain {
 	c := &Chain{registry: r, id: NewID("flow"), config: FlowConfigOf(b.Flow), bundle: b}
 	kept := make(map[string][]*chainEntry)
@@ -68,9 +68,9 @@ func (c *Chain) ID() string { return c.id }
 // Config returns the flow's configuration.
 func (c *Chain) Config() *FlowConfig { return c.config }
 
-// Append adds a function; params are the flow's parameters for it. An error means that the function was not added, unless it has
-// code CONNECTOR_UNAVAILABLE: then the function was added, its connector could not be opened, and opening is tried again when the
-// function asks for the connector.
+// Append adds a function to the end of the chain; params are the flow's parameters for it. The flow's configuration does not
+// change. An error means that the function was not added, unless the error has code CONNECTOR_UNAVAILABLE: then the function was
+// added, its connector could not be opened, and opening is tried again when the function asks for the connector.
 func (c *Chain) Append(function *FuncConfig, params FParam) error {
 	if function == nil {
 		return batch.Errorf(batch.CodeBadDocument, "flow %s: the function to add is nil", c.config.FlowName)
@@ -101,7 +101,7 @@ func (c *Chain) Append(function *FuncConfig, params FParam) error {
 	return unavailable
 }
 
-// add adds a function to the end of the chain, and links it to the function before.
+// add adds a function to the end of the chain, links it to the function before, and returns its entry.
 func (c *Chain) add(function *FuncConfig, params FParam) *chainEntry {
 	e := &chainEntry{registry: c.registry, id: NewID("func"), config: function, own: maps.Clone(params), params: maps.Clone(function.Option.Params), flow: c.flow}
 	if e.params == nil {
@@ -118,14 +118,15 @@ func (c *Chain) add(function *FuncConfig, params FParam) *chainEntry {
 	return e
 }
 
-// all returns the entries. The slice must not be changed.
+// all returns the chain's entries, in the order of the flow. The caller must not change the elements of the slice.
 func (c *Chain) all() []*chainEntry {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return slices.Clip(c.entries)
 }
 
-// Fork makes the same chain for another flow, with entries of its own, and the same connectors.
+// Fork makes a chain with the same functions, parameters and connectors for another flow. Its entries are new, with new ids and
+// without metadata.
 func (c *Chain) Fork(flow Flow) *Chain {
 	config := *c.config
 	config.Flows = slices.Clone(config.Flows)
@@ -148,7 +149,7 @@ func (c *Chain) Function(place int) Function {
 	return nil
 }
 
-// FuncConfig returns the configuration of the function of a name, or nil if there is none.
+// FuncConfig returns the configuration of the first function with the given name, or nil if there is none.
 func (c *Chain) FuncConfig(name string) *FuncConfig {
 	for _, e := range c.all() {
 		if config := e.GetConfig(); config.FName == name {
@@ -168,7 +169,8 @@ func (c *Chain) Params() map[string]FParam {
 }
 
 // Documents returns documents that describe the flow: the flow, then each function and each connector once, sorted by name. The
-// error joins all mistakes.
+// error joins all mistakes, such as two functions with the same name and different configurations; a document with a mistake is
+// left out.
 func (c *Chain) Documents() ([]definition.Document, error) {
 	var errs []error
 	flow, entries := *c.config, c.all()
@@ -204,5 +206,5 @@ func (c *Chain) Documents() ([]definition.Document, error) {
 	return docs, errors.Join(errs...)
 }
 
-// kindOrder has a text for each kind of document; documents are sorted by this text and their name.
+// kindOrder has a digit for each kind of document. Documents are sorted by this digit, and then by name.
 var kindOrder = map[definition.Kind]string{definition.KindFlow: "1", definition.KindFunc: "2", definition.KindConn: "3"}

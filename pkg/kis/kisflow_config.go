@@ -31,7 +31,8 @@ type FlowFunctionParam struct {
 	Params   FParam `yaml:"params"`
 }
 
-// AppendFunctionConfig adds a function to the end of the configuration. Flows that were made before do not change.
+// AppendFunctionConfig adds a function to the end of the list in the configuration. It does not change the functions of a flow that was
+// made with the configuration before.
 func (c *FlowConfig) AppendFunctionConfig(params FlowFunctionParam) {
 	c.Flows = append(c.Flows, params)
 }
@@ -48,8 +49,8 @@ func FlowConfigOf(f *definition.Flow) *FlowConfig {
 	return c
 }
 
-// Definition returns the configuration as package definition has it. Settings that configurations do not have are those of the
-// document that it was made from.
+// Definition converts the configuration to a definition.Flow. A setting for which FlowConfig has no field is taken from the document
+// that the configuration was made from; if there is none, it is zero.
 func (c *FlowConfig) Definition() *definition.Flow {
 	f := new(definition.Flow)
 	if c.document != nil {
@@ -67,7 +68,8 @@ func (c *FlowConfig) Definition() *definition.Flow {
 	return f
 }
 
-// Source says where the rows of a function come from. Must are the fields that each row must have.
+// Source says where the rows of a function come from: Name is a name for people to read, and Must lists the fields that each row must
+// have.
 type Source struct {
 	Name string   `yaml:"name"`
 	Must []string `yaml:"must"`
@@ -106,7 +108,8 @@ func FuncConfigOf(f *definition.Function, connector *ConnConfig) *FuncConfig {
 	}
 }
 
-// AddConnConfig gives the function its connector. A Save or Load function is also entered in the connector's list.
+// AddConnConfig sets the function's connector. It also adds a Save or Load function to the connector's list Save or Load. A nil
+// connector is an error.
 func (c *FuncConfig) AddConnConfig(connector *ConnConfig) error {
 	if connector == nil {
 		return fmt.Errorf("give function %s a connector: it is nil", c.FName)
@@ -126,8 +129,9 @@ func (c *FuncConfig) GetConnConfig() (*ConnConfig, error) {
 	return c.connector, nil
 }
 
-// Definition returns the configuration as package definition has it. Settings that configurations do not have are those of the
-// document that it was made from.
+// Definition converts the configuration to a definition.Function. A setting for which FuncConfig has no field is taken from the document
+// that the configuration was made from; if there is none, a Load waits definition.DefaultWait for a missing key, and other settings are
+// zero.
 func (c *FuncConfig) Definition() *definition.Function {
 	f := &definition.Function{OnMissing: definition.OnMissingWait, Wait: definition.DefaultWait}
 	if c.document != nil {
@@ -168,7 +172,8 @@ func ConnConfigOf(c *definition.Connector) *ConnConfig {
 	}
 }
 
-// WithFunc enters a Save or Load function in the list of its mode, once.
+// WithFunc adds the name of a Save or Load function to the list Save or Load, unless it is there already. A function of another mode is
+// an error.
 func (c *ConnConfig) WithFunc(f *FuncConfig) error {
 	list := &c.Save
 	switch definition.Mode(f.FMode) {
@@ -184,8 +189,8 @@ func (c *ConnConfig) WithFunc(f *FuncConfig) error {
 	return nil
 }
 
-// Definition returns the configuration as package definition has it. Settings that configurations do not have are those of the
-// document that it was made from.
+// Definition converts the configuration to a definition.Connector. A setting for which ConnConfig has no field is taken from the
+// document that the configuration was made from; if there is none, it is zero.
 func (c *ConnConfig) Definition() *definition.Connector {
 	d := new(definition.Connector)
 	if c.document != nil {
@@ -203,8 +208,8 @@ func (c *ConnConfig) Definition() *definition.Connector {
 	return d
 }
 
-// resolved returns the configuration with the ${NAME} of its values filled in, and the values that were filled in. It returns c
-// itself if there are none.
+// resolved returns the configuration with each ${NAME} in its values replaced by the value that lookup returns, and a list of these
+// values, which are secrets. If nothing had to be replaced, it returns c itself. lookup's bool is false for a name that is not set.
 func (c *ConnConfig) resolved(lookup func(string) (string, bool)) (*ConnConfig, []definition.Secret, error) {
 	d := c.Definition()
 	r, secrets, err := d.ResolveSecrets(lookup)
@@ -214,14 +219,14 @@ func (c *ConnConfig) resolved(lookup func(string) (string, bool)) (*ConnConfig, 
 	return ConnConfigOf(r), secrets, nil
 }
 
-// milliseconds returns a time in milliseconds, as KisFlow's configurations have it.
+// milliseconds converts a time.Duration to milliseconds, rounded down.
 func milliseconds(d time.Duration) int { return int(d / time.Millisecond) }
 
-// duration returns the time of a number of milliseconds.
+// duration converts a number of milliseconds to a time.Duration.
 func duration(ms int) time.Duration { return time.Duration(ms) * time.Millisecond }
 
-// Document returns the configuration as a document. While the configuration says the same as the document that it was made from,
-// that is this document. The error is that of definition.Parse.
+// Document returns the configuration as a YAML document. If the configuration was made from a document and still says the same, it
+// returns that document as it is. The error has the mistakes that definition.Parse finds in the document.
 func (c *FlowConfig) Document() (definition.Document, error) {
 	f := c.Definition()
 	if c.document != nil && reflect.DeepEqual(f, c.document) {
@@ -230,8 +235,8 @@ func (c *FlowConfig) Document() (definition.Document, error) {
 	return f.Marshal()
 }
 
-// Document returns the configuration as a document. While the configuration says the same as the document that it was made from,
-// that is this document. The error is that of definition.Parse.
+// Document returns the configuration as a YAML document. If the configuration was made from a document and still says the same, it
+// returns that document as it is. The error has the mistakes that definition.Parse finds in the document.
 func (c *FuncConfig) Document() (definition.Document, error) {
 	f := c.Definition()
 	if c.document != nil && reflect.DeepEqual(f, c.document) {
@@ -240,8 +245,8 @@ func (c *FuncConfig) Document() (definition.Document, error) {
 	return f.Marshal()
 }
 
-// Document returns the configuration as a document. While the configuration says the same as the document that it was made from,
-// that is this document. The error is that of definition.Parse.
+// Document returns the configuration as a YAML document. If the configuration was made from a document and still says the same, it
+// returns that document as it is. The error has the mistakes that definition.Parse finds in the document.
 func (c *ConnConfig) Document() (definition.Document, error) {
 	d := c.Definition()
 	if c.document != nil && reflect.DeepEqual(d, c.document) {

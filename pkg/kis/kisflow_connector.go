@@ -12,7 +12,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// Connector is KisFlow's way to a store: a program registers with CaaSInit the code that opens a client of its own, and keeps the
+// Connector is KisFlow's way to a store: a program registers with CaaSInit the code that opens a client, and that code keeps the
 // client with SetMetaData. A Registry has one Connector for each connector name, which all functions and flows share.
 // Registry.Close closes the clients. A Connector is safe for concurrent use.
 //
@@ -24,7 +24,7 @@ type Connector interface {
 	Call(ctx context.Context, flow Flow, args any) (any, error)
 	GetID() string
 	GetName() string
-	// GetConfig returns the configuration, with the ${NAME} of its values filled in.
+	// GetConfig returns the configuration. If a function got the connector from its flow, each ${NAME} in it is replaced by its value.
 	GetConfig() *ConnConfig
 	// GetMetaData returns a value that SetMetaData keeps with the connector, or nil.
 	GetMetaData(key string) any
@@ -34,11 +34,13 @@ type Connector interface {
 // ConnInit opens a connector: it makes a client, and keeps it with SetMetaData.
 type ConnInit func(conn Connector) error
 
-// CaaS is a call of a connector by a function. Calls that need no client of their own can use From(ctx).Connection, the
-// connection over which Saves and Loads go.
+// CaaS is a function that Connector.Call calls. It gets the connector, the flow, the flow's function that runs, and the args that
+// Connector.Call was given; its results are those of Connector.Call. Code that needs no client of its own can use
+// From(ctx).Connection, the connection over which Saves and Loads go.
 type CaaS func(ctx context.Context, conn Connector, fn Function, flow Flow, args any) (any, error)
 
-// NewConnector makes a connector that no flow shares. The caller opens it with Init.
+// NewConnector makes a Connector that the caller opens with Init, and that no flow uses. Registry.Close does not close it. Its
+// configuration is c itself: a ${NAME} in it stays as it is.
 func NewConnector(r *Registry, c *ConnConfig) Connector {
 	return newSharedConnector(&r.KisFlowRegistry, c)
 }
@@ -69,7 +71,7 @@ type sharedConnector struct {
 	retired bool // another configuration of the name is in use; guarded by connectorTable.mu
 }
 
-// newSharedConnector makes a closed connector.
+// newSharedConnector makes a connector that is not open. It does not add it to r's connectorTable.
 func newSharedConnector(r *KisFlowRegistry, c *ConnConfig) *sharedConnector {
 	return &sharedConnector{registry: r, id: NewID("conn"), config: c}
 }
@@ -82,7 +84,8 @@ func (c *sharedConnector) SetMetaData(key string, value any) { c.meta.set(key, v
 
 func (c *sharedConnector) Init() error { return c.init(context.Background()) }
 
-// init opens the connector, or waits under ctx for the goroutine that opens it.
+// init opens the connector, if it is not open. If another goroutine is opening it, init waits for that one, until ctx ends; if that
+// one fails, init tries itself.
 func (c *sharedConnector) init(ctx context.Context) error {
 	for {
 		c.mu.Lock()
@@ -106,8 +109,8 @@ func (c *sharedConnector) init(ctx context.Context) error {
 	}
 }
 
-// begin calls the function that CaaSInit registered, and notes whether the connector is open then. One goroutine at a time calls
-// it.
+// begin opens the connector: it calls the function that CaaSInit registered, and marks the connector as open if that returns nil. A
+// panic becomes an error. Only the goroutine that has made c.opening may call it.
 func (c *sharedConnector) begin() (err error) {
 	err = errors.New("the function that CaaSInit registered did not return")
 	defer func() { // it runs even if the function ends its goroutine, or returns an error whose text panics
@@ -134,7 +137,8 @@ func (c *sharedConnector) Call(ctx context.Context, flow Flow, args any) (any, e
 	return answer, c.redactor.Error(err)
 }
 
-// close marks the connector as closed, and closes each value that the program kept with it and that has a method Close() error.
+// close marks the connector as not open. Of each value that the program kept with it and that has a method Close() error, it calls
+// this method. All values are forgotten.
 func (c *sharedConnector) close() error {
 	c.mu.Lock()
 	c.open = false
@@ -165,15 +169,16 @@ func closeOne(closer io.Closer) (err error) {
 	return err
 }
 
-// connectorTable is the connectors of a Registry, by name. The zero value is ready for use. It is safe for concurrent use.
+// connectorTable has the connectors of a Registry that functions and flows share, by name. The zero value is ready for use. It is safe
+// for concurrent use.
 type connectorTable struct {
 	mu     sync.Mutex
 	byName map[string][]*sharedConnector // the current connector of each name, and retired ones that are in use; guarded by mu
 }
 
-// connect returns the open connector of a configuration, which all that use the configuration share, and a function that ends the
-// caller's hold on it. When the configuration of a name changes, the connector of the configuration before is closed once nobody
-// holds it.
+// connect returns the connector of a configuration, opened, and a function with which the caller says that it no longer uses it. All
+// users of the same configuration share the connector. When the configuration of a name changes, the connector of the configuration
+// before is closed once nobody uses it any more. With an error the function is nil.
 func (r *KisFlowRegistry) connect(ctx context.Context, config *ConnConfig) (Connector, func(), error) {
 	resolved, secrets, err := config.resolved(r.environment())
 	if err != nil {
@@ -188,8 +193,8 @@ func (r *KisFlowRegistry) connect(ctx context.Context, config *ConnConfig) (Conn
 	return c, release, nil
 }
 
-// hold returns the connector of a configuration, and counts one more holder. It makes the connector if there is none, and retires
-// the others of the name.
+// hold returns the connector of a configuration, and counts one more user of it. It makes the connector if there is none, and marks
+// the connectors with the same name and another configuration as retired.
 func (t *connectorTable) hold(r *KisFlowRegistry, config *ConnConfig, secrets []definition.Secret) *sharedConnector {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -211,7 +216,7 @@ func (t *connectorTable) hold(r *KisFlowRegistry, config *ConnConfig, secrets []
 	return held
 }
 
-// release counts one holder less, and closes the retired connectors of the name that nobody holds.
+// release counts one user of c less. It closes each retired connector with the same name that nobody uses.
 func (t *connectorTable) release(c *sharedConnector) {
 	t.mu.Lock()
 	c.holds--
@@ -229,7 +234,7 @@ func (t *connectorTable) release(c *sharedConnector) {
 	}
 }
 
-// close closes the connectors of all names.
+// close closes all connectors, also those in use, and empties the table.
 func (t *connectorTable) close() error {
 	t.mu.Lock()
 	all := t.byName
@@ -244,7 +249,7 @@ func (t *connectorTable) close() error {
 	return errors.Join(errs...)
 }
 
-// same reports whether two configurations lead to the same store.
+// same reports whether two configurations of connectors are equal, apart from the lists Load and Save, which KisGrid does not look at.
 func (c *ConnConfig) same(other *ConnConfig) bool {
 	if c == other {
 		return true

@@ -14,7 +14,8 @@ var (
 	errorType   = reflect.TypeFor[error]()
 )
 
-// faas is the Code of a function in one of KisFlow's shapes. It calls the function by reflection, once for a run.
+// faas implements Code for a function that was given to Registry.FaaS. It calls the function by reflection, once for all rows
+// of a run.
 type faas struct {
 	fn     reflect.Value
 	params []reflect.Type // the types of all parameters
@@ -22,7 +23,8 @@ type faas struct {
 	read   []Serialize    // how each slice parameter reads rows; nil means as JSON
 }
 
-// newFaaS checks the shape of a function. The error of the Func joins all mistakes.
+// newFaaS makes a Func of a function in one of KisFlow's shapes. If fn does not have one of these shapes, the error in the
+// Func joins all that is wrong with it.
 func newFaaS(fn any) Func {
 	t := reflect.TypeOf(fn)
 	if t == nil || t.Kind() != reflect.Func {
@@ -71,7 +73,8 @@ func (c *faas) NewSaved() Vector                   { return nil }
 func (c *faas) NewOut() Vector                     { return new(Vec[any]) }
 func (c *faas) Keys(*Frame, int, int) (int, error) { panic("kis: only a Load has keys") }
 
-// Call implements Code: it calls the function once with all rows, and a Flow that collects the rows and actions.
+// Call implements Code: it calls the function once with all rows, and with a Flow that collects the rows that the function
+// commits and the actions that it asks for.
 func (c *faas) Call(f *Frame, lo, hi int) (int, error) {
 	if err := f.begin(lo); err != nil {
 		return lo, err
@@ -91,10 +94,12 @@ func (c *faas) Call(f *Frame, lo, hi int) (int, error) {
 	return hi, nil
 }
 
-// Serializers returns how each slice parameter reads rows; a nil entry means as JSON. The executor asks for it by this method.
+// Serializers returns, for each slice parameter, the Serialize that reads its rows; nil stands for JSON. The executor finds
+// this method with a type assertion on Code.
 func (c *faas) Serializers() []Serialize { return c.read }
 
-// invoke calls the function. rows makes the argument for a slice parameter, of which slice is the number, from 0.
+// invoke calls the function with ctx, flow and the arguments that rows makes. rows is called for each slice parameter, with
+// the parameter's type p and its number among the slice parameters, from 0; its error ends invoke.
 func (c *faas) invoke(ctx context.Context, flow Flow, rows func(slice int, p reflect.Type) (reflect.Value, error)) error {
 	args, slice := make([]reflect.Value, len(c.params)), 0
 	for i, p := range c.params {
@@ -117,7 +122,8 @@ func (c *faas) invoke(ctx context.Context, flow Flow, rows func(slice int, p ref
 	return err
 }
 
-// callWith calls the function with the rows of flow.Input, and with flow as the flow that it is in.
+// callWith calls the function outside an executor: it reads the rows of flow.Input as the types of the slice parameters, and
+// passes flow on to the function.
 func (c *faas) callWith(ctx context.Context, flow Flow) error {
 	return c.invoke(ctx, flow, func(slice int, p reflect.Type) (reflect.Value, error) {
 		read := c.read[slice]

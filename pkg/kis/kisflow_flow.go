@@ -34,9 +34,10 @@ type Flow interface {
 	// From says where rows come from: the rows that are committed through the Committer come from the row given, a number from 0.
 	// A function calls it for all of its rows or for none.
 	//
-	// Without it the rows are traced by themselves: rows that are the pointers given come from these, and if as many rows are
-	// committed as were given, each comes from the row in its place. Otherwise every row given counts as an origin of every row.
-	// A flow with a shard_key refuses that, with LINEAGE_LOST.
+	// Without it KisGrid finds out where rows come from: if all rows committed are pointers that the function was given, each comes
+	// from the row with the same pointer; otherwise, if as many rows are committed as were given, each comes from the row in its
+	// place. In any other case every row given counts as an origin of every row committed; in a flow with a shard_key the rows are
+	// then dead, with LINEAGE_LOST.
 	From(given int) Committer
 	// Next names the actions after the function, in place of passing on the rows that it committed: return
 	// flow.Next(kis.ActionDataReuse).
@@ -69,7 +70,8 @@ type Flow interface {
 	Fork(ctx context.Context) Flow
 }
 
-// Committer passes rows on to the next function.
+// Committer passes rows on to the next function, as the methods of Flow with the same names do. Flow.From returns one for the rows
+// that come from one input row.
 type Committer interface {
 	CommitRow(row any) error
 	CommitRowBatch(rows any) error
@@ -77,23 +79,23 @@ type Committer interface {
 
 // Action is the actions that a function asked for with one call of Flow.Next.
 type Action struct {
-	// DataReuse passes the function's own rows on, and drops the rows that it committed.
+	// DataReuse passes on the rows that the function was given, and drops the rows that it committed.
 	DataReuse bool
 	// ForceEntryNext enters the next function even if no row was committed.
 	ForceEntryNext bool
 	// JumpFunc is the name of the function to go to next, as with Jump. "" means none.
 	JumpFunc string
-	// Abort ends the flow for all rows, as with Abort the function.
+	// Abort ends the flow for all rows, as the error does that the function kis.Abort returns.
 	Abort bool
 }
 
-// ActionFunc asks for an action, as an argument of Flow.Next.
+// ActionFunc is an argument of Flow.Next. It asks for an action by setting a field of the Action.
 type ActionFunc func(*Action)
 
 // ActionAbort asks to end the flow for all rows: return flow.Next(kis.ActionAbort).
 func ActionAbort(a *Action) { a.Abort = true }
 
-// ActionDataReuse asks to pass the function's own rows on, and to drop the rows that it committed.
+// ActionDataReuse asks to pass on the rows that the function was given, and to drop the rows that it committed.
 func ActionDataReuse(a *Action) { a.DataReuse = true }
 
 // ActionForceEntryNext asks to enter the next function even if no row was committed.
@@ -102,7 +104,7 @@ func ActionForceEntryNext(a *Action) { a.ForceEntryNext = true }
 // ActionJumpFunc asks to go to the function of this name next.
 func ActionJumpFunc(name string) ActionFunc { return func(a *Action) { a.JumpFunc = name } }
 
-// LoadActions returns the Action that several ActionFuncs ask for together.
+// LoadActions calls all actions, and returns the Action that they ask for together. A nil ActionFunc is left out.
 func LoadActions(actions []ActionFunc) Action {
 	var a Action
 	for _, ask := range actions {

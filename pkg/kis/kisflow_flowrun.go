@@ -12,7 +12,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// chain returns the functions of this copy of the flow. It makes them if the flow has changed since the last call.
+// chain returns the functions of this copy of the flow. It makes them if there are none yet, or if the flow's documents have
+// changed since they were made.
 func (r *flowRun) chain() *Chain {
 	f := r.frame
 	f.Copy.mu.Lock()
@@ -23,7 +24,7 @@ func (r *flowRun) chain() *Chain {
 	return f.Copy.Chain
 }
 
-// entry returns the function that is running, or nil if the flow has none in its place.
+// entry returns the entry of the function that is running, or nil if the chain has no function at the frame's Place.
 func (r *flowRun) entry() *chainEntry {
 	entries := r.chain().all()
 	if r.frame.Place < len(entries) {
@@ -34,7 +35,8 @@ func (r *flowRun) entry() *chainEntry {
 
 func (r *flowRun) GetID() string { return r.chain().id }
 
-// GetThisFunction returns the function that is running. Its flow is this Flow.
+// GetThisFunction returns the function that is running, or nil if the chain has none at its place. The function's GetFlow
+// returns r.
 func (r *flowRun) GetThisFunction() Function {
 	if e := r.entry(); e != nil {
 		return runningFunction{e, r}
@@ -42,7 +44,7 @@ func (r *flowRun) GetThisFunction() Function {
 	return nil
 }
 
-// GetThisFuncConf returns the configuration of the function that is running.
+// GetThisFuncConf returns the configuration of the function that is running, or nil if the chain has none at its place.
 func (r *flowRun) GetThisFuncConf() *FuncConfig {
 	if e := r.entry(); e != nil {
 		return e.GetConfig()
@@ -83,7 +85,7 @@ func (r *flowRun) GetConnector() (Connector, error) {
 	return c, nil
 }
 
-// GetConnConf returns the configuration of the running function's connector.
+// GetConnConf returns the configuration of the running function's connector. It is an error if the function has no connector.
 func (r *flowRun) GetConnConf() (*ConnConfig, error) {
 	config := r.GetThisFuncConf()
 	if config == nil {
@@ -92,7 +94,8 @@ func (r *flowRun) GetConnConf() (*ConnConfig, error) {
 	return config.GetConnConfig()
 }
 
-// close ends the call: later uses of the Flow are errors, and the hold on the connector ends.
+// close marks the call of the function as over, so that later uses of the Flow are errors or return nothing, and gives back the
+// connector that the function asked for.
 func (r *flowRun) close() {
 	r.over.Store(true)
 	if r.release != nil {
@@ -100,19 +103,20 @@ func (r *flowRun) close() {
 	}
 }
 
-// Run is an error: a function can't run the flow that it is in.
+// Run returns an error: a function can't run the flow that it is in.
 func (r *flowRun) Run(context.Context) error {
 	return fmt.Errorf("function %s can't run flow %s, which it is in: Fork the flow and run that", r.frame.Call.Function, r.GetName())
 }
 
-// Link is an error: a function can't change the flow that it is in.
+// Link returns an error: a function can't change the flow that it is in.
 func (r *flowRun) Link(*FuncConfig, FParam) error {
 	return fmt.Errorf("function %s can't change flow %s, which it is in: link functions before Run", r.frame.Call.Function, r.GetName())
 }
 
 func (r *flowRun) AppendNewFunction(c *FuncConfig, params FParam) error { return r.Link(c, params) }
 
-// Fork forks the flow that the program made. A flow in a cluster has no such flow: there the fork refuses to run.
+// Fork forks the KisFlow that the program built. In a cluster there is no such KisFlow: Fork then returns a Flow whose Run, and
+// whose methods that take rows, return an error.
 func (r *flowRun) Fork(ctx context.Context) Flow {
 	if flow := r.chain().flow; flow != nil {
 		return flow.Fork(ctx)
@@ -120,8 +124,7 @@ func (r *flowRun) Fork(ctx context.Context) Flow {
 	return unforked{r}
 }
 
-// unforked is the fork of a flow that runs in a cluster, as its functions get it. Its methods that would take or run rows return
-// an error.
+// unforked is the Flow that Fork returns in a cluster. Its methods that would take or run rows return an error.
 type unforked struct{ *flowRun }
 
 // refused is the error of a method of unforked that would take or run rows.
@@ -136,7 +139,7 @@ func (f unforked) CommitRowBatch(any) error  { return f.refused() }
 func (f unforked) From(int) Committer        { return f }
 func (f unforked) Fork(context.Context) Flow { return f }
 
-// unknown stands for the origin of a row that was committed without Flow.From.
+// unknown stands in flowRun.origins for the origin of a row that was committed without Flow.From.
 const unknown = ^uint32(0)
 
 // flowRun is the Flow that a FaaS function gets for one call. It belongs to the goroutine of the call, except for over.
@@ -169,7 +172,8 @@ func (r *flowRun) CommitRowBatch(rows any) error { return r.commitBatch(rows, un
 // errOver is the error of a method that is called after the function has returned.
 var errOver = errors.New("the function that got this flow has returned: commit rows, and ask for actions, before it returns")
 
-// commit passes one row on. origin is the number of the row given that it comes from, or unknown.
+// commit adds a row to the function's output; a []byte is copied. origin is the number, from 0, of the input row that it comes
+// from, or unknown. A nil row, and any row after the function has returned, is an error.
 func (r *flowRun) commit(row any, origin uint32) error {
 	if r.over.Load() {
 		return errOver
@@ -191,7 +195,8 @@ func (r *flowRun) commit(row any, origin uint32) error {
 	return nil
 }
 
-// commitBatch passes each element of a slice on as a row. All have the same origin.
+// commitBatch commits each element of the slice rows, up to the first that is refused. All have the same origin, as commit
+// describes it.
 func (r *flowRun) commitBatch(rows any, origin uint32) error {
 	list := reflect.ValueOf(rows)
 	if list.Kind() != reflect.Slice {
@@ -207,14 +212,15 @@ func (r *flowRun) commitBatch(rows any, origin uint32) error {
 
 func (r *flowRun) From(given int) Committer { return flowOrigin{r, given} }
 
-// flowOrigin is the Committer that Flow.From returns: rows committed to it come from one row given.
+// flowOrigin is the Committer that Flow.From returns: all rows committed to it come from the function's input row with the
+// number given.
 type flowOrigin struct {
 	run   *flowRun
 	given int
 }
 
-// check returns an error if the function has returned, or the row given does not exist. Else it notes that this function names
-// origins.
+// check returns an error if the function has returned, or if there is no input row with the number given. Otherwise it notes
+// that this function names origins: the rows committed before count as committed without an origin.
 func (o flowOrigin) check() error {
 	if o.run.over.Load() {
 		return errOver
@@ -245,7 +251,8 @@ func (o flowOrigin) CommitRowBatch(rows any) error {
 	return o.run.commitBatch(rows, uint32(o.given))
 }
 
-// Next notes the actions; finish carries them out once the function has returned.
+// Next keeps the actions until the function returns: if it returns nil, finish carries them out. A second Next replaces the
+// actions of the first.
 func (r *flowRun) Next(actions ...ActionFunc) error {
 	if r.over.Load() {
 		return errOver
@@ -254,8 +261,9 @@ func (r *flowRun) Next(actions ...ActionFunc) error {
 	return nil
 }
 
-// finish tells the frame, after the function has returned nil, which rows pass on, where they come from, and which actions were
-// asked for.
+// finish tells the frame which rows pass on, which input rows they come from, and which actions the function asked for. It is
+// called once the function has returned nil. It returns a Signal for Abort and Jump, and an error if the function named an
+// origin for only some of its rows.
 func (r *flowRun) finish() error {
 	f, a := r.frame, r.action
 	switch {
@@ -309,13 +317,13 @@ func (r *flowRun) GetFuncParam(key string) string { return r.frame.Params[key] }
 
 func (r *flowRun) GetFuncParamAll() FParam { return maps.Clone(r.frame.Params) }
 
-// GetCacheData reads the cache of this copy of the flow.
+// GetCacheData returns a value from the cache of this copy of the flow, or nil.
 func (r *flowRun) GetCacheData(key string) any {
 	value, _ := r.frame.Copy.Cache.Get(key)
 	return value
 }
 
-// SetCacheData writes to the cache of this copy of the flow.
+// SetCacheData keeps a value in the cache of this copy of the flow for the time expire; 0 means without end.
 func (r *flowRun) SetCacheData(key string, value any, expire time.Duration) {
 	r.frame.Copy.Cache.Set(key, value, expire)
 }

@@ -39,18 +39,19 @@ type Function interface {
 	SetMetaData(key string, value any)
 }
 
-// The ids that stand for the function before the first one of a flow, and for the one after the last.
+// FirstVirtual is the GetPrevId of a flow's first function, and LastVirtual the GetNextId of its last one.
 const (
 	FirstVirtual = "FunctionIDFirstVirtual"
 	LastVirtual  = "FunctionIDLastVirtual"
 )
 
-// NewFunction makes a function that belongs to no flow. Its Call calls the function registered with r.
+// NewFunction makes a Function that belongs to no flow. Its method Call calls the FaaS function registered with r under the name
+// in c.
 func NewFunction(r *Registry, c *FuncConfig) Function {
 	return &chainEntry{registry: &r.KisFlowRegistry, id: NewID("func"), config: c}
 }
 
-// chainEntry is a function in a flow's chain: the same function at another place of the flow is another entry.
+// chainEntry implements Function for one place of a flow. A function that stands at two places of the flow has two entries.
 type chainEntry struct {
 	registry *KisFlowRegistry
 	own      FParam // the flow's parameters for it
@@ -123,7 +124,7 @@ func (e *chainEntry) SetP(f Function)                   { set(e, &e.prev, f) }
 func (e *chainEntry) GetMetaData(key string) any        { return e.meta.get(key) }
 func (e *chainEntry) SetMetaData(key string, value any) { e.meta.set(key, value) }
 
-// GetPrevId returns the id of the function before, or FirstVirtual.
+// GetPrevId returns the id of the function before this one in the flow, or FirstVirtual if there is none.
 func (e *chainEntry) GetPrevId() string {
 	if prev := e.Prev(); prev != nil {
 		return prev.GetID()
@@ -131,7 +132,7 @@ func (e *chainEntry) GetPrevId() string {
 	return FirstVirtual
 }
 
-// GetNextId returns the id of the function after, or LastVirtual.
+// GetNextId returns the id of the function after this one in the flow, or LastVirtual if there is none.
 func (e *chainEntry) GetNextId() string {
 	if next := e.Next(); next != nil {
 		return next.GetID()
@@ -139,7 +140,8 @@ func (e *chainEntry) GetNextId() string {
 	return LastVirtual
 }
 
-// runningFunction is a chainEntry while its function runs: its flow is the Flow of the call.
+// runningFunction is the Function that a FaaS function gets from its Flow: the chainEntry of its place, except that GetFlow
+// returns the Flow of the call and GetConnector opens the connector.
 type runningFunction struct {
 	*chainEntry
 	run *flowRun

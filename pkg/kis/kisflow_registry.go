@@ -37,7 +37,8 @@ type KisFlowRegistry struct {
 	lookup  func(string) (string, bool) // of SetEnvironment; nil means the process's environment; guarded by mu
 }
 
-// connectorCall is the key under which CaaS registers a function.
+// connectorCall is the key in the table of functions that CaaS registers: the names of connector and function, and the function's
+// mode.
 type connectorCall struct {
 	connector, function string
 	mode                definition.Mode
@@ -71,13 +72,13 @@ func (r *KisFlowRegistry) GetFlows() []Flow {
 	return flows
 }
 
-// Mode is the purpose of a function: Verify, Save, Load, Calculate or Expand, as FuncConfig.FMode has it. Package common has the
+// Mode is the purpose of a function, as FuncConfig.FMode has it: Verify, Save, Load, Calculate or Expand. Package common has the
 // values under KisFlow's names.
 type Mode string
 
-// CaaSInit registers the function that opens the connector of a name. The function is called when the connector is first used. If it
-// returns an error, the next use calls it again. A nil function, and a second one for the same connector, are mistakes, which
-// Registry.Err reports.
+// CaaSInit registers the function that opens the connector with the given name. It is called when a function that uses the connector
+// is added to a flow, or when one asks its flow for the connector, unless the connector is open already. If it returns an error, the
+// next use calls it again. A nil function, and a second one for the same connector, are mistakes, which Registry.Err reports.
 func (r *KisFlowRegistry) CaaSInit(connector string, open ConnInit) {
 	r.mu.Lock()
 	_, taken := r.inits[connector]
@@ -91,7 +92,7 @@ func (r *KisFlowRegistry) CaaSInit(connector string, open ConnInit) {
 	r.functions.refuse(fmt.Sprintf("register how connector %q opens", connector), open == nil, taken)
 }
 
-// CaaS registers the function that Connector.Call calls if the caller is the Save or Load function of the given name. A nil function,
+// CaaS registers the function that Connector.Call calls while the flow's function of the given name and mode runs. A nil function,
 // and a second one for the same three arguments, are mistakes, which Registry.Err reports.
 func (r *KisFlowRegistry) CaaS(connector, function string, mode Mode, call CaaS) {
 	key := connectorCall{connector, function, definition.Mode(mode)}
@@ -114,8 +115,8 @@ func (r *KisFlowRegistry) hasInit(connector string) bool {
 	return r.inits[connector] != nil
 }
 
-// CallConnInit calls the function that CaaSInit registered for the connector. It calls it each time: Connector.Init calls it only if
-// the connector is not open.
+// CallConnInit calls the function that CaaSInit registered for the connector, even if the connector is open; Connector.Init calls it
+// only if it is not. It is an error if none is registered.
 func (r *KisFlowRegistry) CallConnInit(c Connector) error {
 	r.mu.RLock()
 	open := r.inits[c.GetName()]
@@ -126,8 +127,8 @@ func (r *KisFlowRegistry) CallConnInit(c Connector) error {
 	return open(c)
 }
 
-// CallConnector calls the function that CaaS registered for the connector and for the function that the flow is in. Outside a
-// function it is an error.
+// CallConnector calls the function that CaaS registered for the connector and for the function that the flow is running. It is an
+// error if the flow is running none, or if no function is registered.
 func (r *KisFlowRegistry) CallConnector(ctx context.Context, flow Flow, c Connector, args any) (any, error) {
 	fn := flow.GetThisFunction()
 	if fn == nil {
@@ -158,8 +159,8 @@ func (r *KisFlowRegistry) CallFunction(ctx context.Context, name string, flow Fl
 	return fn.callWith(ctx, flow)
 }
 
-// SetEnvironment sets the function that looks up each ${NAME} in the configurations of connectors. Default: os.LookupEnv, except for
-// names that begin with KISGRID_ or OTEL_.
+// SetEnvironment sets the function that looks up each ${NAME} in the configurations of connectors. nil restores the default:
+// os.LookupEnv, except for names that begin with KISGRID_ or OTEL_, which count as not set.
 func (r *KisFlowRegistry) SetEnvironment(lookup func(name string) (string, bool)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -176,16 +177,17 @@ func (r *KisFlowRegistry) environment() func(string) (string, bool) {
 	return r.lookup
 }
 
-// OnClose makes Close call a function. Close calls the functions of later OnClose calls first.
+// OnClose registers a function for Close to call. Close calls them in the opposite order: the function of the last OnClose first.
 func (r *KisFlowRegistry) OnClose(closer func() error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closers = append(r.closers, closer)
 }
 
-// Close calls the functions of OnClose, and closes the connectors that functions got from their flows: each value kept with
-// Connector.SetMetaData that has a method Close() error. Call it when no flow runs any more. Workers and flowexec.Local call it
-// when they end. A function that asks for its connector later opens it anew. Close may be called twice.
+// Close calls the functions of OnClose, and closes the connectors that functions and flows opened: of each value kept with
+// Connector.SetMetaData that has a method Close() error, it calls this method. Call it when no flow runs any more. Workers and
+// flowexec.Local call it when they end. A function that asks for its connector later opens it anew. Close may be called twice. The
+// error joins all errors of closing.
 func (r *KisFlowRegistry) Close() error {
 	r.mu.Lock()
 	closers := r.closers

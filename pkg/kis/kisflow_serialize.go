@@ -26,11 +26,12 @@ type Serialize interface {
 // DefaultSerialize reads and writes rows as JSON. It has no fields: embed it, or use it as it is.
 type DefaultSerialize struct{}
 
-// askedDefault is a type that only DefaultSerialize answers for, with errDefault. So a type that embeds DefaultSerialize is
-// recognized.
+// askedDefault is a type that serves to recognize row types which embed DefaultSerialize: the methods of DefaultSerialize return
+// errDefault when they are asked to read or write it.
 type askedDefault struct{}
 
-// The types and the error with which a row type is asked whether its methods are those of DefaultSerialize.
+// The types and the error by which Reader and Marshaler find out whether a row type has methods of Serialize, and whether these are
+// those of DefaultSerialize.
 var (
 	askedDefaultType = reflect.TypeFor[[]askedDefault]()
 	errDefault       = errors.New("this is DefaultSerialize")
@@ -56,7 +57,7 @@ func (*DefaultSerialize) UnMarshal(rows []any, slice reflect.Type) (reflect.Valu
 	return read, nil
 }
 
-// readRow reads one row into a settable value, as DefaultSerialize does.
+// readRow reads a row into the value into, which must be settable. It reads as DefaultSerialize.UnMarshal does.
 func readRow(row any, into reflect.Value) error {
 	v := reflect.ValueOf(row)
 	switch {
@@ -94,16 +95,16 @@ func readRow(row any, into reflect.Value) error {
 
 var stringType = reflect.TypeFor[string]()
 
-// isString reports whether a JSON text is a string.
+// isString reports whether a text, which must be valid JSON, is a JSON string.
 func isString(text []byte) bool { return bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte(`"`)) }
 
-// readsItself reports whether a type has methods of its own by which encoding/json reads it.
+// readsItself reports whether t or *t has a method UnmarshalJSON or UnmarshalText, by which encoding/json reads it.
 func readsItself(t reflect.Type) bool {
 	return reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()) ||
 		reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
 }
 
-// Marshal writes a value, or each element of a slice or array, as a string of JSON.
+// Marshal writes a value as one string of JSON. Of a slice or an array it writes each element as a string.
 func (*DefaultSerialize) Marshal(value any) ([]any, error) {
 	if value == (any)(askedDefault{}) {
 		return nil, errDefault
@@ -136,7 +137,8 @@ func asJSON(value any) (string, error) {
 	return strings.TrimSuffix(text.String(), "\n"), err
 }
 
-// serializer returns a zero value of a row type that has the methods of Serialize, and nil for other types.
+// serializer returns a zero value of a row type, as a Serialize, if a pointer to the type has the methods of Serialize. For other
+// types it returns nil. The row type *T counts as T.
 func serializer(row reflect.Type) Serialize {
 	if row.Kind() == reflect.Pointer {
 		row = row.Elem()
@@ -147,7 +149,8 @@ func serializer(row reflect.Type) Serialize {
 	return reflect.New(row).Interface().(Serialize)
 }
 
-// Reader returns the row type's own way to read rows. nil means JSON.
+// Reader returns a Serialize whose UnMarshal reads rows of a type. nil means that the rows are read as JSON: the type has no
+// methods of Serialize, or those of DefaultSerialize.
 func Reader(row reflect.Type) Serialize {
 	s := serializer(row)
 	if s == nil {
@@ -159,7 +162,8 @@ func Reader(row reflect.Type) Serialize {
 	return s
 }
 
-// isDefault reports whether an error is DefaultSerialize's answer. The error may be one of the user's, whose methods may panic.
+// isDefault reports whether err is errDefault, the answer of DefaultSerialize. If a method of err panics, it is not: err may be an
+// error of user code.
 func isDefault(err error) (is bool) {
 	defer func() {
 		if recover() != nil {
@@ -169,7 +173,8 @@ func isDefault(err error) (is bool) {
 	return errors.Is(err, errDefault)
 }
 
-// Marshaler returns the row type's own way to write rows. nil means JSON.
+// Marshaler returns a Serialize whose Marshal writes rows of a type. nil means that the rows are written as JSON: the type has no
+// methods of Serialize, or those of DefaultSerialize.
 func Marshaler(row reflect.Type) Serialize {
 	s := serializer(row)
 	if s == nil {
@@ -181,7 +186,8 @@ func Marshaler(row reflect.Type) Serialize {
 	return s
 }
 
-// WriteRow writes a row with s. A panic in s is an error, and so is any result but one row.
+// WriteRow writes one row with s.Marshal. It is an error if Marshal panics, or if it does not return exactly one row that is not
+// nil.
 func WriteRow(s Serialize, row any) (written any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -198,7 +204,8 @@ func WriteRow(s Serialize, row any) (written any, err error) {
 	return rows[0], nil
 }
 
-// ReadRows reads rows as a slice type with s. A panic in s is an error, and so is a result of another type.
+// ReadRows reads rows with s.UnMarshal, as the type slice. It is an error if UnMarshal panics, or if it returns a value that is not
+// a slice with the same element type. The number of elements is not checked.
 func ReadRows(s Serialize, rows []any, slice reflect.Type) (read reflect.Value, err error) {
 	defer func() {
 		if p := recover(); p != nil {

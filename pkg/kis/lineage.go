@@ -7,7 +7,9 @@ import (
 	"unsafe"
 )
 
-// traceNamed takes over the origins that the function named with Call.Origins. passed and given are the numbers of rows.
+// traceNamed adds the origins that the function named with Call.Origins to Parents. passed is the number of rows that the
+// function returned, given the number of rows that it got. It is an error if an origin is missing, is too many, or is no row
+// given.
 func (f *Frame) traceNamed(passed, given int) error {
 	if len(f.named) != passed {
 		return fmt.Errorf("Origins named the origins of %d rows, but %d were returned: name one for each", len(f.named), passed)
@@ -21,8 +23,9 @@ func (f *Frame) traceNamed(passed, given int) error {
 	return nil
 }
 
-// trace finds out which row given each row passed on comes from, and sets Parents. If all rows passed on are pointers that were
-// given, it goes by the pointers; else, if they are as many as were given, by their places. Otherwise it sets Lost.
+// trace finds out which row given each row passed on comes from, and sets Parents. If one row was given, all come from it. If
+// all rows passed on are pointers that were given, it goes by the pointers; otherwise, if they are as many as were given, by
+// their places. In any other case it sets Lost.
 func (f *Frame) trace(passed, given rowList) {
 	f.Parents = f.Parents[:0]
 	switch n := passed.len(); {
@@ -39,32 +42,32 @@ func (f *Frame) trace(passed, given rowList) {
 	}
 }
 
-// rowList is a list of rows of any type.
+// rowList is a list of rows of any one type, so that trace can compare lists of different types.
 type rowList interface {
 	len() int
 	at(i int) any
 }
 
-// listOf is a slice as a rowList.
+// listOf is a slice that implements rowList.
 type listOf[T any] []T
 
 func (l listOf[T]) len() int     { return len(l) }
 func (l listOf[T]) at(i int) any { return l[i] }
 
-// vectorList is a Vector as a rowList.
+// vectorList makes a Vector a rowList.
 type vectorList struct{ Vector }
 
 func (l vectorList) len() int     { return l.Len() }
 func (l vectorList) at(i int) any { return l.At(i) }
 
-// samePointers reports whether two rows are pointers of the same type, so that their lists may have pointers in common.
+// samePointers reports whether the rows a and b are both pointers, and of the same type. They need not be equal.
 func samePointers(a, b any) bool {
 	t := reflect.TypeOf(a)
 	return t != nil && t.Kind() == reflect.Pointer && t == reflect.TypeOf(b)
 }
 
-// traceSame is the quick way for the most frequent case: each row passed on is the pointer given at the same place. It returns
-// false in any other case.
+// traceSame tests the most frequent case in a quick way: it reports whether each row passed on is the pointer that was given at
+// the same place, and sets Parents if so.
 func (f *Frame) traceSame(passed []any, given Vector) bool {
 	row := given.Type()
 	if row.Kind() != reflect.Pointer || len(passed) != given.Len() {
@@ -88,8 +91,8 @@ func (f *Frame) traceInOrder(n int) {
 	}
 }
 
-// traceInPlace is traceSame for rows of any type: it reports whether each row passed on is the pointer given at the same place,
-// and sets Parents if so.
+// traceInPlace does the same as traceSame, more slowly, for lists of any types: it reports whether each row passed on is the
+// pointer that was given at the same place, and sets Parents if so.
 func (f *Frame) traceInPlace(passed, given rowList) bool {
 	if passed.len() != given.len() {
 		return false
@@ -105,8 +108,8 @@ func (f *Frame) traceInPlace(passed, given rowList) bool {
 	return true
 }
 
-// tracePointers looks the rows passed on up among the rows given, and sets Parents. It reports whether it found all of them. It
-// compares pointers only, since other rows may be of types that can't be compared.
+// tracePointers looks each row passed on up among the rows given, and sets Parents. It reports whether all are pointers that
+// were given; if not, Parents is empty. It compares pointers only, since other rows may be of types that can't be compared.
 func (f *Frame) tracePointers(passed, given rowList) bool {
 	if given.len() == 0 || !samePointers(passed.at(0), given.at(0)) {
 		return false

@@ -2,7 +2,8 @@ package kis
 
 import "sync"
 
-// metadata keeps values by key. The zero value is ready for use. It is safe for concurrent use.
+// metadata keeps the values that a program keeps with a flow, a function or a connector, by key.
+// The zero value is ready for use. It is safe for concurrent use.
 type metadata struct {
 	mu     sync.Mutex
 	values map[string]any // guarded by mu

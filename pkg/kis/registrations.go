@@ -20,14 +20,15 @@ type registrations struct {
 	mistakes  []error                 // guarded by mu; in the order in which they were made
 }
 
-// registration is one function and the place in the program that registered it.
+// registration is one registered function, and the line of the program that registered it.
 type registration struct {
 	code  Code
 	place string // "file.go:12"
 }
 
-// add files code under a name. err has the mistakes that a constructor found in the code, joined. If there is a mistake, the
-// function is not added. An exported method that the user calls must call add directly, since add notes the line two callers up.
+// add adds the code of a function to the table under a name. err joins the mistakes that a constructor found in the code; nil means
+// none. If there is a mistake, such as a name that is taken, add notes it and does not add the function. The exported method that the
+// user calls must call add directly, so that callerPlace finds the user's line.
 func (r *registrations) add(name string, code Code, err error) {
 	place := callerPlace()
 	r.mu.Lock()
@@ -57,8 +58,9 @@ func (r *registrations) add(name string, code Code, err error) {
 	r.functions[name] = registration{code, place}
 }
 
-// refuse notes a mistake in the registration of something other than a function, such as the code that opens a connector. doing
-// describes the registration, as in "register how connector "x" opens". It does nothing if neither missing nor taken is true.
+// refuse notes a mistake in the registration of other code than flow functions, such as the code that opens a connector. missing means
+// that the code is nil, taken that there is code already; if neither is true, refuse does nothing. doing says what was registered, as
+// in "register how connector "x" opens".
 func (r *registrations) refuse(doing string, missing, taken bool) {
 	place := callerPlace()
 	var problem string
@@ -82,7 +84,7 @@ func (r *registrations) err() error {
 	return errors.Join(r.mistakes...)
 }
 
-// find returns the function registered under a name, and whether there is one.
+// find returns the function registered under a name; false means that there is none.
 func (r *registrations) find(name string) (registration, bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -97,13 +99,13 @@ func (r *registrations) all() map[string]registration {
 	return maps.Clone(r.functions)
 }
 
-// mistakeAt makes the error of a mistake in registration. place is the file and line that registered.
+// mistakeAt makes the error for a mistake in registration. place is the file and line of the call that registered.
 func mistakeAt(place, problem string) error {
 	return &definition.Mistake{Document: place, Code: batch.CodeFlowUncompilable, Problem: problem}
 }
 
-// callerPlace returns the file and line, as "file.go:12", that called the function which called callerPlace's caller: the user's line,
-// if an exported method calls add, and add calls callerPlace.
+// callerPlace returns the line of the user's program, as "file.go:12", that called an exported method such as Registry.Func. This
+// method must have called add or refuse directly, and that callerPlace, since callerPlace goes up three callers.
 func callerPlace() string {
 	if _, file, line, ok := runtime.Caller(3); ok {
 		return fmt.Sprintf("%s:%d", filepath.Base(file), line)

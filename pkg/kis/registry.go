@@ -24,20 +24,21 @@ type Registry struct {
 // NewRegistry makes an empty Registry.
 func NewRegistry() *Registry { return new(Registry) }
 
-// Func registers f, which a constructor such as Calculate made, under a name. These are mistakes, which Err reports: a name that is
-// empty or already taken, a nil function, and a row type that JSON can't be read into.
+// Func registers f, which a constructor such as Calculate made, under a name. Err reports mistakes: a name that is empty or already
+// taken, a constructor that was given nil, a Func that no constructor made, and a row type that JSON can't hold. A registration with
+// a mistake is not kept.
 func (r *Registry) Func(name string, f Func) { r.functions.add(name, f.code, f.err) }
 
-// FaaS registers a function in one of KisFlow's shapes. The function returns an error. It takes, in any order, one context.Context,
-// one Flow, and any number of slices of rows ([]T or []*T); each slice holds all rows of the run, read as its own type. A parameter
-// of any other type gets its zero value. Err reports mistakes.
+// FaaS registers a function in one of KisFlow's shapes. The function returns an error. It takes, in any order, a context.Context, a
+// Flow, and any number of slices of rows ([]T or []*T); each slice holds all rows of the run, read as its own type. A parameter of
+// any other type gets its zero value. Err reports mistakes.
 func (r *Registry) FaaS(name string, fn any) {
 	f := newFaaS(fn)
 	r.functions.add(name, f.code, f.err)
 }
 
-// Err returns all mistakes of registration so far, joined into one error. Each names the file and line that registered. nil means
-// that there are none.
+// Err returns all mistakes of registration so far, joined into one error. Each names the file and line of the call that registered.
+// nil means that there are no mistakes.
 func (r *Registry) Err() error { return r.functions.err() }
 
 // Place returns the file and line at which a function was registered, as "file.go:12". It returns "" for a name that is not
@@ -54,7 +55,7 @@ type FunctionInfo struct {
 	// Mode is the name of the constructor: Verify, Calculate, Expand, Save, Load, Batch or FaaS. A function made by Batch or FaaS
 	// may stand for any fmode of a document.
 	Mode string
-	// In and Out are the row types that the function reads and passes on, written with their JSON fields: "Avg{stu_id int}". Out is
+	// In and Out are the row types that the function reads and passes on, written with their JSON fields: "students.Avg{stu_id int}". Out is
 	// empty if rows pass on unchanged. In is empty for a FaaS function without slices, which asks its Flow for the rows.
 	In, Out string
 }
@@ -69,13 +70,13 @@ func (r *Registry) Functions() []FunctionInfo {
 	return infos
 }
 
-// Lookup returns the code registered under a name, and whether there is any. It is for executors of flows.
+// Lookup returns the code of the function that is registered under a name; false means that there is none. It is for executors of flows.
 func (r *Registry) Lookup(name string) (Code, bool) {
 	f, ok := r.functions.find(name)
 	return f.code, ok
 }
 
-// typesText writes several row types, separated by commas.
+// typesText writes several row types as typeText does, separated by commas.
 func typesText(types []reflect.Type) string {
 	texts := make([]string, len(types))
 	for i, t := range types {
@@ -84,8 +85,8 @@ func typesText(types []reflect.Type) string {
 	return strings.Join(texts, ", ")
 }
 
-// typeText writes a row type with the fields that its JSON has, such as "students.Avg{stu_id int, avg_score float64}". A type that is
-// no struct is written as Go writes it, and nil as "".
+// typeText writes a row type with the fields that its JSON has, such as "students.Avg{stu_id int, avg_score float64}". A type that is not a
+// struct or a pointer to one is written as Go writes it, and a nil type as "".
 func typeText(t reflect.Type) string {
 	if t == nil {
 		return ""

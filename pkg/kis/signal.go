@@ -2,7 +2,8 @@ package kis
 
 import "fmt"
 
-// Signal is the error that Drop, Abort and Jump return. It decides how a row goes on, and is no failure.
+// Signal is the error that Drop, Abort and Jump return. It says how a row goes on, and does not count as a failure: the function
+// is not tried again.
 type Signal struct {
 	Kind   SignalKind
 	Reason string // for Drop and Abort
@@ -12,7 +13,7 @@ type Signal struct {
 // SignalKind says which function made a Signal: Drop, Abort or Jump.
 type SignalKind uint8
 
-// The kinds of signals.
+// The kinds of signals: those that Drop, Abort and Jump make.
 const (
 	SignalDrop SignalKind = 1 + iota
 	SignalAbort
@@ -47,8 +48,9 @@ func Abort(format string, args ...any) error {
 }
 
 // Jump returns an error that sends the row to another function of the same flow; in Batch and FaaS functions it sends all rows of
-// the call. If that function comes earlier in the flow, or is the same one, the row enters it as it entered it before. If it
-// comes later, the row enters it as it entered the function that jumps. A row that jumps too often is dead with STEP_LIMIT.
+// the call. If that function comes earlier in the flow, or is the function that jumps, the row enters it with the same content as
+// the first time. If it comes later, it gets the row that the function which jumps was given. A row that jumps too often is dead
+// with STEP_LIMIT.
 func Jump(function string) error {
 	return &Signal{Kind: SignalJump, Target: function}
 }

@@ -23,14 +23,14 @@ type Vector interface {
 	Slice() reflect.Value
 	// New makes an empty vector of the same type.
 	New() Vector
-	// Gather replaces the vector's rows by some rows of another vector of the same type, named by their numbers. The other vector
-	// may be this one if the numbers ascend.
+	// Gather replaces the vector's rows by copies of some rows of from, a vector of the same type; rows has their numbers, from 0.
+	// from may be this vector itself if the numbers ascend.
 	Gather(from Vector, rows []uint32)
 	// Append adds the rows of another vector of the same type.
 	Append(from Vector)
 }
 
-// Vec is a Vector whose row type is known at compile time.
+// Vec is a Vector for a row type T that is known at compile time.
 type Vec[T any] struct{ Rows []T }
 
 // Type returns the type of a row.
@@ -64,8 +64,8 @@ func (v *Vec[T]) Append(from Vector) { v.Rows = append(v.Rows, from.(*Vec[T]).Ro
 // New makes an empty vector of the same type.
 func (v *Vec[T]) New() Vector { return new(Vec[T]) }
 
-// Gather replaces the rows by some rows of another Vec of the same type, named by their numbers. The other vector may be this one
-// if the numbers ascend.
+// Gather replaces the rows by copies of some rows of from, a Vec of the same type; rows has their numbers, from 0. from may be v
+// itself if the numbers ascend.
 func (v *Vec[T]) Gather(from Vector, rows []uint32) {
 	source := from.(*Vec[T]).Rows
 	if Vector(v) != from {
@@ -80,12 +80,12 @@ func (v *Vec[T]) Gather(from Vector, rows []uint32) {
 	v.Rows = v.Rows[:len(rows)]
 }
 
-// NewVector makes a vector for a row type that is known only at run time.
+// NewVector makes an empty Vector for a row type that is known only at run time.
 func NewVector(row reflect.Type) Vector {
 	return &reflected{row: row, rows: reflect.Zero(reflect.SliceOf(row))}
 }
 
-// VectorOf makes a vector of the rows of a slice, without copying them.
+// VectorOf makes a Vector of rows, which is a slice. It does not copy them: the slice and the Vector share their memory.
 func VectorOf(rows reflect.Value) Vector { return &reflected{row: rows.Type().Elem(), rows: rows} }
 
 // reflected is a Vector whose row type is known only at run time.
@@ -128,7 +128,7 @@ func (v *reflected) Gather(from Vector, rows []uint32) {
 	v.rows = gathered
 }
 
-// cloneOf copies the rows of a vector into a new slice of a type.
+// cloneOf copies the rows of a vector into a new slice. slice is the type of the slice, such as []T.
 func cloneOf(v Vector, slice reflect.Type) reflect.Value {
 	rows := v.Slice()
 	clone := reflect.MakeSlice(slice, rows.Len(), rows.Len())
@@ -139,8 +139,8 @@ func cloneOf(v Vector, slice reflect.Type) reflect.Value {
 // rowsOf returns the rows of a vector that is a Vec[T].
 func rowsOf[T any](v Vector) []T { return v.(*Vec[T]).Rows }
 
-// rowType returns an error if a type can't be that of a row. use is the verb in the error: the function "reads" the type or
-// "passes on" it.
+// rowType returns an error if t can't be the type of a row, for example because JSON can't hold it. use is the verb for the
+// error's text: the function "reads" the type or "passes on" it.
 func rowType(use string, t reflect.Type) error {
 	if t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.Pointer {
 		return fmt.Errorf("it %s %s: a row is a struct, a map or a pointer to one, not a pointer to a pointer", use, t)
@@ -156,7 +156,7 @@ func rowType(use string, t reflect.Type) error {
 	return nil
 }
 
-// savedType returns an error if a type can't be that of a value to load.
+// savedType returns an error unless t can be the type of a value that a Load reads: a struct or map[string]string.
 func savedType(t reflect.Type) error {
 	if t.Kind() == reflect.Struct || t == reflect.TypeFor[map[string]string]() {
 		return nil

@@ -33,10 +33,10 @@ type Writer interface {
 	Delete(key string)
 }
 
-// Op is the operation of an Effect.
+// Op says which method of a Writer made an Effect.
 type Op uint8
 
-// The operations, as the methods of Writer.
+// The operations, each named after the method of Writer that makes the effect.
 const (
 	OpSet Op = 1 + iota
 	OpIncr
@@ -44,16 +44,16 @@ const (
 	OpDelete
 )
 
-// Effect is one call of a Writer, for executors.
+// Effect is the record of one call of a Writer's method. An executor carries it out in the connector's store.
 type Effect struct {
 	Op    Op
 	Key   string
-	Field string // for Set and Incr
-	Value string // for Set, Incr and Append
+	Field string // the field of the hash; only Set and Incr have one
+	Value string // the value as text; Delete has none
 	Row   int    // the row of the frame that the effect belongs to
 }
 
-// writer is the Writer of one call of a Save.
+// writer is the Writer that a Save function gets. Each call of save.Call makes one, and uses it for all rows of the call.
 type writer struct {
 	frame    *Frame
 	function string      // its name, for the log
@@ -61,7 +61,8 @@ type writer struct {
 	err      error       // the first value of the row that could not be written
 }
 
-// late reports whether the function has returned already, and tells the executor that its Writer was used after that.
+// late reports whether the call of save.Call that w was made for has ended. If so, it tells the executor that the function used
+// its Writer too late.
 func (w *writer) late() bool {
 	if !w.over.Load() {
 		return false
@@ -70,7 +71,8 @@ func (w *writer) late() bool {
 	return true
 }
 
-// add adds one effect to the frame. If the value can't be written, it notes the error, which fails the row.
+// add adds an effect of the current row to the frame. If the value can't be written as text, it notes the error, which fails the
+// row. After the call has ended it adds nothing.
 func (w *writer) add(op Op, key, field string, value any) {
 	if w.late() {
 		return
