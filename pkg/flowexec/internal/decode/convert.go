@@ -8,8 +8,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// takeSame fills view with rows if these are of the same type already. They may stand in another kind of vector, or be pointers
-// that a vector of any holds. It returns false if they are not.
+// takeSame fills view with rows if they have the view's type already: in another kind of vector, or as values of that pointer
+// type in a vector of any. It returns false if they do not; then view is as before.
 func takeSame(view, rows kis.Vector) bool {
 	if view.Type() == rows.Type() {
 		reflect.Copy(view.Slice(), rows.Slice())
@@ -31,8 +31,8 @@ func takeSame(view, rows kis.Vector) bool {
 	return true
 }
 
-// convert turns the rows of vec into rows of another type, at base, each of the given size. It calls fail for rows that can't be
-// turned.
+// convert converts the rows of vec to the type row, and writes them to memory that begins at base and has size bytes for each
+// row. It calls fail for each row that can't be converted.
 func (r *Reader) convert(vec kis.Vector, row reflect.Type, base unsafe.Pointer, size uintptr, fail func(int, batch.Code, error)) {
 	from := vec.Type()
 	source, step := vec.Pointer(), from.Size()
@@ -53,8 +53,9 @@ func (r *Reader) convert(vec kis.Vector, row reflect.Type, base unsafe.Pointer, 
 	}
 }
 
-// slab is where the rows of a vector lie in memory, and their type. For a vector of pointers it makes new rows that these point
-// to: the function may keep them.
+// slab returns where the rows of a vector lie in memory, and their type. For a vector of pointers it makes a new zero row for
+// each, sets the pointer to it, and returns the memory and type of these rows. The memory is new each time, because the
+// function may keep its rows.
 func slab(v kis.Vector) (row reflect.Type, base unsafe.Pointer) {
 	row, base = v.Type(), v.Pointer()
 	if row.Kind() != reflect.Pointer {

@@ -18,7 +18,8 @@ import (
 // row means the same to every row type as the same row in JSON. Protobuf becomes the first generated message type that a function of the flow
 // reads. Output is JSON, but for rows that came as protobuf and leave as messages.
 
-// readEncoded turns rows as they came into values, unless they are JSON. Rows that can't be read end.
+// readEncoded returns a Set in which rows that came as MessagePack or protobuf are values. Rows that came as JSON it returns as they are. A row
+// that can't be read ends as dead and is left out.
 func (r *Reader) readEncoded(in *Input, rs *rows.Set) *rows.Set {
 	var read kis.Vector
 	var bad []uint32
@@ -68,7 +69,8 @@ func (r *Reader) readEncoded(in *Input, rs *rows.Set) *rows.Set {
 	return r.Memory.Next(rs, read, bad, rs.Born)
 }
 
-// Encoding is the encoding that rows leave the flow in: batch.Protobuf if they came so and all of them are messages, else "" for JSON.
+// Encoding returns the encoding in which the rows of these Sets leave the flow: batch.Protobuf if the run's rows came as protobuf and each row
+// of the Sets is a message; otherwise "", which means JSON.
 func (r *Reader) Encoding(sets []*rows.Set) string {
 	if r.Source.Columns.Encoding != batch.Protobuf {
 		return ""
@@ -86,7 +88,8 @@ func (r *Reader) Encoding(sets []*rows.Set) string {
 	return batch.Protobuf
 }
 
-// jsonOfMessage writes a message as JSON, with the names of its fields as its generated struct has them.
+// jsonOfMessage writes a protobuf message as JSON. The names of the fields are those of the .proto file, and fields with their default value
+// are written too.
 func jsonOfMessage(m proto.Message) ([]byte, error) {
 	return protojson.MarshalOptions{UseProtoNames: true, EmitDefaultValues: true}.Marshal(m)
 }

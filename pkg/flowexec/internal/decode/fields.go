@@ -16,17 +16,17 @@ var (
 	numberType          = reflect.TypeFor[json.Number]()
 )
 
-// typeFields is what FieldsOf returns for a type.
+// typeFields has the two results of FieldsOf for a type.
 type typeFields struct {
 	fields []rowjson.Field
 	ok     bool
 }
 
-// knownTypes is the results of FieldsOf: reflect.Type → typeFields.
+// knownTypes caches the results of FieldsOf: it maps a reflect.Type to its typeFields.
 var knownTypes sync.Map
 
-// FieldsOf are the fields that a row type has in JSON. It returns false if the type may have any fields: it is no struct, or has code of its own. The
-// list must not be changed.
+// FieldsOf returns the fields that a row type has in JSON. It returns false if these are not known, since the type is no struct or has code of its
+// own to read or write itself. The caller must not change the list.
 func FieldsOf(t reflect.Type) ([]rowjson.Field, bool) {
 	known, found := knownTypes.Load(t)
 	if !found {
@@ -37,7 +37,7 @@ func FieldsOf(t reflect.Type) ([]rowjson.Field, bool) {
 	return of.fields, of.ok
 }
 
-// findFields is FieldsOf for a type that is asked for the first time.
+// findFields finds what FieldsOf returns, without the cache.
 func findFields(t reflect.Type) ([]rowjson.Field, bool) {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()

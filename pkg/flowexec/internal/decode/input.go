@@ -12,12 +12,12 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// Input is what is known, once a flow is compiled, of how one of its steps reads rows. It does not change then.
+// Input describes how one step of a flow reads rows. It is filled in when the flow is compiled, and does not change after that.
 type Input struct {
 	// Index is the place of the step in the flow, from 0; Name is the name of its function.
 	Index int
 	Name  string
-	// Types are the row types that the function reads, Kinds those of their vectors, which New makes.
+	// Types are the row types that the function reads. Kinds[i] is the kind of vector for Types[i], and New(i) makes such a vector.
 	Types []reflect.Type
 	Kinds []rows.Kind
 	New   func(i int) kis.Vector
@@ -25,14 +25,15 @@ type Input struct {
 	Serializers []kis.Serialize
 	// Must are the fields that source.must names: a row without one of them is dead.
 	Must []string
-	// GetsAll means that the function gets all rows of a run in one call (Batch and FaaS), FaaS that it has KisFlow's shape.
+	// GetsAll means that the function gets all rows of a run in one call, as Batch and FaaS functions do. FaaS means that it was registered with
+	// kis.Registry.FaaS.
 	GetsAll, FaaS bool
 	// CalledAgain means that the function may be called more than once for a row.
 	CalledAgain bool
 	// PassesOn means that the function passes rows on as they came to it.
 	PassesOn bool
 	// Changes means that the function may change what rows point to. OwnCode means that reading rows as they came may run code of their types.
-	// Compile finds both, and what follows.
+	// Compile sets both, and the fields below.
 	Changes, OwnCode bool
 
 	codec    *rowjson.Codec // of the only type that is read; nil if there are several
@@ -41,7 +42,7 @@ type Input struct {
 	message  reflect.Type   // the generated protobuf message, as a pointer, that this step or the first one behind it reads; nil if none does
 }
 
-// Compile completes the inputs of a flow's steps, which are in the order of the flow.
+// Compile sets the remaining fields of the inputs of a flow's steps. steps are in the order of the flow.
 func (t *Types) Compile(steps []*Input) {
 	for _, in := range steps {
 		if len(in.Types) == 1 {
@@ -64,7 +65,7 @@ func (t *Types) Compile(steps []*Input) {
 
 var messageType = reflect.TypeFor[proto.Message]()
 
-// messageOf is the first of the types that is a generated protobuf message, as a pointer; nil if none is.
+// messageOf returns the first of the types that is a generated protobuf message, as a pointer type; nil if none is.
 func messageOf(types []reflect.Type) reflect.Type {
 	for _, t := range types {
 		if t.Kind() != reflect.Pointer {

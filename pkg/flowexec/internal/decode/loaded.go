@@ -16,28 +16,29 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
 
-// LoadedFields are the fields of a row that a declared Load sets.
+// LoadedFields are the fields of a row that a declared Load sets (option.load in its document).
 type LoadedFields struct {
 	Fields []LoadedField // in the order of their names
 	// OwnCode means that setting them may run code of row types.
 	OwnCode bool
 }
 
-// LoadedField is one field that a declared Load sets.
+// LoadedField is one field of a row that a declared Load sets from a field in the store.
 type LoadedField struct {
 	// Name is the field's name in the row, From its name in the store.
 	Name, From string
-	// Reader is the field of the first later function that reads it, which decides what the stored text means; Read reads texts as its type. Nil
-	// means that no function reads it.
+	// Reader is the field of the row type of the first later function that reads this field: its type decides what the stored text means. nil
+	// means that no later function reads it. Read reads a stored text as that type.
 	Reader *rowjson.Field
 	Read   func(text string, into reflect.Value) error
-	// As is what the document says of the stored text, where no function reads it. Without either, the text is JSON if it is valid JSON, and a
-	// string if it is not.
+	// As is the type that the document gives the stored text. It counts only if Reader is nil. If As is "" too, the text is taken for JSON if it is
+	// valid JSON, and for a string if it is not.
 	As definition.LoadType
 }
 
-// WithFields is row i as JSON, with the fields set that a declared Load has read. The error is an *UnfitError for a text that is not of the type
-// that the document says.
+// WithFields returns row i as a JSON object in which the fields of load are set from value, the fields in the store. A field that the store does
+// not have is null. It is an error if the row is no JSON object; the error is an *UnfitError if a stored text is not of the type that the document
+// gives it.
 func (r *Reader) WithFields(rs *rows.Set, i int, load *LoadedFields, value connector.Value) (json.RawMessage, error) {
 	row, err := r.Object(rs, i)
 	if err != nil {
@@ -62,7 +63,8 @@ func (r *Reader) WithFields(rs *rows.Set, i int, load *LoadedFields, value conne
 	return rowjson.AppendAny(nil, fields)
 }
 
-// FieldOf is the field of a row type that encoding/json reads a name into. It returns false if the type has none, or says itself how it is read.
+// FieldOf returns the field of the row type in, or of the map type in, into which encoding/json reads a JSON field called name. It returns false if
+// the type has no field for it, or has code of its own to read itself.
 func FieldOf(in reflect.Type, name string) (rowjson.Field, bool) {
 	if t := elem(in); t.Kind() == reflect.Map && t.Key().Kind() == reflect.String && !hasOwnCode(t, nil) {
 		return rowjson.Field{Name: name, Type: t.Elem()}, true
@@ -77,12 +79,13 @@ type UnfitError struct {
 	as    definition.LoadType
 }
 
-// Error names the field and the type, and says how to mend it.
+// Error names the field and the type, and says what to correct.
 func (e *UnfitError) Error() string {
 	return fmt.Sprintf("what is stored for the field %s is no %s, as option.load.types says: correct the type, or what is saved", e.field, e.as)
 }
 
-// asJSON is a stored text as the JSON that stands in the row.
+// asJSON converts a stored text to the JSON value of this field in the row. It returns an *UnfitError if the text is not of the type that the
+// document gives it.
 func (set *LoadedField) asJSON(text string) (json.RawMessage, error) {
 	if set.Reader != nil {
 		value := set.forReader(text)
@@ -116,7 +119,7 @@ func (set *LoadedField) asJSON(text string) (json.RawMessage, error) {
 
 var bytesType = reflect.TypeFor[[]byte]()
 
-// forReader is a stored text as JSON that the type of Reader reads as the value which was saved.
+// forReader converts a stored text to JSON from which the type of set.Reader reads the value that was saved.
 func (set *LoadedField) forReader(text string) json.RawMessage {
 	t := set.Reader.Type
 	base := t
@@ -146,7 +149,7 @@ func (set *LoadedField) forReader(text string) json.RawMessage {
 	return guessedJSON(text)
 }
 
-// isNumber reports whether a text is a JSON number, with or without space around it.
+// isNumber reports whether a text is a JSON number. Space around the number is allowed.
 func isNumber(text string) bool {
 	if text == "" || !json.Valid([]byte(text)) {
 		return false
@@ -155,7 +158,7 @@ func isNumber(text string) bool {
 	return first == '-' || first-'0' <= 9
 }
 
-// readsOrWritesItself reports whether a type, or a pointer to it, has methods to be read or written as JSON.
+// readsOrWritesItself reports whether t or *t has methods by which encoding/json reads or writes it, such as MarshalJSON or UnmarshalText.
 func readsOrWritesItself(t reflect.Type) bool {
 	return jsonrule.HasMethods(reflect.PointerTo(t)) || jsonrule.HasMethods(t)
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
 
-// mustWhenRead reports whether requireFields is not needed: the fields that source.must names are looked for while the rows are decoded, or
-// Compile has made sure of them.
+// mustWhenRead reports whether Read can do without requireFields for these rows: source.must names no fields, or they are looked for while
+// the rows are decoded, or the compiler has seen that the rows' type has them.
 func (r *Reader) mustWhenRead(in *Input, rs *rows.Set) bool {
 	if len(in.Must) == 0 {
 		return true
@@ -25,12 +25,13 @@ func (r *Reader) mustWhenRead(in *Input, rs *rows.Set) bool {
 	return in.mustSeen != 0 || in.wide != nil
 }
 
-// requireFields leaves out the rows that lack a field which source.must names. These end.
+// requireFields ends each row that lacks a field which source.must names, and returns the Set of the other rows.
 func (r *Reader) requireFields(in *Input, rs *rows.Set) *rows.Set {
 	return r.Memory.Keep(rs, r.lackFields(in, rs, rows.Range[uint32](0, rs.Len())))
 }
 
-// lackFields ends those of the rows at the given places that lack a field which source.must names, and returns their places.
+// lackFields looks at the rows at the given places. It ends as dead each of them that lacks a field which source.must names, or that is no
+// JSON object, and returns the places of those.
 func (r *Reader) lackFields(in *Input, rs *rows.Set, places []uint32) (bad []uint32) {
 	watched := r.Host.Watched()
 	for _, i := range places {

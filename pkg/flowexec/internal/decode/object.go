@@ -12,7 +12,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
 
-// Object is the fields of a row's JSON object, in their order. A name may come twice. Nil stands for null.
+// Object is the list of the fields of a JSON object, in their order in the text. A name may occur twice. A nil Object stands for
+// null.
 type Object []member
 
 // member is one field of an Object.
@@ -21,7 +22,7 @@ type member struct {
 	value json.RawMessage
 }
 
-// UnmarshalJSON implements json.Unmarshaler.
+// UnmarshalJSON implements json.Unmarshaler. A JSON value that is neither an object nor null is an error.
 func (o *Object) UnmarshalJSON(raw []byte) error {
 	if string(raw) == "null" {
 		return nil
@@ -48,8 +49,8 @@ func (o *Object) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// Field is the value that encoding/json reads into a struct field of that name: the last one that is not null, whatever the case
-// of its letters. It returns false if there is none.
+// Field returns the value that encoding/json reads into a struct field of the name: the last one of that name that is not null,
+// where names that differ only in the case of letters count as equal. It returns false if there is none.
 func (o Object) Field(name string) (json.RawMessage, bool) {
 	for _, m := range slices.Backward(o) {
 		if strings.EqualFold(m.name, name) && string(m.value) != "null" {
@@ -59,7 +60,7 @@ func (o Object) Field(name string) (json.RawMessage, bool) {
 	return nil, false
 }
 
-// byName is the fields by their names. Of several values of a name the last one counts.
+// byName returns the fields as a map. If a name occurs twice, the last value counts.
 func (o Object) byName() map[string]json.RawMessage {
 	fields := make(map[string]json.RawMessage, len(o))
 	for _, m := range o {
@@ -68,8 +69,8 @@ func (o Object) byName() map[string]json.RawMessage {
 	return fields
 }
 
-// replace deletes from fields, which are the Object's by name, those that a function would read as name: if name itself is not
-// there, these are the names that differ from it only in case.
+// replace prepares fields, which byName returned, for a new value of name. If name is not in it, it deletes the names that
+// differ from name only in the case of letters: encoding/json would read them into the same struct field.
 func (o Object) replace(fields map[string]json.RawMessage, name string) {
 	if _, ok := fields[name]; ok {
 		return
@@ -81,7 +82,8 @@ func (o Object) replace(fields map[string]json.RawMessage, name string) {
 	}
 }
 
-// Object reads the fields of row i. It may run code of the row's type.
+// Object returns the fields of row i's JSON. It is an error if the row is no JSON object; for null the Object is nil. It may run
+// code of the row's type.
 func (r *Reader) Object(rs *rows.Set, i int) (Object, error) {
 	var raw []byte
 	if rs.Vec == nil {

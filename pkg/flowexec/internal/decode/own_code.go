@@ -15,15 +15,17 @@ import (
 
 var serializeType = reflect.TypeFor[kis.Serialize]()
 
-// plainTypes are types of the standard library whose methods are known to return.
+// plainTypes are types of the standard library that have methods to read and write themselves, which are known to return soon
+// and so need no watching.
 var plainTypes = []reflect.Type{
 	reflect.TypeFor[time.Time](), reflect.TypeFor[json.RawMessage](), reflect.TypeFor[json.Number](), reflect.TypeFor[netip.Addr](),
 	reflect.TypeFor[netip.AddrPort](), reflect.TypeFor[netip.Prefix](), reflect.TypeFor[url.URL](), reflect.TypeFor[big.Int](),
 	reflect.TypeFor[big.Float](), reflect.TypeFor[big.Rat](),
 }
 
-// HasOwnCode reports whether reading or writing a value of a type may run code of the user's: a method of the type, or of a type
-// within it. An interface may hold anything, and nil, for a type that is not known, may be anything: both have own code.
+// HasOwnCode reports whether reading or writing a value of a type may run code that the user wrote: a method of the type, or of
+// a type within it. It is true for an interface type, whose values may have any type, and for nil, which stands for an unknown
+// type.
 func (t *Types) HasOwnCode(row reflect.Type) bool {
 	if row == nil {
 		return true
@@ -36,7 +38,8 @@ func (t *Types) HasOwnCode(row reflect.Type) bool {
 	return own
 }
 
-// hasOwnCode is HasOwnCode for a type within others, which may lead back to themselves.
+// hasOwnCode finds what HasOwnCode returns, without the cache. within has the types that t is nested in, so that a type which
+// contains itself is looked at once.
 func hasOwnCode(t reflect.Type, within []reflect.Type) bool {
 	if slices.Contains(within, t) || slices.Contains(plainTypes, t) {
 		return false

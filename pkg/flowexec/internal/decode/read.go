@@ -6,7 +6,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// RunsOwnCode reports whether making rows readable for a step may run code of row types.
+// RunsOwnCode reports whether Read of these rows for this step may run code that the user wrote for row types, such as UnmarshalJSON.
 func (r *Reader) RunsOwnCode(in *Input, rs *rows.Set) bool {
 	switch {
 	case in.OwnCode || rs.Vec == nil:
@@ -17,8 +17,9 @@ func (r *Reader) RunsOwnCode(in *Input, rs *rows.Set) bool {
 	return r.Types.HasOwnCode(rs.Vec.Type())
 }
 
-// Read makes rows readable as each of the types that a step reads. It returns the rows that can be read, and appends their vectors to views, one
-// for each type. Rows that can't be read have ended.
+// Read makes rows readable as each of the types that a step reads. It returns the Set of the rows that can be read, and views with one vector
+// for each type appended. For each row that can't be read it has called Host.End, with the outcome dead. If the run is over meanwhile (Host.At
+// returns false), it returns early, with rows that are not decoded.
 func (r *Reader) Read(in *Input, rs *rows.Set, views []kis.Vector) (*rows.Set, []kis.Vector) {
 	if rs.Vec == nil {
 		rs = r.readEncoded(in, rs)
@@ -45,7 +46,8 @@ func (r *Reader) Read(in *Input, rs *rows.Set, views []kis.Vector) (*rows.Set, [
 	return rs, views
 }
 
-// keepCame copies rows that a function made before the step's function may change them.
+// keepCame keeps a copy of the rows in rs.Came before the step's function may change them. It does so only for rows that a function made, that
+// point to shared memory, and that must be had later as they came to the step (mustCome).
 func (r *Reader) keepCame(in *Input, rs *rows.Set) {
 	if rs.Came == nil && r.mustCome(in) && rowcopy.For(rs.Vec.Type()).Deep() {
 		rs.Came = rows.CopyOf(rs.Vec)

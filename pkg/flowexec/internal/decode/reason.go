@@ -2,10 +2,11 @@ package decode
 
 import "strings"
 
-// maxReason bounds, in bytes, the reason that a row's outcome tells.
+// maxReason is the largest number of bytes of the reason in a row's outcome.
 const maxReason = 2048
 
-// Trimmed is a text of the user's as the reason of an outcome: cut to 2,048 bytes, and valid UTF-8.
+// Trimmed makes a text of user code fit for the reason of an outcome: it cuts it to 2,048 bytes,
+// with " …" after a cut, and makes it valid UTF-8.
 func Trimmed(reason string) string {
 	if len(reason) > maxReason {
 		return strings.ToValidUTF8(reason[:maxReason], "") + " …"

@@ -9,8 +9,9 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// unmarshal has the i-th row type that a step reads read the rows itself, all of them at once. If it refuses them, it reads each alone, also as
-// the row's own type writes it. Rows that it refuses then end; their places are returned.
+// unmarshal reads rows with the UnMarshal method (kis.Serialize) of the i-th type that a step reads: all rows at once. If that fails, it reads
+// each row alone; if that fails too, and the row's own type has a method Marshal, it reads what that makes of the row. A row that still can't
+// be read ends as dead. It returns the rows that could be read, and the places of the others.
 func (r *Reader) unmarshal(in *Input, rs *rows.Set, i int) (kis.Vector, []uint32) {
 	own, slice, raw := in.Serializers[i], reflect.SliceOf(in.Types[i]), r.Raw(rs)
 	if r.Host.AtAll() {

@@ -13,23 +13,24 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowjson"
 )
 
-// StoredReader reads the fields that a connector stores under a key into values of one type: a map[string]string, or a struct by the names that its
-// fields have in JSON. It belongs to one goroutine.
+// StoredReader reads the fields that a connector stores under a key into a Go value: a map[string]string, or a struct whose fields have these names
+// in JSON. It belongs to one goroutine.
 type StoredReader struct {
 	// Row is the type of the values.
 	Row   reflect.Type
 	Types *Types
-	known map[string]storedField // the fields that came before, by name
-	raw   []byte                 // used again for each value
+	known map[string]storedField // a cache for the method field, by name
+	raw   []byte                 // a buffer of readWhole
 }
 
-// storedField is a field of the type, and how a stored text is read into it. read is nil if the type has no field of that name.
+// storedField is a field of the type Row, and the function that reads a stored text into it. read is nil if Row has no field of the name.
 type storedField struct {
 	rowjson.Field
 	read func(string, reflect.Value) error
 }
 
-// Read reads stored fields into the zero value at into. It may run code of the value's type.
+// Read reads stored fields into the value at into, which must be a zero value of type Row. Fields that the type does not have are ignored. It may
+// run code of the type. After an error the value may be filled in part.
 func (r *StoredReader) Read(into unsafe.Pointer, fields []connector.Field) error {
 	if r.Row.Kind() == reflect.Map {
 		all := make(map[string]string, len(fields))
@@ -64,7 +65,7 @@ func (r *StoredReader) Read(into unsafe.Pointer, fields []connector.Field) error
 	return nil
 }
 
-// field is the field that encoding/json reads a name into.
+// field returns the field of Row that encoding/json would read a name into. Its read is nil if there is none.
 func (r *StoredReader) field(name string) storedField {
 	field, ok := r.known[name]
 	if !ok {
@@ -80,7 +81,8 @@ func (r *StoredReader) field(name string) storedField {
 	return field
 }
 
-// placeOf is a field of the struct at base, which can be set. It makes the embedded structs that pointers on the way lead to.
+// placeOf returns the field f of the struct of type row at base, as a Value that can be set. If f lies in embedded structs behind nil pointers, it
+// allocates these. It is an error if a pointer can't be set because its type is not exported.
 func placeOf(row reflect.Type, base unsafe.Pointer, f rowjson.Field) (reflect.Value, error) {
 	if !f.ThroughPointer {
 		return reflect.NewAt(f.Type, unsafe.Add(base, f.Offset)).Elem(), nil
@@ -101,7 +103,7 @@ func placeOf(row reflect.Type, base unsafe.Pointer, f rowjson.Field) (reflect.Va
 	return reflect.NewAt(f.Type, v.Addr().UnsafePointer()).Elem(), nil
 }
 
-// readWhole reads all fields together, as one JSON object, with the type's own code.
+// readWhole writes all fields as one JSON object, and reads that with the type's own code, such as UnmarshalJSON.
 func (r *StoredReader) readWhole(into unsafe.Pointer, fields []connector.Field) error {
 	r.raw = append(r.raw[:0], '{')
 	for i, f := range fields {
@@ -114,7 +116,7 @@ func (r *StoredReader) readWhole(into unsafe.Pointer, fields []connector.Field) 
 	return r.Types.codec(r.Row).Decode(r.raw, into)
 }
 
-// TextReader is a function that reads stored texts as values of a type.
+// TextReader returns a function that reads a stored text into a Value of the type of.
 func (t *Types) TextReader(of reflect.Type) func(string, reflect.Value) error {
 	if read, ok := t.saved.Load(of); ok {
 		return read.(func(string, reflect.Value) error)
@@ -123,7 +125,7 @@ func (t *Types) TextReader(of reflect.Type) func(string, reflect.Value) error {
 	return read.(func(string, reflect.Value) error)
 }
 
-// quotedJSON is a text as a JSON string.
+// quotedJSON writes a text as a JSON string.
 func quotedJSON(text string) json.RawMessage {
 	quoted, err := rowjson.AppendAny(nil, text)
 	if err != nil {
@@ -132,8 +134,7 @@ func quotedJSON(text string) json.RawMessage {
 	return quoted
 }
 
-// guessedJSON is a stored text as JSON, where nobody says what type it is: the text itself if it is valid JSON, else a JSON
-// string.
+// guessedJSON converts a stored text of unknown type to JSON: it returns the text itself if it is valid JSON, otherwise the text as a JSON string.
 func guessedJSON(text string) json.RawMessage {
 	if json.Valid([]byte(text)) {
 		return json.RawMessage(text)

@@ -13,8 +13,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// Types are the codecs and converters of the row types of a plan. Each is made when it is first needed. The zero value is ready for use, and safe for
-// concurrent use.
+// Types caches the codecs and converters for the row types of a plan. Each is made when it is first needed. The zero value is ready for use. It is
+// safe for concurrent use.
 type Types struct {
 	codecs     sync.Map // reflect.Type → *rowjson.Codec
 	texts      sync.Map // reflect.Type → *rowjson.Codec, for string types that take any row as its text
@@ -24,7 +24,7 @@ type Types struct {
 	own        sync.Map // reflect.Type → bool: reading or writing it may call methods of the user's
 }
 
-// codec is the codec of a row type.
+// codec returns the codec that reads and writes rows of a type as JSON.
 func (t *Types) codec(row reflect.Type) *rowjson.Codec {
 	if c, ok := t.codecs.Load(row); ok {
 		return c.(*rowjson.Codec)
@@ -33,7 +33,7 @@ func (t *Types) codec(row reflect.Type) *rowjson.Codec {
 	return c.(*rowjson.Codec)
 }
 
-// converter turns rows of one type into rows of another.
+// converter returns the converter that makes rows of type to of rows of type from.
 func (t *Types) converter(from, to reflect.Type) *rowjson.Converter {
 	key := [2]reflect.Type{from, to}
 	if c, ok := t.converters.Load(key); ok {
@@ -43,7 +43,7 @@ func (t *Types) converter(from, to reflect.Type) *rowjson.Converter {
 	return c.(*rowjson.Converter)
 }
 
-// marshaler is a row type's own way to write rows (KisFlow's Serialize); nil if it has none.
+// marshaler returns the Serialize that writes rows of a type, if the type implements KisFlow's Serialize; otherwise nil.
 func (t *Types) marshaler(row reflect.Type) kis.Serialize {
 	if row == nil {
 		return nil
@@ -58,7 +58,7 @@ func (t *Types) marshaler(row reflect.Type) kis.Serialize {
 // marshaler lets a sync.Map hold a nil kis.Serialize.
 type marshaler struct{ own kis.Serialize }
 
-// written is a row as its type writes it (KisFlow's Serialize). It is the row itself if the type does not say how.
+// written returns what the Marshal method of a row's type (KisFlow's Serialize) makes of the row. If the type has none, it returns the row itself.
 func (t *Types) written(row any) (any, error) {
 	own := t.marshaler(reflect.TypeOf(row))
 	if own == nil {
@@ -71,8 +71,8 @@ func (t *Types) written(row any) (any, error) {
 	return text, err
 }
 
-// reader is the codec for rows that a step reads as a type. A function that gets all rows at once and takes strings gets every row
-// as its text, unless it is a JSON string.
+// reader returns the codec with which a step reads rows as the type row. If the step's function gets all rows at once and row is a string type, a
+// row that is not a JSON string is read as its JSON text.
 func (t *Types) reader(in *Input, row reflect.Type) *rowjson.Codec {
 	if in.GetsAll && rowjson.IsText(row) {
 		return t.text(row)
@@ -80,7 +80,7 @@ func (t *Types) reader(in *Input, row reflect.Type) *rowjson.Codec {
 	return t.codec(row)
 }
 
-// text is the codec of a string type that takes any row as its text.
+// text returns a codec for a string type that reads a JSON string as its value, and any other row as its JSON text.
 func (t *Types) text(row reflect.Type) *rowjson.Codec {
 	if c, ok := t.texts.Load(row); ok {
 		return c.(*rowjson.Codec)
@@ -89,7 +89,8 @@ func (t *Types) text(row reflect.Type) *rowjson.Codec {
 	return c.(*rowjson.Codec)
 }
 
-// convertAny turns a row of any type into a row of the type to, at into, which must be zero. codec is the codec of that type.
+// convertAny converts a row of any type to the type to, and writes it to the memory at into, which must be zero. codec is the codec with which
+// rows that are JSON text are read as that type.
 func (t *Types) convertAny(row any, codec *rowjson.Codec, to reflect.Type, into unsafe.Pointer) error {
 	switch of := reflect.TypeOf(row); {
 	case of == nil:
@@ -165,7 +166,7 @@ func (t *Types) appendJSON(dst []byte, row any) ([]byte, error) {
 	return rowjson.AppendAny(dst, row)
 }
 
-// appendRaw appends a row that is JSON already to dst.
+// appendRaw appends a row that should be JSON already to dst. It is an error if it is not valid JSON.
 func appendRaw(dst, row []byte) ([]byte, error) {
 	if _, ok := rowjson.Value(row); !ok && !json.Valid(row) {
 		return dst, errors.New("what the function passed on is not JSON")
@@ -173,7 +174,7 @@ func appendRaw(dst, row []byte) ([]byte, error) {
 	return append(dst, row...), nil
 }
 
-// elem is the type that a pointer type points to, or the type itself.
+// elem returns the type that a pointer type points to. Any other type it returns as it is.
 func elem(row reflect.Type) reflect.Type {
 	if row.Kind() == reflect.Pointer {
 		return row.Elem()

@@ -18,8 +18,9 @@ var (
 	anyType = reflect.TypeFor[any]()
 )
 
-// View is rows as the i-th type that a step's function reads. Rows that can't be read as that type have ended; their places are
-// returned.
+// View returns the rows of rs as the i-th type that a step's function reads: a vector that rs has already, if one fits, or a newly
+// decoded one. It also returns the places, in ascending order, of the rows that can't be read as that type: each of these has
+// ended as dead.
 func (r *Reader) View(in *Input, rs *rows.Set, i int) (kis.Vector, []uint32) {
 	if in.Serializers != nil && in.Serializers[i] != nil {
 		return r.unmarshal(in, rs, i)
@@ -46,8 +47,8 @@ func (r *Reader) View(in *Input, rs *rows.Set, i int) (kis.Vector, []uint32) {
 	return rs.View, r.read(in, rs, rs.View)
 }
 
-// read fills view, a vector of zero rows, with the rows of rs. Rows that do not fit the view's type have ended; their places are
-// returned.
+// read fills view, a vector of zero rows, with the rows of rs. It returns the places of the rows that do not fit the view's type:
+// each of these has ended as dead.
 func (r *Reader) read(in *Input, rs *rows.Set, view kis.Vector) (bad []uint32) {
 	fail := func(i int, code batch.Code, err error) {
 		if rs.Born == r.Start {
@@ -106,8 +107,8 @@ func (r *Reader) read(in *Input, rs *rows.Set, view kis.Vector) (bad []uint32) {
 	return bad
 }
 
-// decode fills view with rows that are still as they came. It calls fail for rows that do not fit, and returns the places of rows
-// that may lack a field of source.must.
+// decode fills view with rows that are still as they came, encoded. It calls fail for each row that does not fit. It returns the
+// places of the decoded rows that may lack a field which source.must names: for these the caller has to look at the row's JSON.
 func (r *Reader) decode(in *Input, rs *rows.Set, view kis.Vector, fail func(int, batch.Code, error)) (lacking []uint32) {
 	switch {
 	case view == rs.Wide:
@@ -139,5 +140,6 @@ func (r *Reader) decode(in *Input, rs *rows.Set, view kis.Vector, fail func(int,
 	return lacking
 }
 
-// asks tells the host that the type of row i is asked next, if the host watches. It returns false if no further row is to be read.
+// asks is called before code of row i's type may run: if the Host watches, it is told of the row. asks returns false if no further
+// row is to be read, because the run is over.
 func (r *Reader) asks(i int) bool { return !r.Host.Watched() || r.Host.At(i) }

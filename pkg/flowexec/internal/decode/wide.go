@@ -13,12 +13,13 @@ import (
 // wide says that rows which are still as they came need not be decoded for a step: a later step reads them too, as a type that has all the
 // fields of this step's type. They are decoded once, as the later step's type, and this step's fields are copied from there.
 type wide struct {
-	reader  *Input // of the later step
+	reader  *Input // the Input of the later step
 	project *rowjson.Projection
-	must    rowjson.Must // the fields that this step's source.must names, of the later step's type
+	must    rowjson.Must // the fields that this step's source.must names, as the codec of the later step's type counts them
 }
 
-// findWide looks for steps whose rows a later step decodes anyway.
+// findWide sets the field wide of each step whose rows a later step decodes anyway: the steps before the first that does not pass rows on as
+// they came, if that one's type has all their fields.
 func findWide(steps []*Input) {
 	if len(steps) == 0 {
 		return
@@ -43,7 +44,8 @@ func findWide(steps []*Input) {
 	}
 }
 
-// decodeWide decodes rows as a later step's type, into rs.Wide. A row that the quick way to decode does not know stays zero.
+// decodeWide decodes rows as the type that a later step reads, into rs.Wide, and notes in rs.Seen which fields each row has. reader is the
+// later step's Input. A row that the codec's quick way can't decode stays zero, in both.
 func (r *Reader) decodeWide(reader *Input, rs *rows.Set) {
 	rs.Wide, rs.Seen = r.newView(reader, 0), r.Memory.Numbers(rs.Len())
 	rs.Wide.Reset(rs.Len())
@@ -63,8 +65,9 @@ func (r *Reader) decodeWide(reader *Input, rs *rows.Set) {
 	}
 }
 
-// takeWide fills a view with the fields of rows that are decoded as a later step's type. Rows that are not are decoded here, each alone. It
-// returns the rows that may lack a field of source.must.
+// takeWide fills view, which has this step's type, with fields of rs.Wide, in which the rows are decoded as a later step's type. A row that is
+// not decoded there is decoded into view by itself. It calls fail for rows that do not fit, and returns the places of the rows that may lack a
+// field which source.must names.
 func (r *Reader) takeWide(in *Input, rs *rows.Set, view kis.Vector, fail func(int, batch.Code, error)) (lacking []uint32) {
 	if rs.Wide == nil {
 		r.decodeWide(in.wide.reader, rs)
@@ -99,8 +102,8 @@ func (r *Reader) takeWide(in *Input, rs *rows.Set, view kis.Vector, fail func(in
 	return lacking
 }
 
-// finishWide is called for the step whose type the rows were decoded as for earlier steps: it decodes those that were not. It returns the rows
-// that may lack a field of source.must.
+// finishWide completes rs.Wide for the step that reads this type itself: it decodes the rows that decodeWide left zero. It calls fail for rows
+// that do not fit, and returns the places of the rows that may lack a field which source.must names.
 func (r *Reader) finishWide(in *Input, rs *rows.Set, fail func(int, batch.Code, error)) (lacking []uint32) {
 	row, base := rs.Wide.Type(), rs.Wide.Pointer()
 	each, pointers := row.Size(), row.Kind() == reflect.Pointer

@@ -13,8 +13,9 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// Writer is a function that appends row i of rs to dst in an encoding: batch.Protobuf for rows that are messages (see Encoding), else JSON, or as the
-// row came. It may run code of row types.
+// Writer returns a function that appends row i of rs to dst. If encoding is batch.Protobuf, as Encoding returned it, it writes the row as a protobuf
+// message. Otherwise it writes JSON; but a row that no function has made is written as it came, in its own encoding. The function may run code of row
+// types.
 func (r *Reader) Writer(rs *rows.Set, encoding string) func(dst []byte, i int) ([]byte, error) {
 	if encoding == batch.Protobuf {
 		return func(dst []byte, i int) ([]byte, error) {
@@ -47,18 +48,18 @@ func (r *Reader) Writer(rs *rows.Set, encoding string) func(dst []byte, i int) (
 	return func(dst []byte, i int) ([]byte, error) { return codec.Append(dst, unsafe.Add(base, uintptr(i)*size)) }
 }
 
-// rawRows is the rows of a vector of json.RawMessage.
+// rawRows returns the rows of a vector of json.RawMessage, without copying them.
 func rawRows(v kis.Vector) []json.RawMessage {
 	return unsafe.Slice((*json.RawMessage)(v.Pointer()), v.Len())
 }
 
-// sameBytes reports whether two slices are the same memory.
+// sameBytes reports whether two slices are the same piece of memory, not only equal.
 func sameBytes(a, b []byte) bool {
 	return len(a) == len(b) && unsafe.SliceData(a) == unsafe.SliceData(b)
 }
 
-// Entered is row i as it entered its step, in memory of its own, and its encoding. That is the encoding in which the row came to
-// the flow, if no function has made it.
+// Entered returns row i as it was when it entered its step, in newly allocated memory, and its encoding: that of the columns if the row came encoded
+// and no function has made it, otherwise batch.Protobuf or "", which means JSON.
 func (r *Reader) Entered(rs *rows.Set, i uint32) ([]byte, string, error) {
 	if r.Source.Values == nil && (rs.Vec == nil || rs.Born == r.Start) {
 		return slices.Clone(r.source(rs, int(i))), r.Source.Columns.Encoding, nil
@@ -80,7 +81,7 @@ func (r *Reader) Entered(rs *rows.Set, i uint32) ([]byte, string, error) {
 	return data, "", err
 }
 
-// RunsOwnCodeToWrite reports whether writing rows may run code of row types.
+// RunsOwnCodeToWrite reports whether writing rows may run code that the user wrote for row types, such as MarshalJSON.
 func (r *Reader) RunsOwnCodeToWrite(rs *rows.Set) bool {
 	return rs.Vec != nil && r.Types.HasOwnCode(rs.Vec.Type())
 }
