@@ -20,10 +20,10 @@ type Batch struct {
 	// mu guards the fields below. It is held for a few instructions only, and no other lock is taken while it is held.
 	mu         sync.Mutex
 	id         ID        // zero until the first submission
-	revision   Revision  // that the batch first ran on; zero before its first answer
+	revision   Revision  // the revision that the batch first ran on; zero until PinTo notes it
 	firstUsed  time.Time // when it got its id
 	submitting bool      // a submission is under way: from Begin until Answered or Ended
-	idSeen     bool      // others than the producer may have seen the id
+	idSeen     bool      // somebody else than the producer may have seen the id
 	rows       runState  // how much is known of its rows
 	flow       string    // the flow that may have run rows of it; "" means none
 	givenUp    bool      // GiveUp was called: no more submissions
@@ -72,24 +72,26 @@ func (b *Batch) Columns() (Columns, error) { return b.columns, b.err }
 // Len returns how many rows the batch has.
 func (b *Batch) Len() int { return b.columns.Len() }
 
-// ID returns the id of the batch. It is zero as long as the batch was never sent.
+// ID returns the id of the batch. It is zero while the batch has no id: before the first submission, and after a
+// submission that ended before anybody else could have seen the id.
 func (b *Batch) ID() ID {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.id
 }
 
-// Revision returns the number of the flow's revision on which the batch first ran. It is 0 before the first answer.
+// Revision returns the number of the flow's revision on which the batch first ran. It is 0 until PinTo or Pin notes it,
+// as the client does when it learns the revision.
 func (b *Batch) Revision() int64 { return b.Pinned().Number }
 
-// Pinned returns the revision on which the batch first ran. It is zero before the first answer.
+// Pinned returns the revision on which the batch first ran. It is zero until PinTo or Pin notes it.
 func (b *Batch) Pinned() Revision {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.revision
 }
 
-// Age returns how long before now the batch got its id; 0 while it has none.
+// Age returns how long before now the batch got its id. It is 0 while the batch has no id.
 func (b *Batch) Age(now time.Time) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -99,8 +101,9 @@ func (b *Batch) Age(now time.Time) time.Duration {
 	return max(0, now.Sub(b.firstUsed))
 }
 
-// Use gives the batch an id that the program chose, unless it has one already, and returns the id that it has then. An
-// earlier run of the program may have sent a batch under that id, so the rows count as rows that may have run.
+// Use gives the batch the id that next returns, unless the batch has an id already. It returns the id that the batch has
+// then. now is the current time, from which the batch's age counts. An earlier run of the program may have sent a batch
+// under that id, so the rows count as rows that may have run.
 func (b *Batch) Use(now time.Time, next func() ID) ID {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -113,7 +116,8 @@ func (b *Batch) Use(now time.Time, next func() ID) ID {
 // Pin does what PinTo does, for callers that know only the revision's number.
 func (b *Batch) Pin(revision int64) { b.PinTo(Revision{Number: revision}) }
 
-// PinTo notes the revision on which the batch first ran, unless one is noted. Later submissions run on the same revision.
+// PinTo notes r as the revision on which the batch first ran, unless one is noted already. Later submissions run on the
+// same revision.
 func (b *Batch) PinTo(r Revision) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// ErrUnanswered is in the chain of each error that leaves open what became of a batch: rows of it may have run, in this
-// call or in an earlier one. Where errors.Is does not find it, nothing of the batch has run. The chain also has the *Error
-// with the reason.
+// ErrUnanswered is in the chain of each error about a batch of which rows may have run, in this call or in an earlier
+// one. If errors.Is does not find it in an error of a submission, nothing of the batch has run. The chain also has the
+// *Error with the reason.
 var ErrUnanswered = errors.New("the batch may have taken effect: submit the same batch again to have it run again and to learn how its rows ended")
 
 // runState says how much is known of a batch's rows. It is kept with the batch, so that the next submission knows it, too.
 //
-//	noneRan ──Doubt, or Answered with failed rows──▶ mayHaveRun ──Answered──▶ allEnded
-//	   └───────────────────────Answered─────────────────────────────────────────▲
+//	noneRan ──Doubt, Use, or Answered with failed rows──▶ mayHaveRun ──Answered──▶ allEnded
+//	   └───────────────────────────Answered──────────────────────────────────────────▲
 type runState uint8
 
 const (
@@ -24,9 +24,9 @@ const (
 
 // The methods below are for package client and for flowexec.Local, which run batches. Programs need none of them.
 
-// Begin notes that a submission to the flow is under way, until Answered or Ended. A batch without an id gets one from
-// next; where next is nil, the batch must have one. It returns the id. The error has CodeBadBatchID, and says why the batch
-// can't be submitted here or now.
+// Begin notes that a submission to the flow is under way, until Answered or Ended is called. It returns the batch's id. A
+// batch without an id gets one from next; if next is nil, a batch without an id is an error. The error has
+// CodeBadBatchID, and says why the batch can't be submitted now or to this flow.
 func (b *Batch) Begin(flow string, now time.Time, next func() ID) (ID, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -57,7 +57,7 @@ func (b *Batch) Sent() {
 	b.idSeen = true
 }
 
-// Doubt notes that rows of the batch may have run in the flow, and that no answer will tell.
+// Doubt notes that rows of the batch may have run in the flow, and that no answer says how they ended.
 func (b *Batch) Doubt(flow string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -65,15 +65,15 @@ func (b *Batch) Doubt(flow string) {
 	b.rows = max(b.rows, mayHaveRun)
 }
 
-// bind notes which flow may have run rows. The caller holds mu.
+// bind notes which flow may have run rows of the batch, unless a flow is noted already. The caller holds mu.
 func (b *Batch) bind(flow string) {
 	if b.flow == "" {
 		b.flow = flow
 	}
 }
 
-// Answered ends what Begin began: each row has its outcome. failed says that some rows failed, so the batch may be
-// submitted again.
+// Answered ends the submission that Begin began, with an answer: each row has its outcome. failed says that some rows
+// have the outcome Failed, so the batch may be submitted again.
 func (b *Batch) Answered(flow string, failed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -84,8 +84,8 @@ func (b *Batch) Answered(flow string, failed bool) {
 	}
 }
 
-// Ended ends what Begin began, where there is no answer. If nobody can have seen the batch's id, it loses the id and is as
-// good as new; the result tells so.
+// Ended ends the submission that Begin began, without an answer. If nobody else can have seen the batch's id, the batch
+// loses the id and is as good as new; then asNew is true.
 func (b *Batch) Ended() (asNew bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -96,16 +96,17 @@ func (b *Batch) Ended() (asNew bool) {
 	return !b.idSeen
 }
 
-// GiveUp makes Begin refuse the batch from now on. It does nothing to a batch without an id, or to one whose rows all
-// ended.
+// GiveUp makes Begin refuse the batch from now on. It does nothing to a batch without an id, or to a batch of which every
+// row has an outcome other than Failed.
 func (b *Batch) GiveUp() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.givenUp = !b.id.IsZero() && b.rows != allEnded
 }
 
-// Judge returns err as the error of a call about the batch: it has ErrUnanswered in its chain where rows of the batch may
-// have run. Every error about a batch passes through it last, just before the caller gets it. nil stays nil.
+// Judge returns err as the error of a call about the batch: if rows of the batch may have run, it puts ErrUnanswered into
+// the chain. Every error about a batch passes through Judge last, just before the program gets it. A nil err stays nil,
+// and a nil batch leaves err as it is.
 func (b *Batch) Judge(err error) error {
 	if err == nil || b == nil || errors.Is(err, ErrUnanswered) {
 		return err

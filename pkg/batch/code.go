@@ -17,10 +17,10 @@ const (
 	CodeRowTooLarge      Code = 3  // the row is larger than a row may be
 	CodeFunctionError    Code = 4  // the function returned an error, on every try
 	CodeFunctionPanic    Code = 5  // the function panicked, on every try
-	CodeFunctionTimeout  Code = 6  // the function did not return in its time
+	CodeFunctionTimeout  Code = 6  // the function did not return before its timeout
 	CodeRowTimeout       Code = 7  // from its beginning the row took longer than the flow's timeout
 	CodeLoadTimeout      Code = 8  // a Load waited for a key that nobody saved in time
-	CodeLoadMissing      Code = 9  // a Load found no such key, and its on_missing is dead
+	CodeLoadMissing      Code = 9  // a Load found nothing under its key, and its option on_missing is dead
 	CodeConversionFailed Code = 10 // the row does not fit the next function's type
 	CodeRowUnencodable   Code = 11 // the output row can't be encoded
 	CodeSaveFailed       Code = 12 // the connector refused the row's effect
@@ -45,10 +45,10 @@ const (
 	CodeOverloaded           Code = 70 // a budget of memory is used up: try again later
 	CodeUnavailable          Code = 71 // the call needs something that can't be reached: try again
 	CodeEmptyBatch           Code = 72 // the batch has no rows
-	CodeBadColumns           Code = 73 // the columns of the batch don't fit together
+	CodeBadColumns           Code = 73 // the columns of the batch contradict each other
 	CodeBatchTooLarge        Code = 74 // the batch has more bytes than a batch may have
 	CodeTooManyRows          Code = 75 // the batch has more rows than a batch may have
-	CodeMissingKeys          Code = 76 // the encoding needs the client to fill in the keys
+	CodeMissingKeys          Code = 76 // the rows came without the hashes of their keys, which the flow needs from the client for this encoding
 	CodeBadBatchID           Code = 77 // the batch's id is malformed, or the batch can't be submitted now or to this flow
 	CodeRevisionGone         Code = 79 // the revision that the batch first ran on is no longer kept
 	CodeProtocolMismatch     Code = 80 // the two sides have no protocol version in common
@@ -57,7 +57,7 @@ const (
 	CodeConnectorUnavailable Code = 83 // the connector's store can't be reached
 	CodeRevisionChanged      Code = 84 // a new batch names a revision that is not the active one
 	CodeBatchTooOld          Code = 85 // the batch is so old that nobody knows any more which of its effects took place
-	CodeBatchGivenUp         Code = 86 // the batch is below its stream's floor, so its producer had ended with it
+	CodeBatchGivenUp         Code = 86 // the batch is below its stream's floor: its producer had said that it is done with the batch
 )
 
 // Codes of definitions.
@@ -66,8 +66,8 @@ const (
 	CodeUnknownFunction  Code = 129 // the flow names a function that no worker has
 	CodeUnknownConnector Code = 130 // the function names a connector that has no document
 	CodeFlowUncompilable Code = 131 // the documents don't fit the registered functions
-	CodeNotFound         Code = 132 // there is no such document
-	CodeConflict         Code = 133 // somebody else changed it in the meantime
+	CodeNotFound         Code = 132 // there is no document, worker or other thing of this name
+	CodeConflict         Code = 133 // somebody else has changed or taken the thing in the meantime
 )
 
 // codeNames has the name of each code.
@@ -99,8 +99,8 @@ func (c Code) String() string {
 	return strconv.Itoa(int(c))
 }
 
-// Error is the only error type of the project. It has a stable code, and a message which says what was being done, what is
-// wrong, and what to do next.
+// Error is the project's error type. It has a stable code, and a message which says what was being done, what is wrong,
+// and what to do next.
 type Error struct {
 	Code    Code
 	Message string
@@ -109,7 +109,8 @@ type Error struct {
 	cause      error // nil means none
 }
 
-// Errorf makes an Error. An error that the format names with %w becomes its cause.
+// Errorf makes an Error whose message is formatted as by fmt.Errorf. If the format has exactly one %w, that error becomes
+// the cause.
 func Errorf(code Code, format string, args ...any) *Error {
 	err := fmt.Errorf(format, args...)
 	return &Error{Code: code, Message: err.Error(), cause: errors.Unwrap(err)}

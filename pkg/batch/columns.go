@@ -48,13 +48,13 @@ func (c *Columns) Row(i int) []byte {
 	return c.Data[c.Start(i):end:end]
 }
 
-// Append adds a row. It copies the row's bytes. It does not add a key: that is the caller's part.
+// Append adds a row and copies its bytes. It adds no key: the caller appends the hash to Keys where the rows have keys.
 func (c *Columns) Append(row []byte) {
 	c.Data = append(c.Data, row...)
 	c.Ends = append(c.Ends, uint32(len(c.Data)))
 }
 
-// Select returns a copy of the named rows, with their keys where there are keys.
+// Select returns a copy of the rows with these numbers, in the order of the list, with their keys where there are keys.
 func (c *Columns) Select(rows []uint32) Columns {
 	size := 0
 	for _, r := range rows {
@@ -73,8 +73,9 @@ func (c *Columns) Select(rows []uint32) Columns {
 	return out
 }
 
-// Check returns an error where columns from outside are faulty, with CodeEmptyBatch, CodeBadColumns, CodeTooManyRows or
-// CodeBatchTooLarge. It does not look for single rows over their limit: then the row alone is at fault, not the batch.
+// Check returns an error if the columns, which came from outside, break a rule or a limit; its code is CodeEmptyBatch,
+// CodeBadColumns, CodeTooManyRows or CodeBatchTooLarge. It does not look for single rows over their limit, because then
+// the row alone is at fault, not the batch.
 func (c *Columns) Check(l Limits) error {
 	l = l.WithDefaults()
 	n := len(c.Ends)

@@ -9,7 +9,7 @@ import (
 // StreamID names a stream, which is a producer's ordered sequence of batches. It has 128 random bits.
 type StreamID [16]byte
 
-// NewStreamID draws a new id.
+// NewStreamID draws a new id at random.
 func NewStreamID() StreamID {
 	var id StreamID
 	rand.Read(id[:]) // never fails: see crypto/rand
@@ -35,7 +35,7 @@ type ID struct {
 	Sequence uint64
 }
 
-// IsZero reports whether there is no id.
+// IsZero reports whether the id is missing. The id of a batch has a sequence of at least 1.
 func (id ID) IsZero() bool { return id.Sequence == 0 }
 
 // String returns the stream in hexadecimal digits, a dash, and the sequence.
@@ -53,8 +53,8 @@ type RowID struct {
 	Visit  uint32
 }
 
-// String returns the batch's id, a dash and the row. Where Output is not 0, a dash and the output follow; where Visit is
-// not 0, a dot and the visit.
+// String returns the batch's id, a dash and the row. Where Output is not 0, a dash and the output in hexadecimal digits
+// follow; where Visit is not 0, a dot and the visit.
 func (id RowID) String() string {
 	text := fmt.Sprintf("%s-%d", id.Batch, id.Row)
 	if id.Output != 0 {

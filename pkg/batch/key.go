@@ -17,7 +17,8 @@ import (
 //   - A string has the xxhash64 of its UTF-8 text, without escapes.
 //   - A number has the complement of the xxhash64 of its canonical text. So 101, 101.0 and 1.01e2 are one key, and the
 //     string "101" is another. The canonical text of a whole number of up to 32 digits is its digits. Any other number is
-//     written as its digits without zeros at either end, the letter e and the power of ten. Nothing is rounded.
+//     written as its digits without zeros at either end, the letter e and the power of ten. No digit is rounded away. Only
+//     a number whose exponent has 18 digits or more may have the text huge or tiny instead of its digits.
 //   - A boolean has the complement of the xxhash64 of true or false.
 //
 // NewKeyField makes one. It does not change after that, and is safe for concurrent use.
@@ -49,8 +50,8 @@ func NewKeyField(name string) KeyField {
 }
 
 // Hash returns the hash of a row's shard key. The error is an *Error with CodeMissingShardKey or CodeRowUndecodable. Hash
-// reads no more of the row than it must. So it may find a hash in a row that is not valid JSON; the function that decodes
-// the row finds the fault.
+// checks no more of the row than it must. So it may find a hash in a row that is not valid JSON; the function that
+// decodes the row finds the fault.
 func (k *KeyField) Hash(row []byte) (hash uint64, err error) {
 	if hash, ok := k.hashPlain(row); ok {
 		return hash, nil
@@ -99,7 +100,8 @@ func (k *KeyField) Hash(row []byte) (hash uint64, err error) {
 	}
 }
 
-// hashFound hashes the value that was found last, once the row's object has ended. rest is the rest of the row.
+// hashFound returns the hash of key, the value of the field that Hash has found when the row's object ends; a nil key
+// means that the row has none. rest is the text behind the object, which may have nothing but space.
 func (k *KeyField) hashFound(key, rest []byte) (uint64, error) {
 	if skipSpace(rest, 0) != len(rest) {
 		return 0, k.undecodable
@@ -122,8 +124,8 @@ func (k *KeyField) HashValue(value []byte) (hash uint64, err error) {
 	return k.hashScalar(value)
 }
 
-// Fill sets c.Keys to a new slice with the hash of each row's shard key. A row without a key gets the hash 0 and an
-// outcome, Dead, which is returned.
+// Fill sets c.Keys to a new slice with the hash of each row's shard key. A row without a valid key gets the hash 0, and
+// bad has an outcome Dead for it.
 func (k *KeyField) Fill(c *Columns) (bad []RowOutcome) {
 	c.Keys = make([]uint64, c.Len())
 	for i := range c.Keys {
@@ -138,8 +140,8 @@ func (k *KeyField) Fill(c *Columns) (bad []RowOutcome) {
 	return bad
 }
 
-// skipName returns where the quoted name that begins at i ends, and whether it is the name of the field. end is negative
-// where the name does not end.
+// skipName returns the index behind the quoted name that begins at index i, and whether the name is that of the field.
+// end is negative if the name has no closing quote.
 func (k *KeyField) skipName(row []byte, i int) (end int, matches bool) {
 	start := i
 	if end := i + 1 + len(k.nameAndQuote); end <= len(row) && row[end-1] == '"' && k.nameAndQuote != "" && string(row[i+1:end]) == k.nameAndQuote {
@@ -166,7 +168,8 @@ func (k *KeyField) skipName(row []byte, i int) (end int, matches bool) {
 	return i + 1, k.isName(row[start:i+1], escaped, all < utf8.RuneSelf)
 }
 
-// isName decides as encoding/json does whether a quoted name is that of the field.
+// isName reports whether a quoted name is that of the field, by the rules of encoding/json. escaped says that the name
+// has a backslash, ascii that it has ASCII characters only.
 func (k *KeyField) isName(quoted []byte, escaped, ascii bool) bool {
 	if escaped {
 		var name string
@@ -182,7 +185,8 @@ func (k *KeyField) isName(quoted []byte, escaped, ascii bool) bool {
 	return bytes.EqualFold(name, k.name)
 }
 
-// hashScalar hashes a value that skipValue found and that is not null.
+// hashScalar returns the hash of a JSON value that skipValue has found and that is not null. Objects and arrays are
+// errors with CodeMissingShardKey.
 func (k *KeyField) hashScalar(value []byte) (uint64, error) {
 	switch value[0] {
 	case '"':

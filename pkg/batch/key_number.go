@@ -6,10 +6,11 @@ import (
 	"strconv"
 )
 
-// maxWrittenDigits is up to how many digits the canonical text of a whole number has without an exponent.
+// maxWrittenDigits is the largest number of digits that a whole number may have to be written without an exponent in its
+// canonical text.
 const maxWrittenDigits = 32
 
-// isCanonicalInteger reports whether a number is a whole number that is its own canonical text.
+// isCanonicalInteger reports whether a JSON number, which is not empty, is a whole number that is its own canonical text.
 func isCanonicalInteger(number []byte) bool {
 	if number[0] == '-' {
 		number = number[1:]
@@ -28,9 +29,9 @@ func isCanonicalInteger(number []byte) bool {
 	return true
 }
 
-// appendNumber appends the canonical text of a JSON number. It returns false where number is no JSON number. Numbers whose
-// exponents have 18 digits and more share one text where they are huge, and one where they are tiny, whatever their digits.
-// So one value is still one key.
+// appendNumber appends the canonical text of a JSON number, which is not empty, to dst. ok is false if number is no JSON
+// number. A number whose exponent has 18 digits or more may have the text huge or tiny instead of its digits; all
+// spellings of one value still have one text.
 func appendNumber(dst, number []byte) (canonical []byte, ok bool) {
 	negative := number[0] == '-'
 	if negative {
@@ -86,7 +87,7 @@ func appendNumber(dst, number []byte) (canonical []byte, ok bool) {
 const maxExponent = math.MaxInt64 / 16
 
 // parseExponent reads the text behind a number's digits: nothing, or the letter e and a whole number. The result is kept
-// within ±maxExponent.
+// within ±maxExponent. ok is false if the text is something else.
 func parseExponent(text []byte) (exponent int64, ok bool) {
 	if len(text) == 0 {
 		return 0, true

@@ -48,8 +48,9 @@ func (k *KeyField) hashPlain(row []byte) (hash uint64, ok bool) {
 	return hash, row[end] == ',' && row[last-1] != ',' && !k.mayHaveNameIn(row[:last], end+1)
 }
 
-// mayHaveNameIn reports whether a name in the row, behind its first field, could be the field's name in any spelling. It
-// looks for two quotes as far apart as those of the name, eight bytes at a time. from is the first byte to look at.
+// mayHaveNameIn reports whether a name in row, from index from on, could be the field's name in any spelling. It may
+// return true by mistake, but not false. It looks for two quotes as far apart as those of the name, eight bytes at a
+// time.
 func (k *KeyField) mayHaveNameIn(row []byte, from int) bool {
 	const ones, highs = 0x0101010101010101, 0x8080808080808080
 	apart := len(k.nameAndQuote)

@@ -10,7 +10,7 @@ import (
 // decodes it and finds every fault. The scanner of pkg/flowexec/internal/rowjson checks rows exactly. To use it here would take 5 to
 // 13 % more instructions for each row, and rows with a fault behind their key would be refused before a function has seen them.
 
-// skipSpace returns where the space that begins at i ends.
+// skipSpace returns the index of the first byte from index i on that is not space, or the row's length.
 func skipSpace(row []byte, i int) int {
 	for i < len(row) && row[i] <= ' ' && isSpace(row[i]) {
 		i++
@@ -21,8 +21,8 @@ func skipSpace(row []byte, i int) int {
 // isSpace reports whether a character is space between the values of JSON.
 func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\t' || c == '\r' }
 
-// skipString returns where the string that begins at i ends, behind its quote. It is negative where the string does not
-// end.
+// skipString returns the index behind the closing quote of the string that begins at index i. It is negative if the
+// string has no closing quote.
 func skipString(row []byte, i int) int {
 	i++
 	for i += countPlain(row, i); i < len(row); i++ {
@@ -53,8 +53,9 @@ func countPlain(row []byte, i int) int {
 	return i - start
 }
 
-// skipValue returns where the value that begins at i ends. It is negative where there is none. It accepts any text up to
-// the next comma, bracket or space as a number or literal, since the caller looks closer at the one value that it needs.
+// skipValue returns the index behind the value that begins at index i. It is negative if there is no value. It accepts
+// any text up to the next comma, closing brace or space as a number or literal, since the caller looks closer at the one
+// value that it needs.
 func skipValue(row []byte, i int) int {
 	if i == len(row) {
 		return -1
@@ -75,8 +76,8 @@ func skipValue(row []byte, i int) int {
 	return i
 }
 
-// skipNested returns where the object or array that begins at i ends. It is negative where it does not end. It does not
-// check that brackets match in kind.
+// skipNested returns the index behind the object or array that begins at index i. It is negative if the object or array
+// does not end. It does not check that an opening brace is closed by a brace and not by a bracket.
 func skipNested(row []byte, i int) int {
 	for depth := 0; i >= 0 && i < len(row); {
 		switch row[i] {
@@ -95,7 +96,7 @@ func skipNested(row []byte, i int) int {
 	return -1
 }
 
-// isPlainASCII reports whether the text is ASCII, and the same in JSON as without.
+// isPlainASCII reports whether each character of the text is ASCII and stands for itself in a JSON string.
 func isPlainASCII(text []byte) bool {
 	for _, c := range text {
 		if c < ' ' || c >= utf8.RuneSelf || c == '\\' || c == '"' {

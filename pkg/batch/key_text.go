@@ -34,8 +34,8 @@ func KeyText(value []byte) (string, error) {
 	return withPoint(string(canonical)), nil
 }
 
-// withPoint writes a canonical number with a decimal point, where its power of ten is negative and it has not too many
-// places.
+// withPoint writes a canonical number with a decimal point if its power of ten is negative and it has at most
+// maxWrittenDigits digits and decimal places. It returns any other canonical number unchanged.
 func withPoint(canonical string) string {
 	number, negative := strings.CutPrefix(canonical, "-")
 	digits, power, found := strings.Cut(number, "e-")

@@ -1,6 +1,6 @@
 package batch
 
-// Limits bounds the size of rows and batches. A field that is zero means its default.
+// Limits bounds the size of rows and batches. A field that is zero or negative means its default.
 type Limits struct {
 	// RowBytes bounds the size of one row. Default 1 MiB.
 	RowBytes int
@@ -10,7 +10,7 @@ type Limits struct {
 	BatchRows int
 }
 
-// WithDefaults returns the limits with defaults in place of zeros.
+// WithDefaults returns the limits with the default in place of each field that is zero or negative.
 func (l Limits) WithDefaults() Limits {
 	if l.RowBytes <= 0 {
 		l.RowBytes = 1 << 20

@@ -5,9 +5,10 @@ import (
 	"sync"
 )
 
-// Merge puts outputs of one batch together, in the batch's order: by origin. Rows of one origin keep the order of the
-// pieces and of the rows in them. Rows are copied once; a single piece that is in order already is returned as it is. The
-// encoding is that of the first piece. All pieces together must be smaller than 4 GiB.
+// Merge puts outputs of one batch together, in the order of the batch's input rows. Output rows of one input row keep the
+// order of the pieces and of the rows in them; rows of the whole batch come last. Rows are copied once; a single piece
+// that is in order already is returned as it is. The encoding is that of the first piece that has rows. All pieces
+// together must be smaller than 4 GiB.
 func Merge(pieces []Output) Output {
 	pieces = slices.DeleteFunc(slices.Clone(pieces), func(o Output) bool { return o.Rows.Len() == 0 })
 	switch {
@@ -30,8 +31,9 @@ func Merge(pieces []Output) Output {
 	return out
 }
 
-// Join puts outputs of one batch one behind the other, for a later Merge. Rows are copied once; a single piece is returned
-// as it is. The pieces must have the same encoding and no keys. All together must be smaller than 4 GiB.
+// Join appends outputs of one batch to each other, without sorting, for a later Merge. Rows are copied once; a single
+// piece with rows is returned as it is. The pieces must have the same encoding and no keys. All together must be smaller
+// than 4 GiB.
 func Join(pieces []Output) Output {
 	bytes, rows, filled := 0, 0, 0
 	var last *Output
@@ -62,22 +64,23 @@ func Join(pieces []Output) Output {
 	return out
 }
 
-// mergeIndexes keeps used ones, so that their memory is used again.
+// mergeIndexes is a pool of mergeIndex values, so that their memory is used again.
 var mergeIndexes = sync.Pool{New: func() any { return new(mergeIndex) }}
 
-// mergeIndex finds the place in the merged output for each row. begin, countRows for each piece, placeAll, and copyRows for
-// each piece are called in this order.
+// mergeIndex computes the place of each row in the output of Merge. Its methods are called in this order: begin,
+// countRows for each piece, placeAll, and copyRows for each piece.
 type mergeIndex struct {
 	firstOrigin uint32 // the lowest origin
 	// places has one element for each origin from firstOrigin on. The last element is for WholeBatch.
 	places []nextPlace
 }
 
-// nextPlace is where the next row of an origin goes: its row number, and its first byte. Before placeAll it is how many
-// rows and bytes the origin has.
+// nextPlace is the place in the merged output of the next row of one origin: its row number, and the offset of its first
+// byte. Before placeAll it is the number of rows and bytes that the origin has.
 type nextPlace struct{ row, byte uint32 }
 
-// begin makes places for all origins, and an output with room for all rows.
+// begin makes a zero place for each origin in the pieces, and an output with room for all rows. The output has keys if
+// each piece has keys.
 func (index *mergeIndex) begin(pieces []Output) Output {
 	bytes, rows, keyed := 0, 0, true
 	first, last := WholeBatch, uint32(0)
@@ -105,7 +108,7 @@ func (index *mergeIndex) begin(pieces []Output) Output {
 	return out
 }
 
-// placeOf returns where the next row of an origin goes.
+// placeOf returns the element of places for an origin; WholeBatch has the last one.
 func (index *mergeIndex) placeOf(origin uint32) *nextPlace {
 	return &index.places[min(int(origin-index.firstOrigin), len(index.places)-1)]
 }

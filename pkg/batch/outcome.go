@@ -44,7 +44,7 @@ type RowOutcome struct {
 	NotKept NotKept
 }
 
-// Range is Count consecutive numbers from First, such as rows.
+// Range is a range of Count consecutive numbers from First on, such as row numbers.
 type Range struct{ First, Count uint32 }
 
 // WholeBatch is the origin of an output row that was made of the whole batch instead of a single row.

@@ -7,8 +7,8 @@ import (
 	"strconv"
 )
 
-// Digest is a checksum over the documents of a revision: SHA-256. A zero Digest is unknown, for example because it comes
-// from an old build, which does not tell it.
+// Digest is the SHA-256 checksum over the documents of a revision. The zero Digest means that the digest is unknown, for
+// example because it comes from an old build, which does not send digests.
 type Digest [sha256.Size]byte
 
 // IsZero reports whether the digest is unknown.
@@ -22,7 +22,7 @@ func (d Digest) String() string {
 	return hex.EncodeToString(d[:])
 }
 
-// MarshalText writes the digest as String does.
+// MarshalText returns the text that String returns. The error is always nil.
 func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
 // UnmarshalText reads the text that MarshalText writes. Any other text is an error.
@@ -48,7 +48,8 @@ type Revision struct {
 // IsZero reports whether no revision is named.
 func (r Revision) IsZero() bool { return r == Revision{} }
 
-// Is reports whether both may name the same revision: the numbers are equal, and so are the digests where both are known.
+// Is reports whether r and other may name the same revision: their numbers are equal, and their digests are equal or one
+// of them is unknown.
 func (r Revision) Is(other Revision) bool {
 	return r.Number == other.Number && (r.Digest == other.Digest || r.Digest.IsZero() || other.Digest.IsZero())
 }
