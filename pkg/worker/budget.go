@@ -20,7 +20,7 @@ func (a amount) over(n int64) amount { return amount{a.rows / n, a.bytes / n} }
 // none reports whether both numbers are zero.
 func (a amount) none() bool { return a == amount{} }
 
-// spent reports whether one of the numbers is used up.
+// spent reports whether the number of rows or the number of bytes is zero or less.
 func (a amount) spent() bool { return a.rows <= 0 || a.bytes <= 0 }
 
 // least returns the smaller number of rows and the smaller number of bytes.
@@ -33,8 +33,8 @@ func most(a, b amount) amount { return amount{max(a.rows, b.rows), max(a.bytes, 
 // aheadShares and by the number of accounts. An idle account gets at most the budget divided by idleShares. Credit can't be
 // taken back, so these shares bound the credit that silent flows withhold from the others.
 const (
-	aheadShares = 8    // for busy accounts
-	idleShares  = 1024 // for idle accounts
+	aheadShares = 8    // busy accounts together get at most the budget divided by aheadShares ahead of their parts
+	idleShares  = 1024 // an idle account gets at most the budget divided by idleShares
 )
 
 // maxCredit is the largest credit, in rows and in bytes, that an account can have. It fits into the 32 bits that a message has
@@ -155,7 +155,7 @@ func (b *budget) change(a *account, f func()) (wake []*account) {
 	return wake
 }
 
-// count adds an account to the sums, or subtracts it where sign is -1.
+// count adds an account to the budget's sums, or subtracts it if sign is -1. The caller holds the lock.
 func (b *budget) count(a *account, sign int64) {
 	uses, held := a.uses(), a.held
 	if sign < 0 {
@@ -170,7 +170,7 @@ func (b *budget) count(a *account, sign int64) {
 }
 
 // forget ends the busy state of accounts that have sent nothing while all accounts together sent as many rows as the budget
-// has.
+// has. The caller holds the lock.
 func (b *budget) forget() {
 	for e := b.recent.Front(); e != nil; e = b.recent.Front() {
 		a := e.Value.(*account)
@@ -184,8 +184,8 @@ func (b *budget) forget() {
 	}
 }
 
-// spend turns credit into held rows and bytes, for a part that has come. It returns false, and changes nothing, where no
-// credit was left.
+// spend turns credit into held rows and bytes, for a part that has come. It returns false, and changes nothing, if no credit
+// was left. A part may be larger than the credit that was left; the credit is then below zero.
 func (a *account) spend(part amount) (ok bool) {
 	a.change(func() {
 		if a.left.spent() {
@@ -205,10 +205,11 @@ func (a *account) spend(part amount) (ok bool) {
 }
 
 // skip takes the size of a part off the credit. It is for a part that came a second time, after a broken connection: the
-// coordinator has used credit for it, and the worker does not hold it twice.
+// coordinator has used credit for it, but the worker does not hold it twice.
 func (a *account) skip(part amount) { a.change(func() { a.left = a.left.minus(part) }) }
 
-// hold adds an amount to the account's held amount without taking it from the credit. It is for results.
+// hold adds an amount to the account's held amount without taking it from the credit. It is for output of functions and for
+// results, which need no credit.
 func (a *account) hold(n amount) { a.change(func() { a.held = a.held.plus(n) }) }
 
 // release takes an amount off the account's held amount, because the coordinator has acknowledged it or the worker has thrown

@@ -126,8 +126,8 @@ func (a *outputAccount) pieceMayLeave(bytes int64) bool {
 	return true
 }
 
-// handBack notes that rows of the account are handed back, and lets its runs go on that wait for clients. Their rows may be
-// among those.
+// handBack notes that rows of the account are handed back. It lets runs of the account go on that wait for clients, because
+// their own rows may be among the rows handed back.
 func (a *outputAccount) handBack() {
 	a.memory.mu.Lock()
 	defer a.memory.mu.Unlock()

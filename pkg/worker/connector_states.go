@@ -60,7 +60,8 @@ func (s *connectorStates) wakeWatch() {
 	}
 }
 
-// keep opens the connectors for one more plan and keeps them open. release takes the returned keys.
+// keep opens the connectors for one more plan and keeps them open. The caller passes the returned keys to release when the
+// plan goes.
 func (s *connectorStates) keep(connectors []*definition.Connector) []connectorKey {
 	keys := make([]connectorKey, len(connectors))
 	s.mu.Lock()
@@ -166,8 +167,8 @@ func oneLine(text string) string {
 	return text
 }
 
-// changesSince returns the states that differ from told, and stores the current states in told. A connector that is gone is
-// reported as GONE.
+// changesSince returns the states of connectors that differ from those in told, and then stores the current states in told. A
+// connector that is gone is reported as GONE. told is what one session has told its coordinator.
 func (s *connectorStates) changesSince(told *map[connectorKey]*pb.ConnectorState) []*pb.ConnectorState {
 	was, now := *told, *s.states.Load()
 	var news []*pb.ConnectorState

@@ -72,8 +72,8 @@ func (sess *session) define(m *pb.Definition) error {
 }
 
 // keepPlan stores a plan under the coordinator's name for it and enqueues the answer Compiled. With the first plan of a flow
-// the coordinator gets credit for the flow. unused is the plan that was stored there before, which the caller must release;
-// nil means none.
+// that compiles, the coordinator gets credit for the flow. unused is a plan that the caller must release: the one that had
+// this name before, or plan itself if the peer was dropped. nil means none.
 func (p *peer) keepPlan(sess *session, key revisionKey, plan *plan, answer *pb.Compiled) (unused *plan) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -102,8 +102,8 @@ func (sess *session) forgetRevision(m *pb.Forget) error {
 	return nil
 }
 
-// activate acts on the list of revisions on which flows run from now on. Their connectors stay open, and the pool of
-// connections is told that their documents are in force.
+// activate acts on the list of revisions on which flows run from now on, which a message Ack brings. The connectors of these
+// revisions stay open, and the pool of connections is told that their documents are in force.
 func (sess *session) activate(active []*pb.ActiveRevision) error {
 	for _, a := range active {
 		key, err := readRevision(a.GetFlow(), a.GetRevision(), a.GetDigest())
@@ -122,8 +122,8 @@ func (sess *session) activate(active []*pb.ActiveRevision) error {
 	return nil
 }
 
-// dropPlan takes a plan away from the coordinator and returns it for the caller to release. The credit of a flow ends with its
-// last plan.
+// dropPlan takes a plan away from the coordinator and returns it for the caller to release; nil means that the coordinator
+// had no plan of this name. The credit of a flow ends with its last plan.
 func (p *peer) dropPlan(key revisionKey) (unused *plan) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

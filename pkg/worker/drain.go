@@ -74,8 +74,8 @@ func (s *server) endIdleSessions() (left int, pause time.Duration) {
 	return left, pause
 }
 
-// isIdle reports whether the coordinator waits for nothing: the worker holds no part and no result for it. wait is how long
-// parts that crossed the message Draining may still arrive.
+// isIdle reports whether the worker holds no part and no result for the coordinator. wait is for how long parts that crossed
+// the message Draining may still arrive; 0 or less means that none can arrive any more.
 func (p *peer) isIdle() (wait time.Duration, idle bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -117,7 +117,7 @@ func (f *flows) planRemoved(flow *flow) {
 	f.retire(flow)
 }
 
-// retire stops the lanes of a flow that has no plan and no rows. The caller holds f.mu.
+// retire stops the lanes of the flow if it has no plan and no part with rows that have not ended. The caller holds f.mu.
 func (f *flows) retire(flow *flow) {
 	if flow.plans == 0 && flow.running == 0 && f.byName[flow.name] == flow {
 		delete(f.byName, flow.name)
@@ -135,8 +135,8 @@ func (f *flows) retire(flow *flow) {
 // stop stops lanes in a goroutine of its own, because the caller may be one of these lanes, and a lane can't wait for itself.
 func (f *flows) stop(lanes *flowexec.Lanes) { f.stopping.Go(lanes.Stop) }
 
-// handBack takes rows back that have not begun: those in these slots, where nil means all, of the parts for which belongs
-// returns true. The rows end as returned, soon.
+// handBack makes the flow's lanes return rows that have not begun: rows in the given slots, of the parts for which belongs
+// returns true. nil slots mean all slots. The rows soon end as returned, in a RunResult of their part.
 func (f *flows) handBack(flow *flow, slots []batch.Range, belongs func(*flowexec.Part) bool) {
 	f.mu.Lock()
 	lanes := flow.lanes
@@ -144,8 +144,8 @@ func (f *flows) handBack(flow *flow, slots []batch.Range, belongs func(*flowexec
 	lanes.Release(slots, belongs)
 }
 
-// stopAll cancels the running rows, takes back the others, and waits until all lanes have stopped. No part may be enqueued
-// meanwhile.
+// stopAll cancels the running rows of all flows, hands back the rows that have not begun, and waits until all lanes have
+// stopped. No part may be enqueued meanwhile.
 func (f *flows) stopAll() {
 	f.mu.Lock()
 	for name, flow := range f.byName {

@@ -9,8 +9,8 @@ import (
 // Limits for the time that the gate stays closed. While it is closed no run begins, so that the runs under way can end; see
 // gate.
 const (
-	shortestClosing = 20 * time.Millisecond // the first closing lasts so long
-	longestClosing  = time.Second           // no closing lasts longer
+	shortestClosing = 20 * time.Millisecond // the first closing lasts at most so long
+	longestClosing  = time.Second           // every closing lasts at most so long
 	// openFactor is how many times longer the gate is open between two closings than it was closed.
 	openFactor = 4
 )
@@ -60,8 +60,8 @@ func newGate() *gate {
 	return &gate{turn: make(chan struct{}, 1), changed: make(chan struct{}), closingTime: shortestClosing}
 }
 
-// begin blocks until a run may begin, or ctx is done; the run has to check ctx itself. suspect says that a worker died of
-// these rows. end must be called after the run in both cases.
+// begin blocks until a run may begin, or ctx is done; the run has to check ctx itself. suspect means that a worker has died
+// while it ran these rows. end must be called after the run, also if ctx is done.
 func (g *gate) begin(ctx context.Context, suspect bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -83,7 +83,7 @@ func (g *gate) begin(ctx context.Context, suspect bool) {
 	}
 }
 
-// end notes that a run is over. It must be called once for each call of begin.
+// end notes that a run is over. It must be called once for each call of begin, with the same suspect.
 func (g *gate) end(suspect bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -164,8 +164,8 @@ func (g *gate) open() {
 	g.notify()
 }
 
-// wait blocks until changed is closed, the time then has come, or ctx is done. A zero time means no limit. The caller holds
-// the lock, which wait gives up meanwhile.
+// wait blocks until changed is closed, ctx is done, or the time has come that the parameter then gives. A zero time means no
+// limit. The caller holds the lock, which wait gives up meanwhile.
 func (g *gate) wait(ctx context.Context, then time.Time) {
 	changed := g.changed
 	g.waiting++
@@ -187,7 +187,8 @@ func (g *gate) wait(ctx context.Context, then time.Time) {
 	}
 }
 
-// notify wakes everything that waits, to look again. The caller holds the lock.
+// notify wakes every goroutine that waits at the gate, so that it checks again whether it may go on. The caller holds the
+// lock.
 func (g *gate) notify() {
 	if g.waiting > 0 {
 		close(g.changed)

@@ -13,7 +13,7 @@ import (
 // included.
 const handshakeTimeout = 10 * time.Second
 
-// Reasons for the end of a session. None of them is a fault of either side.
+// Errors with which sessions end although neither side is defective; and errNoSession, which says why the worker is not ready.
 var (
 	errReplaced         = batch.Errorf(batch.CodeCancelled, "the coordinator has opened another session, which replaces this one")                                                                          // the coordinator opened another session
 	errRestarted        = batch.Errorf(batch.CodeCancelled, "the coordinator has forgotten the earlier sessions and starts again")                                                                          // the coordinator does not resume its earlier sessions

@@ -9,11 +9,11 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// maxLocatedRows limits the rows that are described one by one, also where a coordinator asks for more.
+// maxLocatedRows limits how many rows a Located message describes one by one, also if a coordinator asks for more.
 const maxLocatedRows = 1000
 
-// locate answers where the rows of one shard key are in this worker: queued, running or parked, and in which step. Rows of
-// other coordinators are included, because a row may wait for one of theirs.
+// locate answers, with a Located message, where the rows of one shard key are in this worker: queued, running or parked, and
+// in which step. Rows of other coordinators are included, because a row of this coordinator may wait for one of theirs.
 func (sess *session) locate(m *pb.Locate) error {
 	answer := &pb.Located{Number: m.GetNumber()}
 	if lanes := sess.server.flows.lanesOf(m.GetFlow()); lanes != nil {
@@ -52,7 +52,8 @@ func (sess *session) locate(m *pb.Locate) error {
 	return nil
 }
 
-// heldParts returns those parts of the coordinator and flow in which some rows have not ended, by the Part that lanes know.
+// heldParts returns the coordinator's parts of a flow, except parts of which every row has ended and is in a result. The key
+// of the map is the Part that lanes know.
 func (p *peer) heldParts(flow string) map[*flowexec.Part]*heldPart {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -72,7 +73,7 @@ type partOwner struct {
 	broken      bool      // the coordinator has no session now
 }
 
-// partOwners returns the owners of all parts of a flow, except those of the coordinator but.
+// partOwners returns the owners of all parts of a flow, except the parts of one peer, which the parameter but names.
 func (s *server) partOwners(but *peer, flow string) map[*flowexec.Part]partOwner {
 	all := map[*flowexec.Part]partOwner{}
 	for _, p := range s.allPeers() {

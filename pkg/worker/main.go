@@ -31,7 +31,7 @@ func Main(register func(*kis.Registry)) {
 // explained the failure.
 var errAlreadyPrinted = errors.New("the output has said why")
 
-// execute runs one command line and returns the exit status.
+// execute runs one command line and returns the exit status, 0 or 1. args begins with the name of the program.
 func execute(register func(*kis.Registry), args []string, in io.Reader, out, errs io.Writer) int {
 	name := filepath.Base(args[0])
 	cmd := rootCommand(name, register)

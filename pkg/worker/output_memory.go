@@ -8,8 +8,8 @@ import (
 // A run may hold the output of its functions up to the budget divided by runShares, and at least leastRunBytes, before rows of
 // it wait.
 const (
-	runShares     = 32        // a run holds at most the budget divided by runShares
-	leastRunBytes = 256 << 10 // and at least so many bytes
+	runShares     = 32        // a run may hold the budget in bytes divided by runShares
+	leastRunBytes = 256 << 10 // a run may hold at least so many bytes, however small the budget is
 )
 
 // outputMemory limits the memory of output: rows that functions pass on, for which coordinators need no credit. A lane asks
@@ -93,9 +93,9 @@ func (a *outputAccount) addRuns(runs int, expected int64) {
 	m.expected, a.expected, b.expected = m.expected+expected, a.expected+expected, b.expected+expected
 }
 
-// grow blocks until a run that can't be divided may hold more output than other runs, or ctx is done. One run at a time may,
-// and only when most of the memory is free. Finished output of other accounts that waits for clients does not count: each
-// account may have one run of this kind waiting.
+// grow blocks until the run of a part, which can't be divided, may hold more output than other runs, or ctx is done. One such
+// run at a time may, and only when at least seven eighths of the memory are free. Finished output of other accounts that
+// waits for clients does not count: each account may have one run of this kind waiting.
 func (a *outputAccount) grow(ctx context.Context, p *heldPart) {
 	m := a.memory
 	m.mu.Lock()
@@ -106,7 +106,8 @@ func (a *outputAccount) grow(ctx context.Context, p *heldPart) {
 	}
 }
 
-// wait blocks until the condition is true or ctx is done. The caller holds the lock, which wait gives up meanwhile.
+// wait blocks until the function is returns true, or ctx is done. The caller holds the lock, which wait gives up while it
+// sleeps; is runs under the lock.
 func (m *outputMemory) wait(ctx context.Context, is func() bool) {
 	for !is() && ctx.Err() == nil {
 		changed := m.changed
@@ -158,7 +159,8 @@ func (a *outputAccount) addHeld(bytes int64) {
 	a.memory.held, a.held, a.backlog.held = a.memory.held+bytes, a.held+bytes, a.backlog.held+bytes
 }
 
-// notify wakes everything that waits, to look again. The caller holds the lock.
+// notify wakes every lane that waits for output memory or for clients, so that it checks its condition again. The caller
+// holds the lock.
 func (m *outputMemory) notify() {
 	if m.waiting > 0 {
 		close(m.changed)

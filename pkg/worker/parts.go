@@ -117,9 +117,9 @@ func uncompilable(part *heldPart, plan *plan) []batch.RowOutcome {
 	return failed
 }
 
-// planFor finds the plan and the lanes for a part. again says that this worker has the part already: then only the credit for
-// it is used up. flow is nil where the coordinator was not allowed to send the part. The plan may be one that does not compile
-// here.
+// planFor finds the plan and the lanes for a part. again is true if this worker has the part already; then planFor only takes
+// the part's size off the flow's credit. flow is nil if the coordinator was not allowed to send the part. The plan may be one
+// that does not compile in this worker.
 func (p *peer) planFor(m *pb.Part, key revisionKey, size amount) (plan *plan, flow *flow, again bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -216,7 +216,7 @@ func (s *server) readPart(m *pb.Part, plan *flowexec.Plan) (*flowexec.Part, erro
 	return work, nil
 }
 
-// ascending reports whether each number is greater than the one before.
+// ascending reports whether each number in rows is greater than the one before it.
 func ascending(rows []uint32) bool {
 	for i := 1; i < len(rows); i++ {
 		if rows[i] <= rows[i-1] {
@@ -226,8 +226,8 @@ func ascending(rows []uint32) bool {
 	return true
 }
 
-// handBack acts on a Release message: the rows in these slots that have not begun go back to the coordinator, which sends them
-// to another worker.
+// handBack acts on a Release message: the flow's rows in the slots that the message names go back to the coordinator if they
+// have not begun. The coordinator sends them to another worker.
 func (sess *session) handBack(m *pb.Release) error {
 	ranges, err := wire.ToRanges(m.GetSlots(), keyslot.Count)
 	if err != nil {

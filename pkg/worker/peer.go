@@ -109,8 +109,8 @@ func (p *peer) hasPlan(flow string) bool {
 	return false
 }
 
-// drop forgets a coordinator. Its session ends with the reason why, its queued rows never run, and the results of its running
-// rows are ignored. A second call does nothing.
+// drop forgets a coordinator. Its session ends with the error why, its queued rows never run, and the results of its running
+// rows are thrown away. drop waits until the session's reader has ended. A second call does nothing.
 func (p *peer) drop(why error) {
 	p.mu.Lock()
 	if p.dropped {
@@ -182,8 +182,8 @@ func (p *peer) releaseAll() {
 	}
 }
 
-// handBack hands rows back that have not begun: those in these slots of one flow. nil slots mean all slots, and the name ""
-// means all flows. The rows come to addEnded as returned, soon.
+// handBack hands back rows of the coordinator's parts that have not begun: those in the given slots of the flow with this
+// name. nil slots mean all slots, and the name "" means all flows. The rows soon come to addEnded as returned.
 func (p *peer) handBack(name string, slots []batch.Range) {
 	p.mu.Lock()
 	mine, tenants := map[*flow]map[*flowexec.Part]bool{}, map[*outputAccount]bool{}

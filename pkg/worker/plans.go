@@ -43,7 +43,8 @@ type revisionKey struct {
 	revision batch.Revision // number and digest as the coordinator sends them
 }
 
-// readRevision makes a revisionKey of the fields of a message.
+// readRevision makes a revisionKey of the fields of a message. The error says that the digest does not have the length of a
+// digest.
 func readRevision(flow string, number int64, digest []byte) (revisionKey, error) {
 	r, err := wire.ToRevision(number, digest)
 	return revisionKey{flow, r}, err
@@ -101,8 +102,8 @@ func (f *flows) releasePlan(p *plan) { f.removeUser(p, false) }
 // run elsewhere and come back to this worker, so its metrics stay.
 func (f *flows) releaseLostPlan(p *plan) { f.removeUser(p, true) }
 
-// removeUser takes one user off the plan. With its last user the plan is dropped, and its connectors are released. lost says
-// that the user is gone without a word, so that the metrics of the flow stay.
+// removeUser takes one user off the plan. With its last user the plan is dropped, and its connectors are released. lost means
+// that the user is gone without having said that it does not need the plan; then the metrics of the flow stay.
 func (f *flows) removeUser(p *plan, lost bool) {
 	f.mu.Lock()
 	if p.flow != nil {

@@ -41,8 +41,9 @@ func (p *peer) runEnded(part *heldPart, run flowexec.RunResult) {
 	}
 }
 
-// addEnded adds a run to the ended runs of its part. complete says that all rows of the part have ended. wake says that the
-// session's sender must be woken, because it does not know yet that ended rows wait.
+// addEnded adds a run to the ended runs of its part, which are in no result yet. complete means that all rows of the part
+// have ended. wake means that the caller must wake the session's sender, because the sender does not know yet that ended rows
+// wait.
 func (p *peer) addEnded(part *heldPart, run flowexec.RunResult) (complete, wake bool) {
 	p.server.metrics.rowsReturned.Add(float64(len(run.Returned)))
 	rows := len(run.Rows)
@@ -68,7 +69,8 @@ func (p *peer) addEnded(part *heldPart, run flowexec.RunResult) (complete, wake 
 	return false, wake
 }
 
-// report makes results of the part's ended runs, and the last result when all rows have ended.
+// report makes results of the part's ended runs, and the part's last result when all rows have ended. It does nothing while
+// another goroutine does the same for this part.
 func (p *peer) report(part *heldPart) {
 	ended, bytes, last := p.takeEnded(part)
 	for ; len(ended) > 0; ended, bytes, last = p.takeEnded(part) {
@@ -148,7 +150,7 @@ func (p *peer) numberResults(part *heldPart, messages ...*pb.Result) {
 }
 
 // acknowledge forgets the results up to this number, which the coordinator now has, and gives their credit back. An error
-// means that the coordinator acknowledges a result that was never sent.
+// means that the coordinator acknowledges a result that was never sent, or that the peer was dropped.
 func (p *peer) acknowledge(number uint64) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

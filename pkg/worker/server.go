@@ -222,7 +222,8 @@ func (s *server) wakeDrain() {
 	}
 }
 
-// setID sets the id that coordinators must name in Hello. It is a new one each time; "" makes the worker refuse sessions.
+// setID sets the worker's id, which coordinators must name in Hello. Each registration has a new id; "" makes the worker
+// refuse sessions.
 func (s *server) setID(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -267,7 +268,7 @@ func (s *server) close() {
 	s.watching.Wait()
 }
 
-// allPeers returns what the worker knows of each coordinator.
+// allPeers returns the peers of all coordinators that the worker has not forgotten.
 func (s *server) allPeers() []*peer {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -67,7 +67,7 @@ func (sess *session) enqueueDraining() {
 }
 
 // heartbeat is how often a session sends something, so that the coordinator notices a lost connection long before a lease is
-// over. A message may come later by as much again.
+// over. Two messages of a session come at most twice this time apart.
 func (s *server) heartbeat() time.Duration { return max(s.config.Lease/16, 10*time.Millisecond) }
 
 // hasEnded reports whether the session has ended.

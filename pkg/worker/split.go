@@ -15,11 +15,11 @@ import (
 
 // Approximate sizes in a message, in bytes, without the texts and the rows themselves.
 const (
-	outputRowBytes = 8       // an end and an origin
-	outcomeBytes   = 24      // tags, numbers and lengths of an outcome
-	deadRowBytes   = 48      // tags, numbers and lengths of a dead row
-	limitSlack     = 8 << 10 // a message may be at least so much larger than a batch
-	reasonBytes    = 1 << 10 // package wire cuts a reason that is longer
+	outputRowBytes = 8       // an output row takes so many bytes besides its text: its end and its origin
+	outcomeBytes   = 24      // an outcome takes so many bytes besides its texts: tags, numbers and lengths
+	deadRowBytes   = 48      // a dead row takes so many bytes besides its texts and data: tags, numbers and lengths
+	limitSlack     = 8 << 10 // a message may be at least so many bytes larger than a batch
+	reasonBytes    = 1 << 10 // a reason has at most so many bytes, because package wire cuts a longer one
 )
 
 // sizeOfOutcome returns about how many bytes an outcome takes in a message.
@@ -86,9 +86,9 @@ func (s *server) splitResult(part *heldPart, final *pb.Result, ended bitset.Set,
 	return append(messages, final)
 }
 
-// keepSendable returns the dead rows that fit into a message together with the rest of their input row. An input row whose
-// dead rows do not fit keeps its outcome, which then says that the row was not kept because it is too large. dead is sorted by
-// input row; costs has the bytes of each input row so far.
+// keepSendable returns the dead rows that fit into a message of about limit bytes together with the rest of their input row.
+// An input row whose dead rows do not fit keeps its outcome, which then says that the row was not kept because it is too
+// large. dead is sorted by input row; costs has the bytes of each input row so far.
 func keepSendable(all *batch.Result, dead []batch.DeadRow, costs []int, limit int) []batch.DeadRow {
 	kept := dead[:0]
 	for len(dead) > 0 {
@@ -109,8 +109,9 @@ func keepSendable(all *batch.Result, dead []batch.DeadRow, costs []int, limit in
 // byRow compares an outcome with a row number, for a binary search.
 func byRow(o batch.RowOutcome, row uint32) int { return cmp.Compare(o.Row, row) }
 
-// fillMessage moves the outcomes, dead rows and output of the rows from first to end-1 into a message. The result and dead are
-// sorted by row. It returns the dead rows that are left.
+// fillMessage moves the outcomes, dead rows and output of the rows from first to end-1 into the message m; the end
+// batch.WholeBatch means all rows that are left, with the output of the whole batch. The result and dead are sorted by row.
+// fillMessage returns the dead rows that are left.
 func fillMessage(m *pb.Result, ended bitset.Set, from *batch.Result, dead []batch.DeadRow, first, end uint32) []batch.DeadRow {
 	if !m.GetLast() {
 		m.Finished = wire.FromRanges(rangesOf(ended, first, min(end, uint32(len(ended)*64))))
@@ -157,8 +158,9 @@ func longestRow(o batch.Output) (most int) {
 	return most
 }
 
-// refuseTooLarge makes a row dead and drops its output where the output is too large to be delivered: in total more than limit
-// bytes, or with a single output row of more than longest bytes. ended are the rows that have an outcome; only these change.
+// refuseTooLarge makes an input row dead and drops its output if the output is too large to be delivered: in total more than
+// limit bytes, or with a single output row of more than longest bytes. ended are the input rows that have an outcome; only
+// these become dead.
 func refuseTooLarge(all batch.Result, ended bitset.Set, limit, longest int) batch.Result {
 	type measure struct{ all, one int } // bytes of all output of one input row, and of the longest of its output rows
 	bytes := map[uint32]measure{}

@@ -206,8 +206,9 @@ func (w *Worker) Metrics() prometheus.Gatherer { return w.registry }
 
 // Run serves coordinators until ctx is done, or until Drain has finished. While etcd can't be reached, Run waits for it
 // without a limit. When ctx is done, running functions are cancelled, and other workers run the rows that had not ended. The
-// error says why the worker could not start or could not continue; it is nil when ctx or Drain ended the worker. Call Run
-// once.
+// error says why the worker could not start or could not continue, or that a connector or a function of the registry could
+// not be closed. It is nil when ctx or Drain ended the worker and everything was closed. Run can be called once; a second
+// call returns an error.
 func (w *Worker) Run(ctx context.Context) error {
 	w.mu.Lock()
 	if w.ran {
@@ -302,8 +303,8 @@ func (w *Worker) serve() error {
 
 // Drain ends the worker in good order. The worker takes no new rows, hands back the rows that have not begun, finishes the
 // rows that run, and waits until coordinators have acknowledged the results. Drain blocks until Run is about to return. When
-// ctx is done first, the rest is cut off, and the error says how much that was. Drain can be called twice, before Run, and
-// after Run has returned.
+// ctx is done first, the rest is cut off, and the error says how much that was. Drain can be called twice, and after Run has
+// returned. A Run that is called after Drain returns an error.
 func (w *Worker) Drain(ctx context.Context) error {
 	w.mu.Lock()
 	if !w.asked {
@@ -325,7 +326,8 @@ func (w *Worker) Drain(ctx context.Context) error {
 	return w.result
 }
 
-// servePages starts the HTTP server for metrics and health, if Config.HTTP asks for one.
+// servePages starts the HTTP server for metrics and health. If Config.HTTP is empty it starts nothing, and Close of the
+// result does nothing.
 func (w *Worker) servePages() (*httpServer, error) {
 	p := &httpServer{}
 	if w.config.HTTP == "" {
