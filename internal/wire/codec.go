@@ -21,13 +21,15 @@ type Codec struct{}
 
 var _ encoding.CodecV2 = Codec{}
 
-// sharedFrom is the size of a message, in bytes, from which on it is cheaper to share the rows than to copy them.
+// sharedFrom is the size of a message, in bytes, from which on it is cheaper to share its rows with the buffer for gRPC
+// than to copy them.
 const sharedFrom = 2 << 10
 
 // Name returns the name of gRPC's own codec, since both write the same bytes.
 func (Codec) Name() string { return "proto" }
 
-// Marshal implements encoding.CodecV2.
+// Marshal implements encoding.CodecV2: it encodes a protobuf message, a *Lent or a *Selected. A message of sharedFrom
+// bytes or more shares its rows with the result.
 func (Codec) Marshal(v any) (mem.BufferSlice, error) {
 	var p pieces
 	switch m := v.(type) {
@@ -65,7 +67,9 @@ func joined(data mem.BufferSlice) []byte {
 	return unsafe.Slice(unsafe.StringData(b.String()), b.Len())
 }
 
-// Unmarshal implements encoding.CodecV2.
+// Unmarshal implements encoding.CodecV2: it decodes data into a protobuf message or a *Lent. Unless data is smaller than
+// sharedFrom and in one piece, the rows of the message lie in one copy of data, which belongs to the message or is the
+// buffer of the Lent.
 func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
 	lent, _ := v.(*Lent)
 	if lent != nil {

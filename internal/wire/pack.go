@@ -28,7 +28,7 @@ type field struct {
 	create func() proto.Message // returns the message, and makes it where the field is empty
 }
 
-// messageField is a field that has a message.
+// messageField makes a field whose value is the message at place. A nil *place means that the field is empty.
 func messageField[M any, P interface {
 	*M
 	proto.Message
@@ -36,7 +36,8 @@ func messageField[M any, P interface {
 	return oneofField(number, *place, func(m P) { *place = m })
 }
 
-// oneofField is a field that has a message and belongs to a oneof. value is the message that it has now, and set puts another one in.
+// oneofField makes a field whose value is a message and that belongs to a oneof. value is the message that the field has
+// now, or nil; set puts another one in.
 func oneofField[M any, P interface {
 	*M
 	proto.Message
@@ -131,7 +132,7 @@ type pieces struct {
 	from     mem.Buffer // the buffer that slices may lie in; nil where no memory is lent
 }
 
-// all returns the whole message.
+// all returns the whole message as buffers for gRPC.
 func (p *pieces) all() mem.BufferSlice {
 	p.endPiece()
 	return p.list
@@ -170,7 +171,7 @@ func (p *pieces) addMessage(m proto.Message) (err error) {
 	return nil
 }
 
-// beginField adds the tag and the length of a field.
+// beginField adds the tag and the length of a field whose value has size bytes. The caller then adds the value.
 func (p *pieces) beginField(number protowire.Number, size int) {
 	p.gathered = appendField(p.gathered, number, size)
 }
@@ -258,7 +259,8 @@ func (f *field) isSingleNumber(kind protowire.Type) bool {
 	return kind == protowire.Fixed32Type && f.words != nil || kind == protowire.Fixed64Type && f.longs != nil
 }
 
-// unpack reads a value of the field.
+// unpack reads the field's value from its bytes on the wire. Bytes are shared with value; numbers are copied. beside
+// means the same as for the function unpack, which reads inner messages.
 func (f *field) unpack(value []byte, beside *int) error {
 	switch {
 	case f.bytes != nil:
@@ -283,7 +285,8 @@ func littleEndian[N uint32 | uint64](numbers []N) []byte {
 	return b
 }
 
-// fromLittleEndian appends numbers from the wire.
+// fromLittleEndian appends the numbers whose bytes on the wire are b to *to. It returns an error if the length of b is no
+// multiple of a number's size.
 func fromLittleEndian[N uint32 | uint64](to *[]N, b []byte) error {
 	size := int(unsafe.Sizeof(N(0)))
 	if len(b)%size != 0 {
@@ -304,13 +307,13 @@ func bytesOf[N uint32 | uint64](numbers []N) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(numbers))), len(numbers)*int(unsafe.Sizeof(N(0))))
 }
 
-// appendField appends the tag and the length of a field with a value of this size.
+// appendField appends the tag and the length of a field whose value has size bytes. The caller appends the value.
 func appendField(b []byte, number protowire.Number, size int) []byte {
 	return protowire.AppendVarint(protowire.AppendTag(b, number, protowire.BytesType), uint64(size))
 }
 
-// fieldSize returns how many bytes a field with a value of this size has on the wire. A field with an empty value is not
-// sent.
+// fieldSize returns how many bytes a field takes on the wire, tag and length included, if its value has size bytes. A
+// field with an empty value takes none, because it is not sent.
 func fieldSize(number protowire.Number, size int) int {
 	if size == 0 {
 		return 0

@@ -15,8 +15,9 @@ type Lent struct {
 	buffer  mem.Buffer // nil for a small message, and after Release
 }
 
-// Release gives the memory back. After that nobody may look at the rows, except gRPC, which keeps the bytes that it still
-// has to send. A Lent that is never released costs garbage and nothing else.
+// Release gives the memory of the rows back, to be used again. After that only gRPC may read the rows, which keeps the
+// bytes that it still has to send. Release of a nil Lent, or a second one, does nothing. A Lent that is never released is
+// left to the garbage collector.
 func (l *Lent) Release() {
 	if l != nil && l.buffer != nil {
 		l.buffer.Free()
@@ -24,7 +25,8 @@ func (l *Lent) Release() {
 	}
 }
 
-// Lend makes another message with rows of l, which must be sent before l is released. A nil l lends nothing.
+// Lend returns a Lent with another message, m, whose rows lie in the memory of l. gRPC must have the result to send
+// before l is released. If l is nil, m has its own memory.
 func (l *Lent) Lend(m proto.Message) *Lent {
 	if l == nil {
 		return &Lent{Message: m}
@@ -51,10 +53,10 @@ type pool struct {
 	large [32]sync.Pool
 }
 
-// Sizes in bytes.
+// Steps in which the sizes of pooled buffers grow, in bytes.
 const (
-	poolStep  = 8 << 10
-	poolGrain = 1 << 10
+	poolStep  = 8 << 10 // the sizes from poolStep on are its multiples
+	poolGrain = 1 << 10 // the sizes below poolStep are multiples of poolGrain
 )
 
 // buffers is the pool from which this process takes the buffers of messages.
@@ -63,8 +65,8 @@ var buffers = new(pool)
 // Buffers returns the pool, for gRPC. Unlike gRPC's own pool it does not clear buffers that are about to be filled.
 func Buffers() mem.BufferPool { return buffers }
 
-// classOf returns the pool of buffers that have room for so many bytes, and their size. It returns nil where buffers are
-// not kept.
+// classOf returns the sync.Pool of the buffers that have room for length bytes, and the size of these buffers. It returns
+// nil for a length of 0 and for lengths so large that buffers are not kept.
 func (p *pool) classOf(length int) (*sync.Pool, int) {
 	class := (length + poolStep - 1) / poolStep
 	if class == 1 {
@@ -78,7 +80,7 @@ func (p *pool) classOf(length int) (*sync.Pool, int) {
 	return &p.large[class-1], class * poolStep
 }
 
-// Get implements mem.BufferPool. The buffer still has bytes of its last use.
+// Get implements mem.BufferPool: it returns a buffer of this length, which may still have bytes of its last use.
 func (p *pool) Get(length int) *[]byte {
 	of, size := p.classOf(length)
 	if of == nil {
@@ -93,7 +95,8 @@ func (p *pool) Get(length int) *[]byte {
 	return &b
 }
 
-// Put implements mem.BufferPool.
+// Put implements mem.BufferPool: it keeps a buffer of Get for later. A buffer of any other capacity is left to the
+// garbage collector.
 func (p *pool) Put(b *[]byte) {
 	if of, size := p.classOf(cap(*b)); of != nil && size == cap(*b) {
 		of.Put(b)

@@ -58,12 +58,13 @@ func (p *pieces) addSelected(s *Selected) error {
 	return nil
 }
 
-// columnsSize returns how many bytes a message Columns has on the wire, for so many rows of c with so many bytes together.
+// columnsSize returns how many bytes a message Columns takes on the wire if it has this number of rows of c. bytes is the
+// size of these rows together.
 func columnsSize(c *batch.Columns, bytes, rows int) int {
 	return fieldSize(dataField, bytes) + fieldSize(endsField, 4*rows) + fieldSize(keysField, 8*min(rows, len(c.Keys))) + fieldSize(encodingField, len(c.Encoding))
 }
 
-// appendRows appends rows of c as a message Columns. bytes is the size of their data.
+// appendRows appends the named rows of c to b, encoded as a message Columns. bytes is the size of these rows together.
 func appendRows(b []byte, c *batch.Columns, rows []uint32, bytes int) []byte {
 	if bytes > 0 {
 		b = appendField(b, dataField, bytes)

@@ -10,8 +10,8 @@ import (
 // costs nothing.
 const SplitBytes = 1 << 20
 
-// SplitRowOutcomes yields the outcomes in slices of about so many bytes on the wire. So a batch of which every row has a
-// long reason still fits into messages. It yields nothing where there are none.
+// SplitRowOutcomes yields the outcomes in slices that take about the given number of bytes on the wire. So a batch of
+// which every row has a long reason still fits into messages. It yields nothing if there are no outcomes.
 func SplitRowOutcomes(in []batch.RowOutcome, bytes int) iter.Seq[[]batch.RowOutcome] {
 	const fields = 24 // tags, numbers and lengths of one outcome
 	return func(yield func([]batch.RowOutcome) bool) {
@@ -32,8 +32,8 @@ func SplitRowOutcomes(in []batch.RowOutcome, bytes int) iter.Seq[[]batch.RowOutc
 	}
 }
 
-// SplitOutput yields the output in pieces of about so many bytes, which share its bytes. A row that is longer is a piece of
-// its own. It yields nothing where there are no rows.
+// SplitOutput yields the output in pieces of about the given number of bytes, which share the memory of o. A row that is
+// longer is a piece of its own. It yields nothing if there are no rows.
 func SplitOutput(o batch.Output, bytes int) iter.Seq[batch.Output] {
 	const column = 8 // an end and an origin
 	return func(yield func(batch.Output) bool) {

@@ -18,17 +18,19 @@ const Protocol = 1
 // maxReason bounds the text of a row's outcome, in bytes: the text may come from a user's function.
 const maxReason = 1 << 10
 
-// ToColumns shares the slices of the message. It checks nothing: call Check on the result. nil gives no rows.
+// ToColumns converts the columns of a message, and shares their slices. It checks nothing: call Check on the result. nil
+// gives no rows.
 func ToColumns(c *pb.Columns) batch.Columns {
 	return batch.Columns{Data: c.GetData(), Ends: c.GetEnds(), Keys: c.GetKeys(), Encoding: c.GetEncoding()}
 }
 
-// FromColumns shares the slices of the columns.
+// FromColumns converts columns to a message, and shares their slices.
 func FromColumns(c batch.Columns) *pb.Columns {
 	return &pb.Columns{Data: c.Data, Ends: c.Ends, Keys: c.Keys, Encoding: c.Encoding}
 }
 
-// ToID checks and copies the id of a batch. The error has CodeBadBatchID.
+// ToID converts and checks the id of a batch in a message. The error has CodeBadBatchID: the stream id does not have 16
+// bytes, or the sequence is 0.
 func ToID(id *pb.BatchID) (batch.ID, error) {
 	stream, err := batch.StreamIDFrom(id.GetStream())
 	if err != nil {
@@ -40,13 +42,14 @@ func ToID(id *pb.BatchID) (batch.ID, error) {
 	return batch.ID{Stream: stream, Sequence: id.GetSequence()}, nil
 }
 
-// FromID copies an id into a message.
+// FromID converts the id of a batch to a message.
 func FromID(id batch.ID) *pb.BatchID {
 	return &pb.BatchID{Stream: id.Stream[:], Sequence: id.Sequence}
 }
 
-// ToRowOutcomes converts the outcomes of a part or batch that has so many rows. The error has CodeBadMessage: a row does
-// not exist, or has an outcome that can't be listed. Done is one of these, because rows that are done are not listed.
+// ToRowOutcomes converts the outcomes of a part or batch that has this number of rows. The error has CodeBadMessage: a
+// row does not exist, or has an outcome that can't be listed. Done is such an outcome, because rows that are done are not
+// listed.
 func ToRowOutcomes(in []*pb.RowOutcome, rows int) ([]batch.RowOutcome, error) {
 	if len(in) == 0 {
 		return nil, nil
@@ -87,8 +90,8 @@ func FromRowOutcomes(in []batch.RowOutcome) []*pb.RowOutcome {
 	return out
 }
 
-// ToDeadRows converts the dead rows of a part that has so many rows, and shares their bytes. The error has CodeBadMessage:
-// a row does not exist.
+// ToDeadRows converts the dead rows of a part that has this number of rows, and shares their bytes. The error has
+// CodeBadMessage: a row does not exist.
 func ToDeadRows(in []*pb.DeadRow, rows int) ([]batch.DeadRow, error) {
 	if len(in) == 0 {
 		return nil, nil
@@ -122,8 +125,7 @@ func FromDeadRows(in []batch.DeadRow) []*pb.DeadRow {
 	return out
 }
 
-// ToRanges converts ranges. All their numbers must be below limit, or else the error has CodeBadMessage. Ranges may
-// overlap.
+// ToRanges converts ranges. The error has CodeBadMessage: a number in a range is not below limit. Ranges may overlap.
 func ToRanges(in []*pb.Range, limit int) ([]batch.Range, error) {
 	if len(in) == 0 {
 		return nil, nil
@@ -153,8 +155,9 @@ func FromRanges(in []batch.Range) []*pb.Range {
 	return out
 }
 
-// ToOutput shares the slices of the message. rows is how many input rows there were. The error has CodeBadMessage: the
-// columns are faulty, or an origin is neither the number of an input row nor batch.WholeBatch. nil gives no output.
+// ToOutput converts the output in a message, and shares its slices. rows is how many input rows there were. The error has
+// CodeBadMessage: the columns are faulty, or an origin is neither the number of an input row nor batch.WholeBatch. nil
+// gives no output.
 func ToOutput(o *pb.Output, rows int) (batch.Output, error) {
 	out := batch.Output{Rows: ToColumns(o.GetRows()), Origins: o.GetOrigins()}
 	if len(out.Origins) != out.Rows.Len() {
@@ -175,7 +178,7 @@ func ToOutput(o *pb.Output, rows int) (batch.Output, error) {
 	return out, nil
 }
 
-// FromOutput shares the slices of the output. It returns nil where there are no output rows.
+// FromOutput converts output to a message, and shares its slices. It returns nil if there are no output rows.
 func FromOutput(o batch.Output) *pb.Output {
 	if o.Rows.Len() == 0 {
 		return nil
@@ -183,7 +186,8 @@ func FromOutput(o batch.Output) *pb.Output {
 	return &pb.Output{Rows: FromColumns(o.Rows), Origins: o.Origins}
 }
 
-// toCode converts a code. It keeps a number that this build has no name for, if it fits.
+// toCode converts a code. It keeps a number that this build has no name for; a number that does not fit a batch.Code
+// becomes CodeInternal.
 func toCode(c pb.Code) batch.Code {
 	if c < 0 || c > math.MaxUint16 {
 		return batch.CodeInternal
@@ -191,7 +195,8 @@ func toCode(c pb.Code) batch.Code {
 	return batch.Code(c)
 }
 
-// cutText makes s a valid string of a message, of at most limit bytes. A text that was cut ends with an ellipsis.
+// cutText makes s valid UTF-8, as a message needs, and cuts it to about limit bytes. A text that was cut ends with an
+// ellipsis.
 func cutText(s string, limit int) string {
 	const cut = "…"
 	if len(s) > limit {
@@ -204,7 +209,8 @@ func cutText(s string, limit int) string {
 	return strings.ToValidUTF8(s, "\uFFFD")
 }
 
-// ToRevision converts the revision that a message names. A message of an old build has no digest.
+// ToRevision converts the revision that a message names. A message of an old build has no digest. A digest of a wrong
+// length is an error with CodeBadMessage.
 func ToRevision(number int64, digest []byte) (batch.Revision, error) {
 	r := batch.Revision{Number: number}
 	switch len(digest) {
@@ -225,10 +231,10 @@ func FromDigest(d batch.Digest) []byte {
 	return d[:]
 }
 
-// maxDuration bounds the durations in messages: a longer one would overflow a time.Time.
+// maxDuration bounds the durations that Duration returns, because a much longer one would overflow a time.Time.
 const maxDuration = 365 * 24 * time.Hour
 
-// Duration converts milliseconds from a message, at most a year.
+// Duration converts milliseconds from a message. More than 365 days become 365 days.
 func Duration(milliseconds uint64) time.Duration {
 	return time.Duration(min(milliseconds, uint64(maxDuration/time.Millisecond))) * time.Millisecond
 }
