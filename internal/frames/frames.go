@@ -42,7 +42,7 @@ type Reader struct {
 // FromPreface makes a Reader that begins with the preface: for all that a client sends.
 func FromPreface() Reader { return Reader{skip: prefaceBytes} }
 
-// Opened returns the number of the stream whose headers were read last.
+// Opened returns the number of the stream whose headers were read last; 0 before the first.
 func (r *Reader) Opened() uint32 { return r.opened }
 
 // TakeIdle returns how many frames came since the last call that make work and have no content: RST_STREAM, SETTINGS and
@@ -54,7 +54,7 @@ func (r *Reader) TakeIdle() int {
 }
 
 // Scan reads p up to its end, or up to the end of a call's headers, and returns how many bytes it read. It calls came for
-// each piece of data, with its stream and its size.
+// each piece of a DATA frame that it has read, with the number of the frame's stream and the size in bytes.
 func (r *Reader) Scan(p []byte, came func(stream uint32, data int)) (n int) {
 	for n < len(p) {
 		if r.skip > 0 {
@@ -86,7 +86,8 @@ func (r *Reader) Scan(p []byte, came func(stream uint32, data int)) (n int) {
 	return n
 }
 
-// begin reads the header of a frame.
+// begin starts a frame whose header is complete: it notes the frame's stream and size, and whether the frame counts as
+// idle.
 func (r *Reader) begin() {
 	kind, flags := r.header[3], r.header[4]
 	r.skip = int(binary.BigEndian.Uint32(r.header[:4]) >> 8)
