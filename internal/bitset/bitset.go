@@ -1,8 +1,8 @@
 // Package bitset holds a set of small numbers, such as the rows of a part, in one bit for each number.
 package bitset
 
-// Set is a set of the numbers from 0 up to the size that New was given, exclusively. A nil Set has room for no number. Methods
-// panic for a number beyond the size. A Set is not safe for concurrent use.
+// Set is a set of small numbers, from 0 up to the size that New was given. A nil Set has room for no number. Methods panic for
+// a number that is beyond the size, rounded up to a multiple of 64. A Set is not safe for concurrent use.
 type Set []uint64
 
 // New makes an empty set with room for the numbers 0 to size-1. The size is rounded up to a multiple of 64.
@@ -24,6 +24,6 @@ func (s Set) Add(n uint32) bool {
 // Remove takes n out of the set. It does nothing where n is not in the set.
 func (s Set) Remove(n uint32) { s[n/64] &^= 1 << (n % 64) }
 
-// HasAnyNear reports whether the set has any of the 64 numbers that share a word with n: those from n&^63 to n|63. A loop over
-// a sparse set can skip 64 numbers at a time with it.
+// HasAnyNear reports whether the set has any number of the 64 that share a word of memory with n: those from n&^63 to n|63. So
+// a loop over a sparse set can skip 64 numbers at a time.
 func (s Set) HasAnyNear(n uint32) bool { return s[n/64] != 0 }
