@@ -28,7 +28,8 @@ func HasMethods(t reflect.Type) bool {
 	return false
 }
 
-// ValidName reports whether encoding/json accepts a name in a field's json tag. It ignores tags with other names.
+// ValidName reports whether encoding/json uses a name in a field's json tag as the field's key. encoding/json ignores the name
+// if it is empty or has other characters than letters, digits and some punctuation.
 func ValidName(name string) bool {
 	for _, c := range name {
 		if !strings.ContainsRune("!#$%&()*+-./:;<=>?@[]^_{|}~ ", c) && !unicode.IsLetter(c) && !unicode.IsDigit(c) {
