@@ -41,7 +41,8 @@ func BindFlags(c *transport.Config, fs *pflag.FlagSet) {
 		"limit for messages that are being received, in `bytes` over all connections; beyond it, the connection is cut that has held most bytes for the longest time")
 }
 
-// withLimits returns a copy of c in which every limit of a listener has its default or its given value.
+// withLimits returns a copy of c in which each limit of a listener that is not set has its default. ReceiveBytes is at least
+// four times the largest message.
 func withLimits(c transport.Config) *transport.Config {
 	limited := c
 	if limited.MaxConnections <= 0 {
@@ -60,8 +61,8 @@ func withLimits(c transport.Config) *transport.Config {
 	return &limited
 }
 
-// ReceiveLimit returns the limit of a gRPC listener for messages that are being received, in bytes over all connections. It is
-// c.ReceiveBytes, or its default, or the smallest value that lets four of the largest messages be received at once.
+// ReceiveLimit returns the limit of a gRPC listener for messages that are being received, in bytes over all connections:
+// c.ReceiveBytes, or its default if that is not set, and at least four times the largest message.
 func ReceiveLimit(c transport.Config) int64 { return withLimits(c).ReceiveBytes }
 
 // Listen opens a TCP listener. The kernel checks the peers of its connections, so that a dead peer is noticed.

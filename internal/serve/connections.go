@@ -62,7 +62,8 @@ type connEntry struct {
 // call after the other keeps its connection.
 const restAfter = time.Second
 
-// add enters a new connection as a newcomer, and closes another newcomer where there are too many.
+// add enters a new connection as a newcomer. If there are then too many newcomers, it closes the oldest one of the address that
+// has most.
 func (c *connLimiter) add(conn net.Conn) *connEntry {
 	if secure, ok := conn.(*tls.Conn); ok {
 		conn = secure.NetConn()
@@ -206,7 +207,7 @@ func (c *connLimiter) removeLocked(a *connEntry) {
 	}
 }
 
-// closeNewcomers closes every connection that has not made a call.
+// closeNewcomers closes every connection that has not made a call or asked for a page.
 func (c *connLimiter) closeNewcomers() {
 	c.mu.Lock()
 	waiting := slices.Clone(c.newcomers)

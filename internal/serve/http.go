@@ -16,8 +16,8 @@ import (
 
 // Limits of the HTTP port.
 const (
-	maxBodyBytes       = 1 << 20 // bytes of the body of one request
-	maxHTTPConnections = 100     // connections that have made a request; further ones are refused while these are busy
+	maxBodyBytes       = 1 << 20 // the body of one request has at most so many bytes
+	maxHTTPConnections = 100     // at most so many connections may have made a request; further ones are refused while these are busy
 )
 
 // HTTPConfig says which pages an HTTP port serves: GET /metrics, /livez and /readyz, and the pages of Handlers.

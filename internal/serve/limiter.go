@@ -62,14 +62,14 @@ func (l *limiter) logRefusal(peer net.Addr, err error) {
 	l.refusals.Log(l.config.Log(), peer, fmt.Errorf("%w (%s)", err, l.config.Flag("max-connections")))
 }
 
-// silentShare says which part of all calls may have sent no message yet: one in silentShare.
+// silentShare limits the calls that have sent no message yet: at most one in silentShare of the calls that the server allows.
 const silentShare = 4
 
 // refusedGrace is how long a connection that could not be admitted stays open, so that its client can read the error.
 const refusedGrace = time.Second
 
-// admitCall counts a new call in until its context is done, or returns the error that refuses it. gRPC calls it in the
-// goroutine that reads from the connection, while it holds a lock of its own.
+// admitCall counts a new call as under way until its context is done, or returns the error that refuses the call. gRPC calls
+// admitCall in the goroutine that reads from the connection, while gRPC holds a lock of its own.
 func (l *limiter) admitCall(ctx context.Context, info *tap.Info) (context.Context, error) {
 	m, _ := ctx.Value(meterKey{}).(*meteredConn)
 	probe := info.FullMethodName == healthpb.Health_Check_FullMethodName // limits must not keep health probes out
@@ -116,8 +116,8 @@ func (l *limiter) admitCall(ctx context.Context, info *tap.Info) (context.Contex
 // now returns the time since start, in microseconds.
 func (l *limiter) now() int64 { return time.Since(l.start).Microseconds() }
 
-// addCall enters a new call, which has sent no message yet. When there are too many calls of this kind, one is cut: on the
-// connection whose silent calls have waited longest in total, the oldest.
+// addCall enters a new call, which has sent no message yet. When there are too many calls without a message, it cuts one: on
+// the connection whose silent calls have waited longest in total, the oldest.
 func (l *limiter) addCall(c *meteredCall) {
 	l.mu.Lock()
 	c.conn.calls[c.stream] = c
@@ -156,8 +156,8 @@ var unread = sync.OnceValue(func() metadata.MD {
 	return metadata.Pairs("grpc-status-details-bin", string(packed))
 })
 
-// beginRead notes that a handler is about to read the request of a call with one request. It returns false when the call was
-// cut before.
+// beginRead notes that a handler is about to read the request of a call that has one request. It returns false when the limiter
+// has cut the call before; then the handler must not run.
 func (l *limiter) beginRead(ctx context.Context) bool {
 	c, _ := ctx.Value(callKey{}).(*meteredCall)
 	if c == nil {
@@ -169,7 +169,8 @@ func (l *limiter) beginRead(ctx context.Context) bool {
 	return !c.cut
 }
 
-// cutCall ends a call. Where a handler waits for the request of a call with one request, the error says that nothing was done.
+// cutCall ends a call. If a handler waits for the request of a call that has one request, the call's error says that nothing
+// was done.
 func (l *limiter) cutCall(c *meteredCall) {
 	l.mu.Lock()
 	reader := c.reader
@@ -195,7 +196,7 @@ func (l *limiter) endSilenceLocked(c *meteredCall) {
 	}
 }
 
-// cutCalls cuts the calls that end only with the server, and with silent also the calls that have sent no message.
+// cutCalls cuts the calls that end only with the server. If silent is true, it also cuts the calls that have sent no message.
 func (l *limiter) cutCalls(silent bool) {
 	var over []*meteredCall
 	l.mu.Lock()
@@ -254,8 +255,8 @@ func (l *limiter) addBytes(m *meteredConn, stream uint32, n int64) {
 	}
 }
 
-// leastByteTime is the time that a received byte costs at least, in microseconds. So a connection that brings very many bytes
-// at once has a high cost too.
+// leastByteTime is added to the age of each received byte in the cost of a connection, in microseconds. So a connection that
+// brings very many bytes at once has a high cost too.
 const leastByteTime = 50_000
 
 // cost returns the cost of the received bytes that the connection holds: bytes multiplied with the time since they came. The
@@ -279,7 +280,8 @@ func (l *limiter) releaseCancelledLocked() {
 	}
 }
 
-// delivered gives n bytes of a call back to the limit, because a handler has the message that they belong to.
+// delivered gives n bytes of a call back to the limit, because a handler has the message that they belong to. From then on the
+// call no longer counts as silent.
 func (l *limiter) delivered(c *meteredCall, n int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

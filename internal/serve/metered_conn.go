@@ -81,7 +81,7 @@ func (m *meteredConn) Read(p []byte) (int, error) {
 // addBytes tells the limiter that data bytes of a message came on a stream. The frames.Reader calls it for each frame of data.
 func (m *meteredConn) addBytes(stream uint32, data int) { m.limiter.addBytes(m, stream, int64(data)) }
 
-// flooded returns an error when the client has sent too many frames without data.
+// flooded returns an error, and logs it, when the client has sent too many frames without data.
 func (m *meteredConn) flooded() error {
 	idle := m.frames.TakeIdle()
 	if idle == 0 {

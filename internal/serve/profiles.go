@@ -58,8 +58,9 @@ func showProfile(w http.ResponseWriter, r *http.Request) {
 	_ = p.WriteTo(w, debug) // an error means that the client is gone
 }
 
-// recordFor returns the page of a recording, such as a CPU profile. The recording ends after the number of seconds in the
-// request, at most maxProfileTime, or when the client is gone.
+// recordFor returns the page of a recording, such as a CPU profile. The function start begins to write the recording to the
+// response and returns the function that ends it. The recording ends after the number of seconds in the request, at most
+// maxProfileTime, or when the client is gone; without a number it takes maxProfileTime.
 func recordFor(start func(http.ResponseWriter) (stop func(), err error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		seconds, err := strconv.ParseFloat(r.FormValue("seconds"), 64)

@@ -22,16 +22,16 @@ import (
 
 // Limits of one connection on the server's side; package transport has the limits for both sides.
 const (
-	serverBuffer     = 64 << 10        // bytes of the buffer for reads; small, because a listener may have many connections
-	maxRequestHeader = 16 << 10        // bytes of the header of one call
-	maxStreams       = 1024            // concurrent calls of one client connection
-	handshakeTimeout = 5 * time.Second // limit for the TLS and HTTP/2 handshakes of one connection
+	serverBuffer     = 64 << 10        // the buffer for reads has so many bytes: few, because a listener may have many connections
+	maxRequestHeader = 16 << 10        // the header of one call has at most so many bytes
+	maxStreams       = 1024            // one connection of a client has at most so many concurrent calls
+	handshakeTimeout = 5 * time.Second // the TLS and HTTP/2 handshakes of one connection take at most so long
 )
 
 // Times of HTTP/2 pings between a gRPC server and its clients.
 const (
-	pingIdle          = 2 * time.Second // the server pings a client that has been silent for so long
-	leastPingInterval = 5 * time.Second // the server cuts a client off that pings more often
+	pingIdle          = 2 * time.Second // the server pings a client that has been silent for this time
+	leastPingInterval = 5 * time.Second // the server cuts a client off that pings more often than once in this time
 )
 
 // Names of the services in gRPC's health protocol. The name "" has the same status as Ready.
@@ -124,10 +124,10 @@ func (s *Server) SetReady(ready bool) {
 // silentGrace is how long a draining server waits for the first message of a call.
 const silentGrace = time.Second
 
-// Drain stops accepting calls and waits until the running calls have ended. Some calls end only when the server does, such as
-// a watch of its health: Drain ends these at once. After silentGrace it ends calls that have sent no message, and connections
+// Drain stops accepting calls and waits until the running calls have ended. Some calls end only when the server does, such as a
+// watch of its health: Drain ends these at once. After silentGrace it ends calls that have sent no message, and connections
 // without a call. When ctx is done first, Drain cuts off all calls as Stop does, waits until their handlers have returned, and
-// returns ctx's error. It may be called twice, and after Stop.
+// returns an error that wraps ctx's. Drain may be called twice, and after Stop.
 func (s *Server) Drain(ctx context.Context) error {
 	s.health.Shutdown()
 	drained := make(chan struct{})
