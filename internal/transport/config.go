@@ -73,7 +73,7 @@ func (c *Config) Flag(setting string) string {
 	return "--" + setting
 }
 
-// Log returns the logger, or one that drops everything where Logger is nil.
+// Log returns Logger. If that is nil, it returns a logger that drops everything.
 func (c *Config) Log() hclog.Logger {
 	if c.Logger == nil {
 		return hclog.NewNullLogger()
@@ -95,15 +95,15 @@ var Probes = net.KeepAliveConfig{Enable: true, Idle: probeIdle, Interval: probeI
 
 // Limits of one connection, the same on both sides.
 const (
-	StreamWindow     = 8 << 20   // bytes of one stream that may be sent before the receiver has read them
-	ConnectionWindow = 16 << 20  // the same for all streams together
-	Buffer           = 256 << 10 // bytes of the buffer for one read or write
-	MaxHeaderBytes   = 64 << 10  // bytes of the header of one answer, in which the text of an error travels
+	StreamWindow     = 8 << 20   // so many bytes of one stream may be sent before the receiver has read them
+	ConnectionWindow = 16 << 20  // so many bytes of all streams of a connection may be sent before the receiver has read them
+	Buffer           = 256 << 10 // the buffer for one read or write has so many bytes
+	MaxHeaderBytes   = 64 << 10  // the header of one answer, in which the text of an error travels, has at most so many bytes
 )
 
 // Times of gRPC's own pings. grpc-go lets a client ping a server every 10 s at most.
 const (
 	// PingTimeout is how long a ping may go unanswered.
 	PingTimeout = 3 * time.Second
-	clientPing  = 10 * time.Second // how often a client pings a silent server
+	clientPing  = 10 * time.Second // a client pings a server that has been silent for this time
 )

@@ -57,7 +57,8 @@ func Dial(target string, c Config, opts ...grpc.DialOption) (*grpc.ClientConn, e
 	return conn, nil
 }
 
-// DialTCP opens a TCP connection as Dial does, without TLS. It is for a caller that needs the error of the attempt itself.
+// DialTCP opens a TCP connection with the timeout and keepalive of Dial, without TLS. It is for a caller that needs the error
+// of the attempt itself.
 func DialTCP(ctx context.Context, address string) (net.Conn, error) {
 	return dialer.DialContext(ctx, "tcp", address)
 }

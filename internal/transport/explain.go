@@ -98,8 +98,8 @@ func (c *Config) alertAdvice(alert string) string {
 	return fmt.Sprintf("the server refuses this process's certificate (%s): the certificate must be valid and come from an authority in the server's %s", c.TLSCert, c.Flag("tls-ca"))
 }
 
-// hint adds advice to the error of a call over plaintext, when the server closed the connection before its first byte. A
-// server that speaks only TLS does that.
+// hint adds advice to the error of a call over plaintext, when the server closed the connection before its first byte. A server
+// that speaks only TLS does that. hint returns any other error unchanged.
 func (c *Config) hint(err error) error {
 	s, ok := status.FromError(err)
 	if !ok || err == nil || c.TLSCA != "" || c.TLSCert != "" || !strings.Contains(s.Message(), "error reading server preface: ") {
@@ -130,7 +130,8 @@ type RefusalLog struct {
 	unsaid int       // refused connections since then, which have no line; guarded by mu
 }
 
-// Log logs a refused connection, or counts it where a line was logged less than a second ago.
+// Log logs that the connection from peer was refused because of err. If a line was logged less than a second ago, Log only
+// counts the refusal; the next line has the count.
 func (r *RefusalLog) Log(log hclog.Logger, peer net.Addr, err error) {
 	r.mu.Lock()
 	unsaid, now := r.unsaid, time.Now()

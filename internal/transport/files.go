@@ -33,8 +33,8 @@ type tlsState struct {
 	client        *tls.Config      // settings of a client
 }
 
-// openFiles checks the settings and reads the files. It returns nil, and no error, for a Config without files, which means
-// plaintext.
+// openFiles checks the TLS settings of c and reads the files. It returns nil, and no error, for a Config without files, which
+// means plaintext.
 func openFiles(c Config) (*tlsFiles, error) {
 	switch {
 	case c.TLSCert == "" && c.TLSKey == "" && c.TLSCA == "":
@@ -56,7 +56,7 @@ func openFiles(c Config) (*tlsFiles, error) {
 	return f, nil
 }
 
-// latest returns the content of the files. Once a second one caller reads the files again.
+// latest returns the content of the files. If they were read more than a second ago, one caller reads them again first.
 func (f *tlsFiles) latest() *tlsState {
 	now, last := int64(time.Since(f.start)), f.checked.Load()
 	if now-last >= int64(recheck) && f.checked.CompareAndSwap(last, now) {

@@ -50,8 +50,8 @@ func (n dnsBuilder) Build(target resolver.Target, cc resolver.ClientConn, _ reso
 	return l, nil
 }
 
-// hostPort splits an address into host and port. Without a port it returns the port standard. An IPv6 address may stand in
-// brackets, and must when it has a port.
+// hostPort splits an address into host and port. For an address without a port it returns standard as the port. An IPv6 address
+// may stand in brackets, and must when it has a port.
 func hostPort(address, standard string) (host, port string) {
 	if host, port, err := net.SplitHostPort(address); err == nil {
 		return host, port
@@ -104,7 +104,8 @@ func (l *dnsResolver) run(ctx context.Context) {
 	}
 }
 
-// wait blocks until the time of the next lookup, at most for pause. It returns false when ctx is done.
+// wait blocks until the time of the next lookup: after pause, or after lookupRetry if a connection broke. It returns false when
+// ctx is done.
 func (l *dnsResolver) wait(ctx context.Context, pause time.Duration) bool {
 	began := time.Now()
 	timer := time.NewTimer(pause)
@@ -121,7 +122,8 @@ func (l *dnsResolver) wait(ctx context.Context, pause time.Duration) bool {
 	}
 }
 
-// lookUpHosts returns the IP addresses of the name, sorted, each once.
+// lookUpHosts returns the IP addresses of the resolver's host, sorted and without duplicates. A host without an address is an
+// error.
 func (l *dnsResolver) lookUpHosts(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()

@@ -75,8 +75,8 @@ func newProbedConn(conn net.Conn) *probedConn {
 	return l
 }
 
-// setWake makes a blocked Read return at the time then. It returns false where the caller has set a deadline, which then
-// counts.
+// setWake makes a blocked Read return at the time then. own is false if the caller has set a deadline, which then counts
+// instead.
 func (l *probedConn) setWake(then time.Time) (own bool) {
 	l.deadlines.Lock()
 	defer l.deadlines.Unlock()
@@ -86,7 +86,7 @@ func (l *probedConn) setWake(then time.Time) (own bool) {
 	return !l.external
 }
 
-// SetReadDeadline implements net.Conn. After it the server is not probed any more.
+// SetReadDeadline implements net.Conn. After the first call the connection probes the server no more.
 func (l *probedConn) SetReadDeadline(t time.Time) error {
 	l.deadlines.Lock()
 	defer l.deadlines.Unlock()
@@ -94,7 +94,7 @@ func (l *probedConn) SetReadDeadline(t time.Time) error {
 	return l.Conn.SetReadDeadline(t)
 }
 
-// SetDeadline implements net.Conn. After it the server is not probed any more, as after SetReadDeadline.
+// SetDeadline implements net.Conn. After the first call the connection probes the server no more, as after SetReadDeadline.
 func (l *probedConn) SetDeadline(t time.Time) error {
 	return errors.Join(l.SetReadDeadline(t), l.Conn.SetWriteDeadline(t))
 }

@@ -20,7 +20,7 @@ import (
 // defaultPort is the port of coordinators for clients, used for addresses without a port.
 const defaultPort = "7700"
 
-// balanced is gRPC's setting that distributes calls and streams over all coordinators in turn.
+// balanced is the gRPC service config that distributes calls and streams over all addresses of a target in turn.
 const balanced = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 
 // Resolve turns the address of a cluster into a target of gRPC, with the options that belong to it. The address of a cluster
@@ -72,8 +72,8 @@ func CheckAddress(a string) error {
 	return err
 }
 
-// parseAddress splits an address into host and port. Without a port it returns the port standard. An error names the mistake
-// in the address.
+// parseAddress splits an address into host and port. For an address without a port it returns standard as the port. An error
+// names the mistake in the address.
 func parseAddress(a, standard string) (host, port string, err error) {
 	wrong := func(why string) (string, string, error) {
 		return "", "", batch.Errorf(batch.CodeBadMessage, "dial %q: %s: write host:port, or [address]:port where the address is IPv6", a, why)

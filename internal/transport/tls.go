@@ -15,8 +15,8 @@ import (
 
 // Time limits of connecting and of refusing a connection.
 const (
-	dialTimeout   = 5 * time.Second // for one attempt to connect, handshake included
-	hangUpTimeout = time.Second     // for a refused client to read why
+	dialTimeout   = 5 * time.Second // one attempt to connect takes at most so long, handshake included
+	hangUpTimeout = time.Second     // a refused client has so long to read why it is refused
 )
 
 // ServerTLS returns the settings of listeners that are not gRPC servers. nil without an error means plaintext.
@@ -60,7 +60,8 @@ func (c *Config) Dialer() (func(ctx context.Context, network, address string) (n
 	}, nil
 }
 
-// Credentials returns the credentials of gRPC clients that Dial does not make, such as etcd's.
+// Credentials returns the credentials of gRPC clients, for Dial and for clients that Dial does not make, such as etcd's.
+// Without TLS files they are those of plaintext.
 func (c *Config) Credentials() (credentials.TransportCredentials, error) {
 	f, err := openFiles(*c)
 	if err != nil {
@@ -69,7 +70,8 @@ func (c *Config) Credentials() (credentials.TransportCredentials, error) {
 	return f.credentials(), nil
 }
 
-// ServerCredentials returns the credentials of gRPC servers. They log each client that they refuse.
+// ServerCredentials returns the credentials of gRPC servers: TLS, or plaintext without TLS files. TLS credentials log clients
+// that they refuse.
 func (c *Config) ServerCredentials() (credentials.TransportCredentials, error) {
 	f, err := c.serverFiles()
 	if err != nil {
@@ -86,7 +88,7 @@ func (c *Config) serverFiles() (*tlsFiles, error) {
 	return openFiles(*c)
 }
 
-// serverTLS returns settings that use the current content of the files for each handshake.
+// serverTLS returns the TLS settings of a server that use the current content of the files f for each handshake.
 func serverTLS(f *tlsFiles) *tls.Config {
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS12,
@@ -125,7 +127,8 @@ func (t *tlsCredentials) ClientHandshake(ctx context.Context, authority string, 
 	return t.files.config.explainReads(dialled, conn), info, nil
 }
 
-// explainReads wraps a client's connection so that its first Read explains a refusal by the server.
+// explainReads wraps a client's connection to the server at address. The wrapped Read explains a refusal that the server sends
+// in place of its first data.
 func (c *Config) explainReads(address string, conn net.Conn) net.Conn {
 	return &handshakenConn{Conn: conn, explain: func(err error) error { return c.explainClient(address, err) }}
 }
