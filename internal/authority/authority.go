@@ -36,7 +36,7 @@ type Leaf struct {
 // Files are the paths of a process's certificate, its key, and the authority that it trusts.
 type Files struct{ Cert, Key, CA string }
 
-// New makes an authority with this name. Its certificate is valid from an hour ago until the time valid from now.
+// New makes an authority with this name. Its certificate is valid from an hour ago until valid has passed from now.
 func New(name string, valid time.Duration) (*Authority, error) {
 	now := time.Now()
 	template := &x509.Certificate{
@@ -55,7 +55,7 @@ func New(name string, valid time.Duration) (*Authority, error) {
 	return a, nil
 }
 
-// PEM returns the authority's own certificate.
+// PEM returns the authority's own certificate, in the format PEM.
 func (a *Authority) PEM() []byte { return encode("CERTIFICATE", a.certificate.Raw) }
 
 // Issue makes a certificate and its key, and returns both in the format PEM.
@@ -108,8 +108,8 @@ func (a *Authority) Write(dir string, l Leaf) (Files, error) {
 	return f, nil
 }
 
-// sign makes a key and a certificate for the template, signed by the authority. An authority that has no certificate yet signs
-// its own.
+// sign makes a key and a certificate for the template, which the authority signs. While the authority has no certificate, the
+// new key signs it. The certificate is returned in the format DER.
 func (a *Authority) sign(template *x509.Certificate) (*ecdsa.PrivateKey, []byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -129,7 +129,7 @@ func (a *Authority) sign(template *x509.Certificate) (*ecdsa.PrivateKey, []byte,
 	return key, der, nil
 }
 
-// encode returns a PEM block of this kind.
+// encode returns a PEM block of this kind, such as "CERTIFICATE", with the bytes der.
 func encode(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 }
