@@ -34,10 +34,10 @@ func Tracer(p trace.TracerProvider) trace.Tracer {
 	return p.Tracer("github.com/kisgrid/kisgrid")
 }
 
-// header is the name of W3C's header for a span, under which OpenTelemetry writes it.
+// header is the name of W3C's HTTP header for a span, which OpenTelemetry also uses as the key of the span's text.
 const header = "traceparent"
 
-// Inject returns the text that carries a span in a message. It returns "" for a nil span.
+// Inject returns the text by which a message carries the span s to another process. It returns "" for a nil span.
 func Inject(s trace.Span) string {
 	if s == nil {
 		return ""
@@ -47,7 +47,8 @@ func Inject(s trace.Span) string {
 	return carrier[header]
 }
 
-// Extract returns ctx with the span whose text came in a message. A text that is not a span gives ctx without one.
+// Extract returns ctx with the span that parent, the text in a message, names as the current span. If parent is "" or names no
+// span, it returns ctx as it is.
 func Extract(ctx context.Context, parent string) context.Context {
 	if parent == "" {
 		return ctx
@@ -55,8 +56,8 @@ func Extract(ctx context.Context, parent string) context.Context {
 	return propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{header: parent})
 }
 
-// End ends a span, as failed when err is not nil. It does nothing for a nil span. It may be called twice; the first error
-// counts.
+// End ends a span, as failed when err is not nil. It does nothing for a nil span. A second call for the same span changes
+// nothing.
 func End(s trace.Span, err error) {
 	if s == nil {
 		return
