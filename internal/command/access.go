@@ -16,8 +16,8 @@ func (a *DocumentAccess) BindFlags(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&a.files, "document-files", nil, "`DIR,…`: folders with the files that the documents of connectors may read by password_file and tls_… (default: none; for documents that run already there is only a warning)")
 }
 
-// Access returns the rules that the flags give. Call it after the flags are parsed. A flag that was given, also with an empty
-// value, replaces the default.
+// Access returns the rules that the flags give. fs is the flag set of BindFlags, after it was parsed. A flag that was given,
+// even with an empty value, replaces the default.
 func (a *DocumentAccess) Access(fs *pflag.FlagSet) definition.Access {
 	var out definition.Access
 	if fs.Changed("document-env") {

@@ -32,7 +32,7 @@ type BuildInfo struct {
 	Platform string
 }
 
-// ReadBuild returns the description of this program's build.
+// ReadBuild returns the description of the build of the running program.
 func ReadBuild() BuildInfo {
 	info, _ := debug.ReadBuildInfo() // nil where the program has none; then only the linker's values count
 	return readBuild(info, Version, Commit)

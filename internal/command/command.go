@@ -57,7 +57,7 @@ type Logging struct {
 	Format string
 }
 
-// BindFlags adds --log-level, whose default is l.Level or else info, and --log-format.
+// BindFlags adds --log-level and --log-format. The default of --log-level is the value that Level has before the call, or info.
 func (l *Logging) BindFlags(fs *pflag.FlagSet) {
 	if l.Level == "" {
 		l.Level = "info"
@@ -66,7 +66,7 @@ func (l *Logging) BindFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&l.Format, "log-format", "text", "`format` of the log: text or json")
 }
 
-// Logger makes the program's logger, which writes to out. An error says which flag has a wrong value.
+// Logger makes the program's logger, which has this name and writes to out. An error says which flag has a wrong value.
 func (l *Logging) Logger(name string, out io.Writer) (hclog.Logger, error) {
 	level := hclog.LevelFromString(l.Level)
 	if level == hclog.NoLevel {

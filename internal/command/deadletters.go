@@ -23,7 +23,7 @@ type DeadLetters struct {
 	transport         transport.Config // TLS files for the connection to Redis
 }
 
-// deadLettersPassword is the environment variable that can have the password of the store.
+// deadLettersPassword is the name of the environment variable that may have the password of the store for dead letters.
 const deadLettersPassword = "KISGRID_DEAD_LETTERS_PASSWORD" //nolint:gosec // the variable's name, not a password
 
 // BindFlags adds --dead-letters and the flags that begin with --dead-letters-.

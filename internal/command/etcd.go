@@ -15,7 +15,7 @@ import (
 // Etcd has the flags that say how a program reaches etcd.
 type Etcd struct {
 	Endpoints              []string         // addresses of the members
-	Prefix                 string           // of every key
+	Prefix                 string           // prefix of every key
 	Username, PasswordFile string           // empty means that etcd asks for no user
 	transport              transport.Config // TLS files for the connection to etcd
 }

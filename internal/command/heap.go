@@ -7,10 +7,11 @@ import (
 	"runtime/metrics"
 )
 
-// ballast is memory that is allocated and never touched, so it uses no page. It makes the garbage collector run less often.
+// ballast is memory that is allocated and never touched, so that it uses no physical memory. The garbage collector counts it
+// and so runs less often.
 var ballast []byte //nolint:unused // being held is its use
 
-// ballastBytes is the size of ballast, and so the garbage that may gather in addition before a collection.
+// ballastBytes is the size of ballast, and so how many more bytes of garbage may gather before a collection.
 const ballastBytes = 32 << 20
 
 // SteadyHeap makes the garbage collector run less often, for as long as the process lives: 32 MiB more garbage may gather
@@ -18,18 +19,20 @@ const ballastBytes = 32 << 20
 // collector, which runs when the memory has doubled, would run almost all the time. Call it once.
 func SteadyHeap() { ballast = make([]byte, ballastBytes) }
 
-// LimitHeap limits the heap of a process whose memory follows budgets, which are budgets bytes together: when the budgets are
-// used up, the collector runs before the memory has doubled. It does nothing when the environment has GOMEMLIMIT.
+// LimitHeap limits the heap of a process that holds data only within budgets, which are budgets bytes together: when the
+// budgets are used up, the garbage collector runs before the memory has doubled. It does nothing when the environment has
+// GOMEMLIMIT.
 func LimitHeap(budgets int64) {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(budgets + ballastBytes)
 	}
 }
 
-// FollowHeap limits the heap of a process that runs functions of others, whose memory no budget counts. While little memory is
-// alive, the collector runs before the process has much more than budgets bytes, or 16 MiB more than was alive. While
-// functions keep much memory, it runs when the memory has grown by a quarter. FollowHeap does nothing when the environment has
-// GOMEMLIMIT or GOGC. Call it once; it lasts as long as the process.
+// FollowHeap limits the heap of a process that runs users' functions, whose memory no budget counts. budgets is the sum of the
+// process's budgets in bytes. While little memory is in use, the garbage collector runs before the process has much more than
+// that, or 16 MiB more than was in use at the last collection. While functions keep much memory, it runs when the memory has
+// grown by a quarter. FollowHeap does nothing when the environment has GOMEMLIMIT or GOGC. Call it once; it lasts as long as
+// the process.
 func FollowHeap(budgets int64) {
 	if os.Getenv("GOMEMLIMIT") == "" && os.Getenv("GOGC") == "" {
 		(&heapLimiter{floor: budgets + 2*ballastBytes, live: []metrics.Sample{{Name: "/gc/heap/live:bytes"}}}).follow()
@@ -46,7 +49,8 @@ type heapLimiter struct {
 // runtime's goroutine for finalizers.
 type collectionSignal struct{ f *heapLimiter }
 
-// follow sets the limit by the memory that is alive now, and arranges to be called after the next collection.
+// follow sets the memory limit by the memory that is in use now, and arranges that it runs again after the next garbage
+// collection.
 func (f *heapLimiter) follow() {
 	metrics.Read(f.live)
 	live := int64(f.live[0].Value.Uint64())

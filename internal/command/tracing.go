@@ -32,9 +32,10 @@ func (t *Tracing) BindFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&t.Collector, "traces", "", "`address` of an OpenTelemetry collector for spans, by OTLP over gRPC (default: OTEL_EXPORTER_OTLP_ENDPOINT, or no spans)")
 }
 
-// Open makes the provider of spans, and returns the function that sends the last spans at the end. The provider is nil when
-// spans are not wanted. Other settings come from OpenTelemetry's environment variables, such as OTEL_TRACES_SAMPLER,
-// OTEL_SERVICE_NAME and OTEL_EXPORTER_OTLP_HEADERS. Open does not wait for the collector; lost spans are logged.
+// Open makes the provider of spans, and returns the function end, which sends the last spans when the program ends. The
+// provider is nil when spans are not wanted. Other settings come from OpenTelemetry's environment variables, such as
+// OTEL_TRACES_SAMPLER, OTEL_SERVICE_NAME and OTEL_EXPORTER_OTLP_HEADERS. Open does not wait for the collector; lost spans are
+// logged.
 func (t *Tracing) Open(ctx context.Context, service string, log hclog.Logger) (provider trace.TracerProvider, end func(), err error) {
 	wanted, err := t.enabled()
 	if err != nil || !wanted {
