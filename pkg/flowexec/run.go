@@ -20,8 +20,9 @@ type run struct {
 	work *work
 	plan *Plan
 	part *Part
-	n    int // its rows
-	// keyed means that a row which waits parks alone, with later rows of its key; without keys the run rests as a whole.
+	n    int // the number of its input rows
+	// keyed says how the run waits. If true, a row that waits parks, with the later rows of its key, and the other rows go on. If false, the run rests as a
+	// whole.
 	keyed bool
 
 	// waiting has for each step the rows that enter it next, and behind the last step the rows that leave the flow.
@@ -34,16 +35,16 @@ type run struct {
 	ledger  ledger
 	budgets budgets
 
-	// halted means that the run is over: the rows that had not ended have. returned means that it is over without an outcome for any row: its rows
-	// go back to whoever enqueued them.
+	// halted means that the run is over: all of its rows have ended or parked. returned means that it is over without an outcome for any row: its rows are
+	// given back.
 	halted, returned bool
-	cause            error         // the first error that ended rows
+	cause            error         // the first error that ended rows; nil if there was none
 	woke             time.Duration // when the run's last rest was over
 	jumpsWithout     int           // how often a function that was called without rows has jumped
-	clock            time.Duration // when the last step ended, by the clock of the lanes; counted only if somebody wants to know
+	clock            time.Duration // when the last step ended, by the clock of the lanes; 0 unless Lanes.timed is set
 }
 
-// begin makes x.run the run of w. It uses the lists of the run before again.
+// begin sets up x.run as a new run over the rows of w. It reuses the lists of the executor's last run.
 func (x *executor) begin(w *work) {
 	r := &x.own // empty, but for the lists
 	if n := len(w.part.Plan.steps) + 1; cap(r.waiting) < n {
@@ -66,7 +67,7 @@ func (x *executor) begin(w *work) {
 	x.reader.KeepCame = r.part.KeepDead > 0 || r.plan.stretches != nil
 }
 
-// finish forgets the run, and takes back the memory that was lent for it.
+// finish forgets the run when it has ended, and takes back the memory that was lent for it.
 func (x *executor) finish() {
 	waiting := x.own.waiting
 	for k, sets := range waiting {
@@ -82,9 +83,8 @@ func (x *executor) finish() {
 	x.mem.Reset()
 }
 
-// execute takes the rows through the flow. Of rows that wait for different steps those go on that wait for the earliest step, so that rows which
-// jumped back catch up with the others. It returns the result of the rows that have ended, and the parcel of those that have parked, or nil if
-// none has.
+// execute takes the run's rows through the flow. When rows wait for several steps, the rows of the earliest step go first, so that rows which jumped
+// back catch up with the others. It returns the result of the rows that have ended, and the parcel of those that have parked, or nil if none has.
 func (r *run) execute() (RunResult, *parcel) {
 	defer r.x.survive()
 	if left := r.work.abandoned; left != nil && left.carried != nil {
@@ -115,7 +115,7 @@ func (r *run) execute() (RunResult, *parcel) {
 	return r.result()
 }
 
-// start puts the run's rows before the step at which they begin.
+// start has the run's rows wait for the step at which they begin: that of the part, or those in which they were parked.
 func (r *run) start() {
 	if r.work.from != nil {
 		r.resume(r.work.from)
@@ -129,7 +129,8 @@ func (r *run) start() {
 	r.queue(r.withoutBlamed(r.startBehind(rs)), r.part.Start)
 }
 
-// earliest is the first step that rows wait for. If none wait, it is the place behind the last step.
+// earliest returns the place of the first step that rows wait for. If no rows wait for a step, it is the number of steps, the place of rows that leave
+// the flow.
 func (r *run) earliest() int {
 	for k, sets := range r.waiting {
 		if len(sets) > 0 {
@@ -139,8 +140,8 @@ func (r *run) earliest() int {
 	return len(r.waiting) - 1
 }
 
-// inOrder is the rows that wait for a step, in the order of their input rows. In a flow without a shard key they stay in the order in which they
-// came to the step.
+// inOrder returns the sets of rows that wait for step k, in the order of their input rows. In a flow without a shard key they stay in the order in which
+// they came to the step.
 func (r *run) inOrder(k int) []*rows.Set {
 	sets := r.waiting[k]
 	if len(sets) < 2 || r.plan.unsharded {
@@ -149,7 +150,7 @@ func (r *run) inOrder(k int) []*rows.Set {
 	return r.x.mem.InOrder(sets)
 }
 
-// result is how the run has ended: the result of the rows that have ended, and the parcel of those that have parked, or nil if none has.
+// result returns how the run has ended: the result of the rows that have ended, and the parcel of those that have parked, or nil if none has.
 func (r *run) result() (RunResult, *parcel) {
 	result := RunResult{Part: r.part.enqueued(), Rows: rows.As[uint32](r.work.rows)}
 	if r.part.Output {
@@ -171,7 +172,8 @@ func (r *run) result() (RunResult, *parcel) {
 	return result, parked
 }
 
-// err is the first error that ended rows. For a run without rows, which nothing can end, it is the failure of the run itself.
+// err returns the first error that ended rows, or nil if there was none. A run without rows has no row to end: for such a run err returns an error made
+// of its first dead or failed outcome.
 func (r *run) err() error {
 	if first := r.ledger.first; r.cause == nil && r.n == 0 && first != nil {
 		return batch.Errorf(first.Code, "%s: %s", first.Function, first.Reason)

@@ -15,15 +15,16 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
 
-// slack is how much later than its time a row ends whose call goes on. The call has the same time, and says why it had to end.
+// slack is how much longer than its time left a row waits for a call to its connector. The call's context ends when the time is
+// over, so that the call usually returns within slack, with an error that says why it had to end.
 const slack = 100 * time.Millisecond
 
 // patience is how long a lane waits for a call to a connector before it does something else.
 const patience = 100 * time.Millisecond
 
-// asking calls connectors for the rows of a step. A call goes on beside the lane, however long the store takes. The lane waits for
-// a moment; then rows with keys park, and a run without keys rests, until the call has ended. A store that can't be reached is
-// asked again after a pause. All of that time is charged to the rows.
+// asking calls connectors for the rows of a step. A call runs on a goroutine beside the lane, however long the store takes. The
+// lane waits for at most patience; then rows with keys park, and a run without keys rests, until the call has ended. A store that
+// can't be reached is asked again after a pause. All of that time is charged to the rows.
 type asking struct {
 	st  *stepRun
 	run *run
@@ -47,10 +48,11 @@ type ask struct {
 
 	mu      sync.Mutex
 	waiters map[waiter]struct{} // the parked groups that wait for it; guarded by mu
-	told    bool                // whether they were told; guarded by mu
+	told    bool                // whether the waiters were told; guarded by mu
 }
 
-// ask begins a call to the connector of a step, which may take as long as most.
+// ask starts a call to the connector of step s on another goroutine, and returns at once. do makes the call over an open
+// connection. Its context ends after most, or when the lanes are stopped.
 func (q *asking) ask(s *step, most time.Duration, do func(context.Context, connector.Connection) (asked, error)) *ask {
 	lanes := q.x.lane.lanes
 	ctx, cancel := context.WithTimeout(lanes.ctx, max(most, 0))
@@ -69,8 +71,8 @@ func (q *asking) ask(s *step, most time.Duration, do func(context.Context, conne
 	return a
 }
 
-// call makes one call over the connection of a step's connector. It waits for the connection if that is not open. A panic of the
-// connector is the call's error.
+// call opens the connection of a step's connector, waiting for it if need be, and calls do with it. answer.err is the error of
+// either. A panic of the connector becomes such an error, too.
 func (l *Lanes) call(ctx context.Context, s *step, do func(context.Context, connector.Connection) (asked, error)) (answer asked) {
 	returned := false
 	defer func() {
@@ -88,8 +90,9 @@ func (l *Lanes) call(ctx context.Context, s *step, do func(context.Context, conn
 	return answer
 }
 
-// soon waits for a moment for the answer to a call, and reports whether it has come. The rows are charged for the wait from began
-// until the time returned. If another call to the same connector is known to take longer, it does not wait.
+// soon waits for the answer to a call, for at most patience, and reports whether it has come. If the answer has come, the rows are
+// charged for the time since began. The result charged is where a later charge has to begin: when the call ended, or began if
+// there is no answer. If another call to the same connector is known to take longer, soon does not wait.
 func (q *asking) soon(a *ask, began time.Duration) (charged time.Duration, answered bool) {
 	ln := q.x.lane
 	if slow := ln.slowAsk.Load(); slow == nil || slow.connector != a.connector || slow.isDone() {
@@ -111,13 +114,15 @@ func (q *asking) soon(a *ask, began time.Duration) (charged time.Duration, answe
 	return a.ended, true
 }
 
-// pause is how long a store that can't be reached is left alone, after so many calls that failed.
+// pause returns how long a store that can't be reached is left alone before it is asked again: from about 10 ms to about a second,
+// twice as long each time. tries is how many calls had failed before the last one.
 func pause(tries int) time.Duration {
 	const least, most = 10 * time.Millisecond, time.Second
 	return jitter(min(least<<min(tries, 10), most))
 }
 
-// chargeKept charges rows for the time for which they have waited for their connector.
+// chargeKept charges rows that were parked until their connector answers for the time since they were last charged. It leaves out
+// the time for which Part.Enter has held up the lane. now is the time by the clock of the lanes.
 func (q *asking) chargeKept(rs *rows.Set, now time.Duration) {
 	a := alongOf(rs)
 	if a == nil {
@@ -163,7 +168,8 @@ func (q *asking) stillWaits(rs *rows.Set, i int) bool {
 	return true
 }
 
-// parkAsking parks row i until its connector has answered, or is to be asked again, but no longer than the row has time left.
+// parkAsking parks row i until its connector has answered, or is to be asked again, but no longer than the row has time left. A
+// row that has none left ends.
 func (q *asking) parkAsking(i int, k kept) {
 	now := q.x.lane.lanes.clock.now()
 	left := q.run.budgets.left(i) - k.waited(now)
@@ -203,7 +209,8 @@ func (q *asking) askAgain(i int, k kept, err error) {
 	q.parkAsking(i, k)
 }
 
-// unasked is the outcome of rows whose connector could not be asked in time, because of err; nil means that it did not answer.
+// unasked is the outcome of rows whose connector could not be asked in time, because of err. A nil err means that the connector
+// did not answer.
 func (q *asking) unasked(err error) batch.RowOutcome {
 	if err == nil {
 		err = fmt.Errorf("it did not answer within what the row had left of the flow's timeout of %v", q.run.plan.timeout)
@@ -212,7 +219,7 @@ func (q *asking) unasked(err error) batch.RowOutcome {
 		"connector %s could not be asked: %v: submit the batch again when it is there", q.st.step.connector.Name, err))}
 }
 
-// refusedFor is the outcome of rows whose connector is not asked again after err.
+// refusedFor is the outcome of rows whose connector has failed with err and is not asked again.
 func (q *asking) refusedFor(err error) batch.RowOutcome {
 	if code := batch.CodeOf(err); code == batch.CodeBatchTooOld || code == batch.CodeBatchGivenUp {
 		// Nobody knows any more which of its effects took place.
@@ -221,15 +228,16 @@ func (q *asking) refusedFor(err error) batch.RowOutcome {
 	return q.unasked(err)
 }
 
-// passing reports whether a store's error may pass, so that it is asked again. All errors may that are not known to stay.
+// passing reports whether a store's error may go away, so that the store is asked again. It is false only for a batch.Error whose
+// code is not retryable.
 func passing(err error) bool {
 	var e *batch.Error
 	return !errors.As(err, &e) || e.Code.Retryable()
 }
 
-// persist asks the connector for the rows of a run without keys, again and again while its store can't be reached. The run rests
-// meanwhile. over says which rows have used up their time: the others go on. ok is false if no row goes on, or the run is over;
-// the answer has the error of the last call that has ended then.
+// persist makes the call do to the connector of step s, for the rows of a run without keys. It repeats the call while the store
+// can't be reached, and the run rests meanwhile. over has for each row whether it has used up its time: the other rows go on. ok
+// is false if no row goes on, or the run is over; then answer has the error of the last call that has ended.
 func (q *asking) persist(s *step, do func(context.Context, connector.Connection) (asked, error)) (answer asked, over []bool, ok bool) {
 	over = make([]bool, q.st.rs.Len())
 	for tries := 0; ; tries++ {
@@ -252,8 +260,8 @@ func (q *asking) persist(s *step, do func(context.Context, connector.Connection)
 	}
 }
 
-// restFor rests until a call has ended, and charges the rows for the time since since. It returns false if the run is over, or no
-// row has time left.
+// restFor rests until the call a has ended, and charges the rows that are not over for the time from since on. It returns false if
+// the run is over, or no row has time left.
 func (q *asking) restFor(a *ask, over []bool, since time.Duration) bool {
 	for q.run.woke = q.x.lane.lanes.clock.now(); !a.isDone(); {
 		q.run.budgets.chargeWait(over, q.run.woke-since)
@@ -267,8 +275,8 @@ func (q *asking) restFor(a *ask, over []bool, since time.Duration) bool {
 	return true
 }
 
-// restUntil rests until a time by the clock of the lanes, and charges the rows. It returns false if the run is over, or no row has
-// time left.
+// restUntil rests until a time by the clock of the lanes, and charges the rows that are not over for it. It returns false if the
+// run is over, or no row has time left.
 func (q *asking) restUntil(until time.Duration, over []bool) bool {
 	for since := q.x.lane.lanes.clock.now(); since < until; since = q.run.woke {
 		least := q.run.budgets.leastOf(over)

@@ -13,10 +13,10 @@ import (
 // maxJumps is how often a row may jump.
 const maxJumps = 1000
 
-// callEach calls a function that gets single rows, for all rows of rs in order. A call gets as many rows as it can; one that ends
-// with an error ends at that row, and the next call begins behind it. Rows that do not get through have a verdict. says means that
-// the function says which effects a row saves or which key it loads: rows that have said so before they parked are not asked
-// again. It returns false if the run is over.
+// callEach calls a function that gets single rows, for all rows of rs in order. One call loops over as many rows as possible; it
+// ends at the first row with an error, and the next call begins behind that row. Rows that do not go on are noted in st.verdicts.
+// says means that the function says which effects a row saves or which key it loads: it is not called again for rows that have
+// said so before they parked. callEach returns false if the run is over.
 func (st *stepRun) callEach(rs *rows.Set, call callFunc, says bool) bool {
 	st.rs = rs
 	g := st.grows(rs)
@@ -62,8 +62,8 @@ func (st *stepRun) callEach(rs *rows.Set, call callFunc, says bool) bool {
 	return true
 }
 
-// lengthOf is the end of the call that begins at row i: hi, or the first row before hi that needs a call of its own, because it is
-// behind a parked row or was tried before.
+// lengthOf returns the end of the call that begins at row i: the call gets the rows before that end. It is hi, or less so that the
+// call has at most 64 rows, and ends before a row that is behind a parked row or was tried before.
 func (st *stepRun) lengthOf(rs *rows.Set, i, hi int) int {
 	const most = 64 // a call that ends early is looked for again
 	hi = min(hi, i+most)
@@ -78,8 +78,9 @@ func (st *stepRun) lengthOf(rs *rows.Set, i, hi int) int {
 	return hi
 }
 
-// saysAgain adds what row i said before it parked to what the other rows say: its key, or its effects if they have not taken place
-// yet. It returns false if the row said nothing before.
+// saysAgain repeats the key or the effects that the function named for row i before the row parked: it appends them to the frame's
+// Keys or Effects, but for effects that have taken place. It returns true if the row had parked so, and false if the function is
+// still to be called for it.
 func (st *stepRun) saysAgain(i int) bool {
 	f, k := &st.x.frame, keptOf(st.rs, i)
 	if k == nil {
@@ -96,8 +97,8 @@ func (st *stepRun) saysAgain(i int) bool {
 	return true
 }
 
-// settle decides what becomes of a row whose call has ended with an error, and calls the function again if it is to be tried
-// again. It returns the row to go on with.
+// settle decides what becomes of a row whose call has ended with the fault f, and calls the function for that row again as often
+// as it is to be tried. It returns the row at which the next call begins.
 func (st *stepRun) settle(row int, f *fault, call callFunc, attempt int) int {
 	first := attempt
 	for f != nil {
@@ -133,9 +134,9 @@ func (st *stepRun) settle(row int, f *fault, call callFunc, attempt int) int {
 	return row + 1
 }
 
-// judge decides what a call that has ended with an error means for its rows. again means that the function is to be tried again at
-// once: the wait before the attempt is over then. Otherwise the rows end with o, unless its outcome is 0: they have jumped, parked
-// or ended already.
+// judge decides what a call that has ended with the fault f means for its row, or in Batch and FaaS for all its rows. again means
+// that the function is to be called again at once: judge has waited for the time between attempts. If again is false, the caller
+// ends the rows with o, unless its Outcome is 0: then they have jumped, parked or ended already.
 func (st *stepRun) judge(row int, f *fault, attempt int) (o batch.RowOutcome, again bool) {
 	x := st.run.x
 	if o := x.stopped(); o != nil {
@@ -187,7 +188,8 @@ func (st *stepRun) judge(row int, f *fault, attempt int) (o batch.RowOutcome, ag
 }
 
 // obey does what a function asks for with a signal in place of an error: to drop its row, to abort the batch, or to jump. In Batch
-// and FaaS that concerns all rows of the call. The row ends with the outcome returned, unless that is 0.
+// and FaaS that concerns all rows of the call. The caller ends the row with the outcome that obey returns, unless its Outcome is
+// 0: then the row has jumped or ended already.
 func (st *stepRun) obey(row int, signal *kis.Signal) batch.RowOutcome {
 	switch signal.Kind {
 	case kis.SignalDrop:
@@ -219,7 +221,7 @@ func (st *stepRun) obey(row int, signal *kis.Signal) batch.RowOutcome {
 	return batch.RowOutcome{}
 }
 
-// jumpOrStop has a row jump to a step, or ends the row if it has jumped too often.
+// jumpOrStop has a row jump to the step at place target, or ends the row as dead if it has jumped maxJumps times.
 func (st *stepRun) jumpOrStop(row, target int) {
 	if rows.At(st.rs.Trips, row) >= maxJumps {
 		var cycle []string
@@ -235,7 +237,8 @@ func (st *stepRun) jumpOrStop(row, target int) {
 	st.gone = append(st.gone, uint32(row))
 }
 
-// jumpWithout has a function that was called without rows jump to a step: the function there is called without rows too.
+// jumpWithout obeys a function that was called without rows and jumps: the function at the place target is called without rows,
+// too. After maxJumps such jumps it ends the run.
 func (st *stepRun) jumpWithout(target int) {
 	if st.run.jumpsWithout++; st.run.jumpsWithout > maxJumps {
 		st.halt(batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeStepLimit, Attempts: 1,
@@ -249,8 +252,9 @@ func (st *stepRun) jumpWithout(target int) {
 	st.run.queue(&rows.Set{Born: target, Forced: true, Behind: st.rs.Behind}, target)
 }
 
-// target is the step that a jump from step from to a function leads to. If the function stands in the flow several times, it is
-// its last place up to from, or its first place if all come later. It returns false if the function is not in the flow.
+// target returns the place to which a jump to the function with a name leads, from the step at place from. If the function stands
+// in the flow several times, that is its last place up to from, or its first place if all come later. The bool is false if the
+// function is not in the flow.
 func (p *Plan) target(name string, from int) (int, bool) {
 	places := p.places[name]
 	if len(places) == 0 {

@@ -25,8 +25,9 @@ type carried struct {
 	cause   error
 }
 
-// carry is where the run stands without the row at the given place, in which its function hangs; -1 means that nobody knows the row. entered are the
-// dead rows that come of that. It returns nil if the run begins anew. Like blame it is called when x's goroutine does not touch the run any more.
+// carry returns where the run stands, for the goroutine that goes on with it, without the row at the given place, in which its function hangs; -1
+// means that nobody knows the row. entered are the dead rows that come of the hanging call. carry returns nil if the run has to begin anew. Like blame
+// it is called when x's goroutine does not touch the run any more.
 func (r *run) carry(row int, entered []batch.DeadRow) *carried {
 	st := r.st
 	s, now := st.step, st.rs
@@ -59,14 +60,15 @@ func (r *run) carry(row int, entered []batch.DeadRow) *carried {
 	return &carried{r.waiting, r.parking, r.turns, r.ledger, append(slices.Clip(r.letters.rows), entered...), r.budgets.spent, r.cause}
 }
 
-// takeOn has the run go on where another goroutine has left it.
+// takeOn has the run go on where an abandoned goroutine has left it.
 func (r *run) takeOn(c *carried) {
 	r.waiting, r.parking, r.turns, r.ledger, r.cause = c.waiting, c.parking, c.turns, c.ledger, c.cause
 	r.letters.rows, r.budgets.spent = c.dead, c.spent
 	r.parking.run, r.turns.run = r, r
 }
 
-// takeOver ends the rows in which functions of abandoned goroutines hang, or all rows of the run.
+// takeOver ends the rows in which functions of abandoned goroutines hang (left.dead). If left.over is set, it ends all rows of the run with that
+// outcome.
 func (r *run) takeOver(left *abandoned) {
 	if left.carried == nil {
 		r.letters.rows = append(r.letters.rows, left.rows...)
@@ -81,12 +83,12 @@ func (r *run) takeOver(left *abandoned) {
 	}
 }
 
-// blamed reports whether a function of an abandoned goroutine hangs in an input row.
+// blamed reports whether an input row has ended because a function of an abandoned goroutine hangs in it.
 func (r *run) blamed(origin rows.RunRow) bool {
 	return r.work.abandoned != nil && slices.ContainsFunc(r.work.abandoned.dead, func(o batch.RowOutcome) bool { return o.Row == uint32(origin) })
 }
 
-// withoutBlamed leaves out the rows in which a function of an abandoned goroutine hangs.
+// withoutBlamed returns rs without the rows in which a function of an abandoned goroutine hangs.
 func (r *run) withoutBlamed(rs *rows.Set) *rows.Set {
 	if r.work.abandoned == nil {
 		return rs
@@ -100,8 +102,9 @@ func (r *run) withoutBlamed(rs *rows.Set) *rows.Set {
 	return r.x.mem.Keep(rs, gone)
 }
 
-// blame is the outcomes, and the dead rows, of the rows that end because a function does not return: the row in which it hangs, or in Batch and FaaS
-// all rows of the call. goesOn means that the function may still touch these rows. blame is called when x's goroutine does not touch the run any more.
+// blame returns the outcomes, and the dead rows, of the rows that end with o because a function does not return: the row in which it hangs (none if
+// row is -1), or in Batch and FaaS all rows of the call. If the row's flow timeout is over, only those rows of such a call end that have the least
+// time left. goesOn means that the function may still touch these rows. blame is called when x's goroutine does not touch the run any more.
 func (r *run) blame(o batch.RowOutcome, row int, goesOn bool) ([]batch.RowOutcome, []batch.DeadRow) {
 	st := r.st
 	places := []int{row}

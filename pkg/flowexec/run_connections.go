@@ -14,12 +14,13 @@ import (
 // using is the connections that functions of a run have asked for. They are held until the run ends. A function may ask on several
 // goroutines.
 type using struct {
-	any   atomic.Bool // whether conns may hold any
+	any   atomic.Bool // whether conns may have a connection
 	mu    sync.Mutex
 	conns map[*definition.Connector]connector.Connection // guarded by mu
 }
 
-// connect is the frame's Connect: it gives a function the connection of its connector, held until the run ends.
+// connect implements Connect of kis.Frame: it returns the connection of the function's connector, which stays open until the run
+// ends. It returns an error if no call of a function is under way, or the function has no connector.
 func (x *executor) connect(ctx context.Context) (kis.Connection, error) {
 	var s *step
 	if !x.during(func(st *stepRun) { s = st.step }) {
@@ -39,8 +40,8 @@ func (x *executor) connect(ctx context.Context) (kis.Connection, error) {
 	return x.using.keep(c, conn), nil
 }
 
-// redact takes the values of ${NAME} out of the text of an error of a function that asked for its connection: errors of
-// redis.Client contain them.
+// redact removes secrets from the text of a fault, if its function has asked for its connection: the values that stand for ${NAME}
+// in the connector's document. Errors of redis.Client contain them. f may be nil.
 func (x *executor) redact(f *fault) {
 	s := x.st.step
 	if f == nil || s == nil || s.connector == nil {
@@ -51,14 +52,15 @@ func (x *executor) redact(f *fault) {
 	}
 }
 
-// find is the connection of a connector that is held already; nil if there is none.
+// find returns the connection of a connector if the run holds one already, else nil.
 func (u *using) find(c *definition.Connector) connector.Connection {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.conns[c]
 }
 
-// keep takes over a hold on a connection. If there is one already, it closes the new one, and returns the one that is held.
+// keep takes over conn, which is a hold on the connection of c, and returns the connection to use. If the run has one of c
+// already, keep closes conn and returns the other.
 func (u *using) keep(c *definition.Connector, conn connector.Connection) connector.Connection {
 	u.mu.Lock()
 	held := u.conns[c]
@@ -77,7 +79,7 @@ func (u *using) keep(c *definition.Connector, conn connector.Connection) connect
 	return held
 }
 
-// end closes all holds.
+// end closes all connections that the run holds. They stay open as long as others hold them.
 func (u *using) end() {
 	if !u.any.Load() {
 		return

@@ -14,7 +14,8 @@ type letters struct {
 	rows []batch.DeadRow
 }
 
-// note keeps row i of rs, which ends with o in the current step, if it ends dead. If it can't be kept, o says why.
+// note keeps row i of rs, which ends with o in the current step, if o is dead and the part wants dead rows. If the row can't be kept, note
+// sets o.NotKept.
 func (l *letters) note(rs *rows.Set, i uint32, o *batch.RowOutcome) {
 	r, x := l.run, l.run.x
 	if r.part.KeepDead == 0 || o.Outcome != batch.Dead {
@@ -43,7 +44,7 @@ func (l *letters) note(rs *rows.Set, i uint32, o *batch.RowOutcome) {
 	x.renewAfterTimeout()
 }
 
-// add appends row i of rs to dead, or says why it can't be kept.
+// add returns dead with row i of rs appended, and 0. If the row can't be kept, it returns dead as it is, and the reason.
 func (l *letters) add(dead []batch.DeadRow, rs *rows.Set, i uint32, o batch.RowOutcome) ([]batch.DeadRow, batch.NotKept) {
 	r := l.run
 	data, encoding, err := r.x.reader.Entered(rs, i)
@@ -61,8 +62,8 @@ func (l *letters) add(dead []batch.DeadRow, rs *rows.Set, i uint32, o batch.RowO
 	}), 0
 }
 
-// blame appends row i of the current step to dead: a function of an abandoned goroutine hangs in it, and still changes the row perhaps, if
-// goesOn says so. A row that can't be kept for that reason has it in o.
+// blame returns dead with row i of the current step appended, in which a function of an abandoned goroutine hangs. goesOn says that the
+// function may still change the row. If the row can't be kept, for that or another reason, blame sets o.NotKept.
 func (l *letters) blame(dead []batch.DeadRow, i int, goesOn bool, o *batch.RowOutcome) []batch.DeadRow {
 	r, rs := l.run, l.run.st.rs
 	if r.part.KeepDead == 0 {
@@ -80,8 +81,8 @@ func (l *letters) blame(dead []batch.DeadRow, i int, goesOn bool, o *batch.RowOu
 	return dead
 }
 
-// tell adds those of the rows to the result that have ended dead in it. A dead row of the result that is not among them has the reason in its
-// outcome.
+// tell adds to the result those dead rows that were kept and whose outcome in the result is dead. Dead rows of the result that were not kept
+// get the reason in their outcome's NotKept.
 func (l *letters) tell(result *RunResult) {
 	if l.run.part.KeepDead == 0 {
 		return
@@ -113,7 +114,8 @@ func (l *letters) tell(result *RunResult) {
 // byRow compares outcomes by their rows.
 func byRow(o batch.RowOutcome, row uint32) int { return int(o.Row) - int(row) }
 
-// ofParcel is those of the rows that come from input rows which have parked. They count in the parcel then.
+// ofParcel returns those of the dead rows that come from input rows which have parked, with their numbers in the parcel. parked are the
+// parcel's rows, ascending, by their numbers in the run's part.
 func (l *letters) ofParcel(parked []rows.PartRow) (dead []batch.DeadRow) {
 	for _, d := range l.rows {
 		if at, ok := slices.BinarySearch(parked, l.run.work.row(rows.RunRow(d.Row))); ok {

@@ -12,21 +12,23 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// fault is why a call of the user's code did not succeed: the error that it returned, or the value that it panicked with. It is
-// read under the watchdog, because the methods of that value may panic or block; nothing here calls them again.
+// fault is why a call of the user's code did not succeed: the error that it returned, or the value that it panicked with. Its
+// text is read while the watchdog still watches the call, because the methods of the value may panic or block; they are not
+// called again later.
 type fault struct {
 	signal   *kis.Signal // what the function asks for in place of an error, such as kis.Drop; nil if it is an error
-	paused   bool        // the call ended before the row, because its context was cancelled
+	paused   bool        // the call ended with errPaused: before the row began
 	panicked bool
 	text     string
-	stack    string // of a panic in our own code
+	stack    string // the stack of a panic in the executor's own code while it read or wrote rows; "" for all other faults
 	cause    error  // the error as it was returned, for a program that asks for the run's error; nil for a panic
 }
 
-// Error is the text that the error had when it was returned.
+// Error implements error: it returns the text that the error or panic had when the call ended.
 func (f *fault) Error() string { return f.text }
 
-// returned is the error of a run as the function returned it.
+// returned turns a fault back into the error that the function returned. It returns every other error as it is, also nil and the
+// fault of a panic.
 func returned(err error) error {
 	if f, ok := err.(*fault); ok && f.cause != nil { //nolint:errorlint // it is never wrapped
 		return f.cause
@@ -34,7 +36,8 @@ func returned(err error) error {
 	return err
 }
 
-// faultOf reads the error of a call; nil if it has none. It calls the error's methods, which may panic or block.
+// faultOf makes a fault of the error that a call returned. It returns nil if err is nil. It calls the error's methods, which may
+// panic or block.
 func faultOf(err error) *fault {
 	switch {
 	case err == nil:

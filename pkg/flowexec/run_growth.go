@@ -12,7 +12,7 @@ import (
 //
 // A function may make far more of rows than they were: many rows of one, or large rows of small ones. LanesConfig.RunBytes bounds
 // how much of that a run holds. The rows made are weighed while the function runs. In a run with keys, whose rows need not stay
-// together, the rows that have not entered the function yet park when there is enough, and go on as runs of their own. A run
+// together, the rows that have not entered the function yet park when the bound is reached, and go on as runs of their own. A run
 // without keys stays together: only the rows that its last function makes can leave early, written as output in pieces. Rows that
 // were made of one row are never divided.
 //
@@ -21,24 +21,25 @@ type growth struct {
 	st      *stepRun
 	run     *run
 	x       *executor
-	limit   int64
+	limit   int64 // LanesConfig.RunBytes
 	made    int64 // about how many bytes were made since the last spill
 	done    int   // the rows before this one have been through the function
-	seen    int   // how many rows of Out have been weighed, in an Expand
+	seen    int   // how many rows of the frame's Out have been weighed, in an Expand
 	stretch int   // how many rows the next call gets
-	spilled int   // what was made of the rows before this one is written
+	spilled int   // the rows that were made of the rows before this one have been written as output
 	// pieces and open are the output before this step: if the step is cut off, its output is dropped.
 	pieces int
 	open   batch.Output
 }
 
 const (
-	firstStretch = 16  // how many rows a function gets before the rows that it makes are weighed for the first time
-	mostStretch  = 256 // how many rows it gets in one call at most, however little it made of earlier ones
+	firstStretch = 16  // firstStretch is how many rows a function gets before the rows that it makes are weighed for the first time.
+	mostStretch  = 256 // mostStretch is how many rows a function whose rows are weighed gets in one call at most.
 )
 
-// grows is the growth that counts how much the step makes of rs. It is nil if nobody needs to count: the function makes rows of a
-// fixed size, or there is no bound.
+// grows returns the growth that counts how much the step makes of rs. It returns nil if nothing is to be counted: there is no
+// bound, the rows are few, the function makes rows of a fixed size, or nothing can be done about it, as in a run without keys
+// before its last function.
 func (st *stepRun) grows(rs *rows.Set) *growth {
 	limit, s := st.x.lane.lanes.config.RunBytes, st.step
 	switch {
@@ -59,8 +60,9 @@ func (st *stepRun) grows(rs *rows.Set) *growth {
 	return &st.x.followed
 }
 
-// weigh adds up the bytes of the rows that were made of those before hi, since it was last called. It returns true if
-// the bytes since the last spill reach the limit.
+// weigh adds to made the bytes of the rows that the function has made since weigh was last called; the rows before hi have been
+// through the function. It also sets how many rows the next call gets. It returns true if the bytes since the last spill reach
+// the limit.
 func (g *growth) weigh(hi int) bool {
 	out := g.x.frame.Out
 	from, to := g.done, hi
@@ -75,15 +77,17 @@ func (g *growth) weigh(hi int) bool {
 	return g.made >= g.limit
 }
 
-// noteWide notes whether an Expand makes many rows of each, so that its next call gets a single row at first.
+// noteWide notes whether an Expand has made more than 64 rows of each row, on average, so that the first call of the next Expand
+// in this lane gets a single row. in and out are the numbers of rows.
 func (ln *lane) noteWide(in, out int) {
 	if wide := out > 64*in; wide != ln.expanding.Load() {
 		ln.expanding.Store(wide)
 	}
 }
 
-// enough is called when there is enough made of the rows before hi. In a run with keys it parks the rows from hi on; in a run
-// without keys it writes the rows that were made. It returns the row with which the function goes on.
+// enough is called when the rows before hi have been through the function and what it made of them reaches the limit. In a run
+// with keys it parks the rows from hi on; in a run without keys it writes the rows that were made. It returns the row with which
+// the function goes on.
 func (g *growth) enough(hi int) int {
 	if !g.run.keyed {
 		g.spill()
@@ -113,7 +117,8 @@ func (g *growth) enough(hi int) int {
 	return rs.Len()
 }
 
-// countOrigins counts the input rows that rows come from. Rows of one input row must stand together.
+// countOrigins returns how many input rows some rows come from; origins has the input row of each. Rows of one input row must
+// stand together.
 func countOrigins(origins []rows.RunRow) (n int) {
 	for i, origin := range origins {
 		if i == 0 || origin != origins[i-1] {
@@ -123,7 +128,8 @@ func countOrigins(origins []rows.RunRow) (n int) {
 	return n
 }
 
-// spill writes the rows that the last function of the flow has made so far as output, and forgets them.
+// spill writes the rows that the flow's last function has made since the last spill as output, and frees their memory. The first
+// spill of a run calls Part.Grow.
 func (g *growth) spill() {
 	if !g.run.out.told && g.run.part.Grow != nil {
 		g.run.out.told = true
@@ -160,8 +166,9 @@ func (g *growth) spill() {
 	g.spilled, g.seen, g.made = g.done, 0, 0
 }
 
-// endGrowth is called when the calls of a step have ended. over means that they were cut off, so that nothing which the function
-// made leaves the run. It returns true if all rows that were made are written.
+// endGrowth is called when the calls of a step have ended. over means that the run is over before the step's end: then the output
+// that spill has written for this step is dropped. Otherwise, if spill was called in this step, endGrowth writes the remaining
+// rows. written is false if spill was not called, so that the caller has to send the rows on.
 func (st *stepRun) endGrowth(over bool) (written bool) {
 	g := st.growth
 	st.growth = nil
@@ -178,8 +185,9 @@ func (st *stepRun) endGrowth(over bool) (written bool) {
 	return true
 }
 
-// inPieces divides the result of a run whose output came in pieces: into one result for each piece, with the rows that end with
-// it. It returns nil if the result can't be divided; then the result has all of the output.
+// inPieces divides the result of a run whose output came in pieces: it returns one result for each piece, with the rows up to the
+// last one that the piece's output comes from. It returns nil if the result can't be divided; then the result has all of the
+// output.
 func (w *work) inPieces(result *RunResult, pieces []batch.Output) (runs []RunResult) {
 	if result.Output.Rows.Len() > 0 {
 		pieces = append(pieces, result.Output)
@@ -222,7 +230,8 @@ func (w *work) inPieces(result *RunResult, pieces []batch.Output) (runs []RunRes
 	return runs
 }
 
-// relax lets more parked rows go on together, after a run of fewer made less than a run may hold.
+// relax raises the lane's limit for how many parked rows go on together, after a run of parked rows has ended without parking
+// any. It doubles resumeLimit, and removes the limit above 65,536.
 func (ln *lane) relax(r *run) {
 	few := ln.resumeLimit.Load()
 	if few == 0 || r.work.from == nil || r.parking.any() {

@@ -25,7 +25,7 @@ var errPaused = errors.New("paused")
 const (
 	// tick is how often the watchdog looks while a lane is busy; a timeout is noticed up to two ticks late, never early.
 	tick = 50 * time.Millisecond
-	// grace is how long a function may go on after its context was cancelled.
+	// grace is how long a function may go on after its context was cancelled, before its goroutine is abandoned.
 	grace = time.Second
 )
 
@@ -37,7 +37,7 @@ const (
 // own when they are slow.
 type guard struct {
 	mu sync.Mutex
-	// All below is guarded by mu. deadline is changed by the goroutine alone.
+	// All below is guarded by mu. deadline is changed only by the executor's goroutine.
 	deadline time.Time // of the run; the zero time means that it has none
 	calling  bool
 	// budget is how long the current row may take; over is the error that it ends with if it takes longer.
@@ -48,7 +48,7 @@ type guard struct {
 	row   int
 	// step is the step whose function is called.
 	step *step
-	// reading means that methods of row types are called, not the function.
+	// reading means that the call is of methods of row types, such as UnmarshalJSON, and not of the function.
 	reading bool
 	// cancelled is when the context of the call was cancelled; zero if it was not.
 	cancelled time.Time
@@ -71,7 +71,8 @@ func (x *executor) enter(lo, hi int, reading bool) {
 	}
 }
 
-// leave ends a call. It returns false if the goroutine was abandoned meanwhile: it must end then, without touching anything.
+// leave ends a call. It returns true if the goroutine goes on, and false if it was abandoned meanwhile: then it must end without touching
+// anything of the lane.
 func (x *executor) leave() bool {
 	x.inCall = false
 	g := &x.guard
@@ -87,8 +88,9 @@ func (x *executor) leave() bool {
 	return true
 }
 
-// pause is called before a row, once the watchdog looks at the call. It gives the row a timeout of its own. An error ends the call
-// before the row: the context was cancelled, or the goroutine abandoned.
+// pause is called before each row of a call that the watchdog has begun to watch. It notes when the row begins, so that the row has a
+// timeout of its own. Its only error is errPaused, which ends the call before the row: the context was cancelled, or the goroutine
+// abandoned.
 func (x *executor) pause(row int) error {
 	g := &x.guard
 	now := time.Now()
@@ -109,8 +111,8 @@ func (x *executor) pause(row int) error {
 	return nil
 }
 
-// at is called before a row whose type's code is called. It returns false if no further row is to be read, because the run is over
-// or the goroutine was abandoned.
+// at is called before each row that code of its type reads or writes, as pause is before each row of a function. It returns true if the
+// row is to be read, and false if no further row is, because the run is over or the goroutine was abandoned.
 func (x *executor) at(row int) bool {
 	x.frame.Row = row
 	if x.frame.Watch.Load() == 0 && x.run.work.abandoned == nil || x.pause(row) == nil {
@@ -134,10 +136,12 @@ func (x *executor) at(row int) bool {
 	return true
 }
 
-// asks is at, for code that is not always under watch: without a call under way it does nothing.
+// asks calls the method at if a call of the user's code is under way, and returns its result. Otherwise it does nothing and returns true:
+// nothing of the user's is called, so that nothing has to be watched.
 func (x *executor) asks(row int) bool { return !x.inCall || x.at(row) }
 
-// startRun sets the deadline of the run that is about to begin; the zero time means that it has none.
+// startRun sets the deadline of the run that is about to begin; the zero time means that it has none. If the deadline has passed already,
+// startRun cancels the context of functions.
 func (x *executor) startRun(deadline time.Time) {
 	if deadline.IsZero() && x.guard.deadline.IsZero() {
 		return
@@ -185,7 +189,8 @@ func (x *executor) look(now time.Time, stopping bool) bool {
 	return g.abandoned
 }
 
-// renew gives functions a new context if the old one was cancelled, which concerned one row only.
+// renew gives functions a new context if the old one was cancelled. The caller knows that the cancellation concerned only one row, or an
+// earlier run.
 func (x *executor) renew() {
 	if x.ctx != nil && x.ctx.Err() == nil {
 		return
@@ -197,7 +202,8 @@ func (x *executor) renew() {
 	x.frame.SetContext(x.underSpan(ctx))
 }
 
-// stopped is the outcome of rows that can't go on because the whole run was cancelled. It is nil if the run was not.
+// stopped returns the outcome of rows that can't go on because the whole run was cancelled: by Stop, its deadline or LanesConfig.Context.
+// It returns nil if the run goes on, also if the context was cancelled for a timeout of one row.
 func (x *executor) stopped() *batch.RowOutcome {
 	if x.ctx.Err() == nil {
 		return nil
@@ -217,7 +223,7 @@ func (x *executor) stopped() *batch.RowOutcome {
 	return nil
 }
 
-// timeout is the timeout for which the context of the call was cancelled; nil if it was not cancelled for one.
+// timeout returns errFunctionTimeout or errRowTimeout if the context of functions was cancelled for that cause, else nil.
 func (x *executor) timeout() error {
 	switch cause := context.Cause(x.ctx); cause {
 	case errFunctionTimeout, errRowTimeout:
@@ -226,14 +232,16 @@ func (x *executor) timeout() error {
 	return nil
 }
 
-// hung is the row in which the goroutine hangs; -1 if nobody knows.
+// hung returns the row in which the executor's abandoned goroutine hangs, as its place in the current call's set; -1 means that nobody
+// knows.
 func (x *executor) hung() int {
 	x.guard.mu.Lock()
 	defer x.guard.mu.Unlock()
 	return x.guard.row
 }
 
-// overdue is the outcome of the row in which an abandoned function hangs.
+// overdue returns the outcome of the row in which an abandoned function hangs because of a timeout. If the whole run was cancelled, its
+// Outcome is 0: then no row is to blame.
 func (x *executor) overdue() batch.RowOutcome {
 	if cause := x.timeout(); cause != nil {
 		o := timedOut(cause, x.st.step, x.run.plan)
@@ -256,7 +264,7 @@ func timedOut(cause error, s *step, p *Plan) batch.RowOutcome {
 		Reason: fmt.Sprintf("the row took longer than the flow's timeout of %v, waits included: raise timeout in the flow's document", p.timeout)}
 }
 
-// calling is the name of the function that the executor calls now; it is empty if there is none.
+// calling returns the name of the function that the executor calls now; it is empty if no call is under way.
 func (x *executor) calling() string {
 	x.guard.mu.Lock()
 	defer x.guard.mu.Unlock()
@@ -266,7 +274,8 @@ func (x *executor) calling() string {
 	return x.guard.step.Name
 }
 
-// renewAfterTimeout is called when a call has ended well: it may have come back later than its context was cancelled.
+// renewAfterTimeout is called when a call has ended without an error. If the call's context was cancelled meanwhile for a timeout,
+// functions get a new context; if the whole run was cancelled, nothing changes.
 func (x *executor) renewAfterTimeout() {
 	if x.ctx.Err() != nil && x.stopped() == nil {
 		x.renew()

@@ -17,7 +17,7 @@ type ledger struct {
 	first   *batch.RowOutcome // the first outcome that is dead or failed, also in a run without rows; nil if there is none
 }
 
-// end records an outcome of an input row, or of all of them with rows.WholeBatch.
+// end records an outcome of an input row. The origin rows.WholeBatch stands for all input rows of the run.
 func (l *ledger) end(origin rows.RunRow, o batch.RowOutcome) {
 	if l.first == nil && (o.Outcome == batch.Dead || o.Outcome == batch.Failed) {
 		first := o
@@ -44,7 +44,8 @@ func (l *ledger) end(origin rows.RunRow, o batch.RowOutcome) {
 	}
 }
 
-// list is the outcomes of rows that are not done, in the order of the rows, which count in the part then.
+// list returns the outcomes of rows that are not done, in the order of the rows. It changes their row numbers from places
+// in the run to places in the part of w, so that it may be called only once.
 func (l *ledger) list(w *work) []batch.RowOutcome {
 	slices.SortFunc(l.notDone, func(a, b batch.RowOutcome) int { return cmp.Compare(a.Row, b.Row) })
 	for i := range l.notDone {

@@ -2,8 +2,9 @@ package flowexec
 
 import "github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 
-// identity is the name of row i of rs in a step, which never changes (see rows/path.go): its input row, as a place in the batch, or the row's own
-// number if it was made of the whole batch; its path; and its visit, which counts how often the row has come to this function.
+// identity returns the name of row i of rs in a step. The name is the same whenever the batch runs (see rows/path.go). row is its input row, as a
+// place in the batch, or the row's own number if it was made of the whole batch; path is its path; visit is how often the row has come to this
+// function before.
 func (r *run) identity(s *step, rs *rows.Set, i int) (row uint32, path uint64, visit uint32) {
 	if origin := rs.Origins[i]; origin == rows.WholeBatch {
 		row = rows.At(rs.Nth, i)
@@ -21,7 +22,7 @@ func (r *run) identity(s *step, rs *rows.Set, i int) (row uint32, path uint64, v
 	return row, rows.At(rs.Paths, i), visit
 }
 
-// place is the place in the batch of an input row of the run.
+// place returns the place in the batch of an input row of the run. rows.WholeBatch stays as it is.
 func (r *run) place(origin rows.RunRow) rows.BatchRow {
 	if origin == rows.WholeBatch {
 		return rows.BatchRow(origin)
@@ -29,8 +30,8 @@ func (r *run) place(origin rows.RunRow) rows.BatchRow {
 	return r.part.place(r.work.row(origin))
 }
 
-// pathOfAll is the path of rows that a function makes of the whole batch. It tells them apart from rows that were made when other rows came to
-// the same step: by the first row that they were made of.
+// pathOfAll returns the path of rows that a function makes of all rows of rs at once; born is the step behind the function. The first row of rs
+// goes into the path, because the function may be called again for other rows that come to the same step.
 func (r *run) pathOfAll(rs *rows.Set, born int) uint64 {
 	path := rows.Mix(uint64(born), uint64(r.jumpsWithout))
 	if rs.Len() > 0 {

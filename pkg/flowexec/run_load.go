@@ -26,7 +26,7 @@ type loading struct {
 	x   *executor
 }
 
-// load takes rows through the step.
+// load takes the rows of rs through the Load step s.
 func (ld *loading) load(s *step, rs *rows.Set) {
 	f := &ld.x.frame
 	f.Keys = f.Keys[:0]
@@ -76,7 +76,7 @@ func (ld *loading) load(s *step, rs *rows.Set) {
 	ld.st.reload = nil
 }
 
-// advance goes on without the rows that are gone: it sends these to where they go, and returns the others.
+// advance sends the rows that do not go on (verdicts.gone) to where they go, and returns the others, for which the step goes on.
 func (ld *loading) advance(rs *rows.Set) *rows.Set {
 	if len(ld.st.gone) == 0 {
 		return rs
@@ -92,7 +92,7 @@ func (ld *loading) advance(rs *rows.Set) *rows.Set {
 	return kept
 }
 
-// call makes the call that reads keys from the connector, each key once.
+// call returns the function that reads keys from a connector, each key once, for asking.ask.
 func (ld *loading) call(keys []string) func(context.Context, connector.Connection) (asked, error) {
 	once := make([]string, 0, len(keys))
 	seen := make(map[string]bool, len(keys))
@@ -115,8 +115,8 @@ func (ld *loading) call(keys []string) func(context.Context, connector.Connectio
 	}
 }
 
-// keyed reads the keys of rows in a run with keys. Rows that were answered while they were parked have their value already; rows
-// that are not answered within a moment park. It returns the rows that go on, with their keys and values.
+// keyed reads the keys of rows in a run with keys. Rows whose answer came while they were parked have their value already; rows whose
+// answer does not come within patience park. It returns the rows that go on, with their keys and values.
 func (ld *loading) keyed(s *step, rs *rows.Set, keys []string) (*rows.Set, []string, []connector.Value) {
 	var wanted []string
 	for i, key := range keys {
@@ -174,8 +174,9 @@ func (ld *loading) advanceKeyed(rs *rows.Set, keys []string, values []connector.
 	return rs, keys, values
 }
 
-// whole reads the keys of a run without keys. The run rests while keys are missing, as long as option.wait says and their rows
-// have time left. Rows whose connector could not be asked in time end. It returns the rows that go on, with their keys and values.
+// whole reads the connector's keys for the rows of a run without shard keys. While keys are missing and option.on_missing is wait,
+// the run rests, for as long as option.wait says and the rows have time left. Rows whose connector could not be asked in time end. It
+// returns the rows that go on, with their keys and values.
 func (ld *loading) whole(s *step, rs *rows.Set, keys []string) (*rows.Set, []string, []connector.Value) {
 	answer, over, ok := ld.st.asking.persist(s, ld.call(keys))
 	found := answer.values
@@ -255,8 +256,8 @@ func (ld *loading) missing(s *step, rs *rows.Set, keys []string, values []connec
 	return ld.advanceWith(rs, values)
 }
 
-// holdFor is the hold of a row that waits for its Load, or behind another row. The time to wait counts from the first look for the
-// key.
+// holdFor returns the hold for row i, which parks to wait for its key or behind another row. h is its hold so far, and missing says
+// that its key is not in the connector. The time to wait (option.wait) counts from when the key was first found missing.
 func (ld *loading) holdFor(s *step, i int, h hold, now time.Duration, missing bool) hold {
 	if missing && !h.load && s.onMissing == definition.OnMissingWait {
 		h.load, h.since, h.due = true, now, now+min(s.wait, ld.run.budgets.left(i))
@@ -264,7 +265,7 @@ func (ld *loading) holdFor(s *step, i int, h hold, now time.Duration, missing bo
 	return h
 }
 
-// spendWaits charges rows for the time for which they have waited for their key.
+// spendWaits charges rows that were parked for the time for which they have waited for their key to be saved.
 func (ld *loading) spendWaits(rs *rows.Set, now time.Duration) {
 	if rs.Along == nil {
 		return
@@ -329,7 +330,8 @@ func (ld *loading) readSavedRow(i int, v connector.Value) {
 	}
 }
 
-// declaredKeys makes the key of each row as the function's document says.
+// declaredKeys appends the key of each row to the frame's Keys, for a Load without Go code: it makes the key of the template in the
+// function's document. Rows for which that fails end.
 func (ld *loading) declaredKeys(s *step, rs *rows.Set) {
 	for i := range rs.Len() {
 		if !ld.x.asks(i) {
@@ -352,7 +354,8 @@ func (ld *loading) declaredKeys(s *step, rs *rows.Set) {
 	}
 }
 
-// declared sets the fields of rows that the function's document names, and sends the rows on.
+// declared does the work of a Load without Go code: it sets those fields of the rows that the function's document names to the loaded
+// values, and sends the rows on.
 func (ld *loading) declared(s *step, rs *rows.Set, values []connector.Value) {
 	out := new(kis.Vec[json.RawMessage])
 	if !ld.st.reading(s.sets.OwnCode || ld.x.reader.RunsOwnCodeToWrite(rs), rs, func() {

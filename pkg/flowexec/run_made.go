@@ -10,7 +10,9 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// made is the rows that a function has made of rs, where each names its parent in rs. Rows of rs that nothing was made of end.
+// made returns the set of rows that a function has made of rs. out has the rows, and parents has for each the row of rs that
+// it was made of. Rows of rs of which nothing was made end as filtered, unless this is the flow's last function: then they are
+// done.
 func (st *stepRun) made(s *step, rs *rows.Set, out kis.Vector, parents []uint32) *rows.Set {
 	if !isIdentity(parents, rs.Len()) && s.Index+1 < len(st.run.plan.steps) {
 		has := st.x.mem.Numbers(rs.Len())
@@ -31,7 +33,7 @@ func (st *stepRun) made(s *step, rs *rows.Set, out kis.Vector, parents []uint32)
 	return st.x.mem.Keep(made, st.nils(s, made))
 }
 
-// isIdentity reports whether n rows were made, row i of row i.
+// isIdentity reports whether parents is 0, 1, … n-1: one row was made of each row, in order.
 func isIdentity(parents []uint32, n int) bool {
 	if len(parents) != n {
 		return false
@@ -44,7 +46,7 @@ func isIdentity(parents []uint32, n int) bool {
 	return true
 }
 
-// refuseNil ends the rows of rs for which the function passed on a nil pointer.
+// refuseNil ends the rows of rs for which the function passed on a nil pointer: out has one element for each row.
 func (st *stepRun) refuseNil(s *step, rs *rows.Set, out kis.Vector) {
 	if !s.outPointer {
 		return
@@ -59,7 +61,8 @@ func (st *stepRun) refuseNil(s *step, rs *rows.Set, out kis.Vector) {
 	slices.Sort(st.gone)
 }
 
-// nils ends the rows that were made as nil pointers, and returns their places.
+// nils ends those of the rows made by a function that are nil pointers, and returns their places in made. It returns nil if
+// there are none.
 func (st *stepRun) nils(s *step, made *rows.Set) []uint32 {
 	if !s.outPointer {
 		return nil

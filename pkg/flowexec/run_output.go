@@ -17,7 +17,8 @@ type outputs struct {
 	told   bool           // the part was told that the run makes much (Part.Grow)
 }
 
-// last is the output that is not in pieces, in the order of the input rows. It writes the rows that have left the last step.
+// last writes the rows that have left the last step as output, and returns all output that is not in pieces, in the order of the input
+// rows.
 func (o *outputs) last() batch.Output {
 	r := o.run
 	last := len(r.plan.steps)
@@ -44,7 +45,8 @@ func (o *outputs) last() batch.Output {
 	return out
 }
 
-// write appends rows to out. If they are in another encoding than the rows there, it begins another piece.
+// write appends rows to out. If they are to be in another encoding than the rows in out, it first appends out to pieces and empties
+// it.
 func (o *outputs) write(sets []*rows.Set, out *batch.Output) {
 	x := o.run.x
 	if encoding := x.reader.Encoding(sets); out.Rows.Len() == 0 || encoding == out.Rows.Encoding {
@@ -69,7 +71,7 @@ func (o *outputs) write(sets []*rows.Set, out *batch.Output) {
 	}
 }
 
-// encode appends the rows of one set to out. A row that can't be written ends as dead.
+// encode appends the rows of one set to out, in out's encoding. A row that can't be written ends as dead.
 func (o *outputs) encode(rs *rows.Set, out *batch.Output) {
 	r, x := o.run, o.run.x
 	write := x.reader.Writer(rs, out.Rows.Encoding)
@@ -100,7 +102,7 @@ func (o *outputs) encode(rs *rows.Set, out *batch.Output) {
 	}
 }
 
-// cutPiece begins another piece if the one that is being written is full.
+// cutPiece appends out to pieces and empties it, if it has LanesConfig.PieceBytes or more.
 func (o *outputs) cutPiece(out *batch.Output) {
 	limit := o.run.x.lane.lanes.config.PieceBytes
 	if len(out.Rows.Data)+8*len(out.Origins) < limit {

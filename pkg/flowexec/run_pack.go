@@ -21,7 +21,9 @@ func (r *run) startBehind(rs *rows.Set) *rows.Set {
 	return r.x.mem.Keep(rs, behind)
 }
 
-// resume has the rows of a parcel, as far as they belong to the run's work, wait for the steps that they enter next.
+// resume takes those rows of a parcel into the run that belong to the run's work: they wait for the steps that they enter next,
+// with the time that they have spent. It also takes over the outcomes and dead rows that their input rows had before they
+// parked.
 func (r *run) resume(p *parcel) {
 	for k, sets := range p.sets {
 		for _, rs := range sets {
@@ -63,7 +65,8 @@ func (r *run) resume(p *parcel) {
 	}
 }
 
-// pack packs the rows that have parked into a parcel, and takes them out of the result. It returns nil if there are none.
+// pack copies the rows that have parked into a parcel, and moves the results of their input rows from result to the parcel. It
+// returns nil if no rows have parked.
 func (r *run) pack(result *RunResult) *parcel {
 	var origins []rows.RunRow
 	for _, sets := range r.parking.sets {
@@ -139,8 +142,9 @@ func (r *run) pack(result *RunResult) *parcel {
 	return p
 }
 
-// packed is a set in memory of its own, which outlives the run, in the order of its input rows. origins are the input rows that
-// have parked.
+// packed copies a set of parked rows into new memory, which outlives the run, in the order of the input rows. origins are all
+// input rows that have parked, ascending: a row's place in it is its number in the parcel. start is the step at which the run's
+// part begins.
 func packed(rs *rows.Set, origins []rows.RunRow, start int) packedSet {
 	places := rows.Range[uint32](0, rs.Len())
 	if !slices.IsSorted(rs.Origins) {
@@ -158,7 +162,7 @@ func packed(rs *rows.Set, origins []rows.RunRow, start int) packedSet {
 	return packedSet{c, renumbered}
 }
 
-// partOf is a part that has only the given rows of the run's part.
+// partOf returns a copy of the run's part that has only the parked rows.
 func (r *run) partOf(parked []rows.PartRow) *Part {
 	own := *r.part
 	own.parkedFrom, own.Columns = r.part.enqueued(), r.work.in.columns.Select(rows.As[uint32](parked))

@@ -10,7 +10,7 @@ import (
 
 // parking is the rows of a run that have parked, and the keys that later rows may not overtake. A row of a run with keys parks if it waits: for the
 // next attempt, for the key of a Load, or for its connector. Rows of its key that come later in the run park behind it. When the run ends they are
-// packed into a parcel (park.go), which the lane keeps until they are to go on.
+// packed into a parcel (run_pack.go), which the lane keeps until they are to go on.
 type parking struct {
 	run    *run
 	groups map[uint64]*parkingGroup // by key; nil means that no row has parked
@@ -20,23 +20,25 @@ type parking struct {
 // parkingGroup is the parked rows of one key in a run that has not ended.
 type parkingGroup struct {
 	key uint64
-	// first is the input row that waits: rows of later input rows are behind it, and so are rows of the same one in the set in.
+	// first is the input row that waits. Behind it, and not to go on either, are the rows of the key that come from later input rows, and those rows
+	// of the set in that come from first.
 	first rows.RunRow
 	in    *rows.Set
 	// due is when the group goes on at the latest, by the clock of the lanes. It goes on earlier when one of these happens: the key that it wants is
-	// saved, something is saved in its connector, or ask is answered. They are "" or nil if it does not wait for them.
+	// saved, something is saved in its connector, or ask is answered. wantedKey is "", and saveWait or ask is nil, if the group does not wait for
+	// that.
 	due       time.Duration
 	wantedKey string
 	saveWait  *saveWait
 	ask       *ask
-	step      int              // that the waiting row enters next
-	rows      []rows.ParcelRow // set when the group is packed
+	step      int              // the step that the waiting row enters next
+	rows      []rows.ParcelRow // its rows by their numbers in the parcel; set when the run is packed
 }
 
 // any reports whether rows have parked.
 func (p *parking) any() bool { return p.groups != nil }
 
-// group finds or makes the group of the key of an input row.
+// group returns the parked group of an input row's key, and makes it if there is none: origin is then the first row that waits.
 func (p *parking) group(origin rows.RunRow) *parkingGroup {
 	if p.groups == nil {
 		p.groups, p.sets = make(map[uint64]*parkingGroup), make([][]*rows.Set, len(p.run.plan.steps))
@@ -62,8 +64,8 @@ func (p *parking) behind(rs *rows.Set, i int) bool {
 // add adds parked rows, which enter the given step when they go on.
 func (p *parking) add(rs *rows.Set, step int) { p.sets[step] = append(p.sets[step], rs) }
 
-// park parks row i of the rows that the function is called for, until h is due. Rows of a key park behind each other, or in descending order of
-// their input rows.
+// park parks row i of st.rs as the row of its key that waits, until h.due at the latest, and returns the key's group. Rows of a key park behind
+// each other, or in descending order of their input rows.
 func (st *stepRun) park(i int, h hold) *parkingGroup {
 	g := st.run.parking.group(st.rs.Origins[i])
 	g.first, g.in = st.rs.Origins[i], st.rs
@@ -72,13 +74,13 @@ func (st *stepRun) park(i int, h hold) *parkingGroup {
 	return g
 }
 
-// parkBehind parks row i, whose group is there: it is the row that waits, or it is behind that.
+// parkBehind parks row i of st.rs, whose key has a parked group already: row i is behind the row that waits, or is that row itself.
 func (st *stepRun) parkBehind(i int, h hold) {
 	st.parked = append(st.parked, parkedRow{uint32(i), h, nil})
 	st.gone = append(st.gone, uint32(i))
 }
 
-// parkAll parks all rows that the function is called for, but for those that are gone already.
+// parkAll parks all rows of st.rs with the hold h, but for those that are gone already.
 func (st *stepRun) parkAll(h hold) {
 	gone := slices.Clip(st.gone)
 	for i := range st.rs.Len() {

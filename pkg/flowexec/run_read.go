@@ -7,8 +7,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
 
-// prepare makes rows readable as the types that the step's function reads, in the frame's In. Rows that can't be read end, each
-// for itself; it returns the others.
+// prepare decodes rows into the types that the step's function reads, and puts them into the frame's In. A row that can't be decoded
+// ends; prepare returns the others.
 func (st *stepRun) prepare(s *step, rs *rows.Set) *rows.Set {
 	st.rs = rs
 	f := &st.x.frame
@@ -28,8 +28,8 @@ func (st *stepRun) prepareWatched(s *step, rs *rows.Set) *rows.Set {
 	return rs
 }
 
-// reading runs code that may call methods of the types of rs, under the watchdog if ownCode is true. It returns false if the run
-// is over.
+// reading calls read, which may call methods that the user wrote for the types of the rows of rs. ownCode says that it does: then the
+// watchdog watches over it. reading returns true if the step goes on, and false if the run is over.
 func (st *stepRun) reading(ownCode bool, rs *rows.Set, read func()) bool {
 	if !ownCode {
 		read()
@@ -70,8 +70,8 @@ func (h readingHost) Rows(rs *rows.Set) { h.st.rs = rs }
 // End implements decode.Host.
 func (h readingHost) End(rs *rows.Set, i uint32, o batch.RowOutcome) { h.st.end(rs, i, o) }
 
-// again makes row i readable once more, as it came, before its function is called for it again. It returns false if the row can't
-// be read: it has ended then.
+// again decodes row i once more, as it came to the step, before the function is called for it again, because the last call may have
+// changed the row. It returns false if the row can't be decoded any more, and has ended, or if the run is over.
 func (st *stepRun) again(i int) bool {
 	s, rs, f := st.step, st.rs, &st.x.frame
 	if st.reload != nil {
@@ -98,7 +98,7 @@ func (st *stepRun) again(i int) bool {
 	return one.Len() == 1
 }
 
-// allAgain is again for all rows of a call. It returns those that can be read.
+// allAgain does the work of the method again for all rows of a call. It returns the rows that can still be decoded.
 func (st *stepRun) allAgain(s *step, rs *rows.Set) *rows.Set {
 	if !s.Changes || rs.Len() == 0 {
 		return rs

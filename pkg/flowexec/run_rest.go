@@ -6,9 +6,9 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// sleep waits for d before the next attempt of row i, and charges the row for it. A run without keys rests meanwhile. asks says that the
-// function is a Load in KisFlow's shape: it also goes on when its connector has saved something. It returns false if the run was cancelled
-// or is given back.
+// sleep waits for d before the next attempt of row i, and charges the row for it. A run without keys rests meanwhile; otherwise the
+// goroutine blocks. asks says that the function is a Load in KisFlow's shape, for which the wait also ends when something is saved through
+// its connector. sleep returns true when the wait is over, and false if the run was cancelled or is given back.
 func (r *run) sleep(i, attempt int, d time.Duration, asks bool) bool {
 	switch {
 	case !r.keyed && asks && r.st.step.connector != nil:
@@ -34,8 +34,8 @@ func (r *run) sleep(i, attempt int, d time.Duration, asks bool) bool {
 }
 
 // rest lets the run rest, for d at the longest: until all the keys were saved in the connector c, until something was saved in c if there
-// are no keys, or until the call a has ended. c and a may be nil. run.woke is then when the wait was over. It returns false if the run was
-// cancelled or is given back.
+// are no keys, or until the call a has ended. c and a may be nil. Then it waits until the run has its lane again. It sets run.woke to the
+// time when the wait was over, and returns true. It returns false if the run was cancelled or is given back.
 func (r *run) rest(d time.Duration, c *definition.Connector, keys []string, a *ask) bool {
 	x, ln := r.x, r.x.lane
 	lanes := ln.lanes
@@ -87,7 +87,7 @@ func (r *run) rest(d time.Duration, c *definition.Connector, keys []string, a *a
 	return x.ctx.Err() == nil
 }
 
-// giveBack ends the run, whose rows are returned without an outcome.
+// giveBack ends the run without outcomes: all of its rows are in RunResult.Returned.
 func (r *run) giveBack() {
 	r.returned, r.halted = true, true
 }

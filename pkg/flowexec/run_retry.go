@@ -8,7 +8,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// noTime is the outcome of a row that has no time left for another attempt.
+// noTime returns the outcome of a row that has no time left for another attempt: ROW_TIMEOUT. f is the fault of the last attempt,
+// whose number is attempt.
 func (st *stepRun) noTime(f *fault, attempt int) batch.RowOutcome {
 	o := timedOut(errRowTimeout, st.step, st.run.plan)
 	o.Attempts = uint32(attempt)
@@ -16,7 +17,8 @@ func (st *stepRun) noTime(f *fault, attempt int) batch.RowOutcome {
 	return o
 }
 
-// retryLater parks a row until its next attempt. In Batch and FaaS it parks all rows of the call.
+// retryLater parks a row until its next attempt, whose number is attempt, for wait. In Batch and FaaS it parks all rows of the
+// call.
 func (st *stepRun) retryLater(row, attempt int, wait time.Duration) {
 	now := st.x.lane.lanes.clock.now()
 	switch {
@@ -47,8 +49,9 @@ func (st *stepRun) askLater(h hold, wait time.Duration) {
 	}
 }
 
-// loadAgain is how long to wait before a Load in KisFlow's shape is called again, although it has no retries left: the values that
-// it needs may not have been saved yet. It is 0 if the time to wait for them (option.wait) is over.
+// loadAgain returns how long to wait before a Load in KisFlow's shape is called again, although it has no retries left: the values
+// that it needs may not have been saved yet. It returns 0 if it is not to be called again so: the step is no Load that waits, the
+// time to wait (option.wait) is over, or the call has several keys, each of which is to be tried alone first.
 func (st *stepRun) loadAgain(row, attempt int) time.Duration {
 	const first, most = 10 * time.Millisecond, time.Second
 	if !st.asksAgain(attempt) || len(st.whole.groups(st.rs)) > 1 {
@@ -58,13 +61,15 @@ func (st *stepRun) loadAgain(row, attempt int) time.Duration {
 	return jitter(max(min(first<<min(attempt-st.step.retries-1, 10), most, left), 0))
 }
 
-// asksAgain reports whether an attempt is one of a Load in KisFlow's shape that has no retries left, and waits for a Save.
+// asksAgain reports whether the step is a Load in KisFlow's shape (a FaaS function with the mode Load) that is called again and
+// again until a Save: its option.on_missing is wait, and the attempt was later than the last retry.
 func (st *stepRun) asksAgain(attempt int) bool {
 	s := st.step
 	return s.form == kis.FormFaaS && s.mode == definition.ModeLoad && s.onMissing == definition.OnMissingWait && attempt > s.retries
 }
 
-// askedSince is when a Load in KisFlow's shape began to wait for a Save, by the clock of the lanes.
+// askedSince returns when a Load in KisFlow's shape began to wait for a Save, by the clock of the lanes: now if the attempt is the
+// first beyond the retries.
 func (st *stepRun) askedSince(row, attempt int) time.Duration {
 	if attempt == st.step.retries+1 {
 		st.loadSince = st.x.lane.lanes.clock.now()

@@ -23,8 +23,8 @@ type saving struct {
 	x   *executor
 }
 
-// save takes rows through the step. Rows that have parked since they said their effects do not say them again: these are sent once
-// more, or have been answered.
+// save takes the rows of rs through the Save step s. The function is not called again for rows that have parked since it said
+// their effects: those effects are sent once more, unless the connector has answered.
 func (sv *saving) save(s *step, rs *rows.Set) {
 	f := &sv.x.frame
 	f.Effects = f.Effects[:0]
@@ -122,7 +122,8 @@ func (sv *saving) sendEffects(s *step, rs *rows.Set, places []uint32) bool {
 	return true
 }
 
-// effectsOf is the range in written of the effects of one row.
+// effectsOf returns where the effects of one row stand in written: from written[from] to before written[to]. written is sorted by
+// row.
 func effectsOf(written []kis.Effect, row uint32) (from, to int) {
 	byRow := func(e kis.Effect, row int) int { return e.Row - row }
 	from, _ = slices.BinarySearchFunc(written, int(row), byRow)
@@ -164,11 +165,13 @@ func (sv *saving) effects(s *step, rs *rows.Set) []connector.Effect {
 	return effects
 }
 
+// operations has the connector's operation for each operation of package kis.
 var operations = map[kis.Op]connector.Op{
 	kis.OpSet: connector.Set, kis.OpIncr: connector.Incr, kis.OpAppend: connector.Append, kis.OpDelete: connector.Delete,
 }
 
-// storeAway ends the rows of a run without keys whose connector could not be asked, because of err.
+// storeAway ends the current step's rows in a run without keys, because their connector could not be asked: err says why, nil
+// means that it did not answer. If the run was given back, it does nothing; if the run was cancelled, it halts the run.
 func (q *asking) storeAway(err error) {
 	if q.run.returned {
 		return
@@ -180,7 +183,8 @@ func (q *asking) storeAway(err error) {
 	q.st.whole.endAll(q.st.rs, q.refusedFor(err))
 }
 
-// declare writes the effects of each row as the function's document says.
+// declare appends the effects of each row to the frame's Effects, for a Save without Go code: it makes them as the function's
+// document says. Rows for which that fails end.
 func (sv *saving) declare(s *step, rs *rows.Set) {
 	f := &sv.x.frame
 	names := slices.Sorted(maps.Keys(s.save.Fields))
@@ -217,17 +221,21 @@ func (sv *saving) declare(s *step, rs *rows.Set) {
 	}
 }
 
+// declaredOps has the operation that writes one field, for each op of a Save's document. SaveDelete is not in it, because it
+// writes no field.
 var declaredOps = map[definition.SaveOp]kis.Op{
 	definition.SaveSet: kis.OpSet, definition.SaveIncr: kis.OpIncr, definition.SaveAppend: kis.OpAppend,
 }
 
-// undecodable is the outcome of a row that is no JSON object, in a step that needs its fields.
+// undecodable returns the outcome of a row that is no JSON object, in a step that needs its fields. err says what is wrong with
+// the row.
 func undecodable(s *step, err error) batch.RowOutcome {
 	return batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeRowUndecodable, Attempts: 1,
 		Reason: decode.Trimmed(fmt.Sprintf("%s needs the row's fields, and it is no JSON object: %v", s.Name, err))}
 }
 
-// keyOf is the key that a template of a document makes of a row's fields.
+// keyOf returns the key that a document's template makes of a row's fields. The error says which field is missing or can't be in a
+// key.
 func keyOf(t definition.Template, fields decode.Object) (string, error) {
 	var key []byte
 	for _, part := range t.Parts {
@@ -247,7 +255,8 @@ func keyOf(t definition.Template, fields decode.Object) (string, error) {
 	return string(key), nil
 }
 
-// textOf is a field as connectors store it: a JSON string as the text itself, other values as their JSON.
+// textOf returns a row's field as connectors store it: a JSON string as the text itself, other values as their JSON. It returns an
+// error if the row lacks the field.
 func textOf(fields decode.Object, name string) (string, error) {
 	raw, ok := fields.Field(name)
 	if !ok {
@@ -261,7 +270,8 @@ func textOf(fields decode.Object, name string) (string, error) {
 	return text, err
 }
 
-// valueOf is a field as it stands in a key that goes by value (see batch.KeyText): 1 and 1.0 are the same there.
+// valueOf returns a row's field as it stands in a key that goes by value (see batch.KeyText): 1 and 1.0 are the same there. It
+// returns an error if the row lacks the field, or the value can't be in a key.
 func valueOf(fields decode.Object, name string) (string, error) {
 	raw, ok := fields.Field(name)
 	if !ok {

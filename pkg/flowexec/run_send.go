@@ -18,36 +18,36 @@ type verdicts struct {
 	parked []parkedRow
 }
 
-// jump is a row that goes to another step than the next.
+// jump is a row that goes to another step than the next: row is its place in the step's set, step the place of the other step.
 type jump struct {
 	row  int
 	step int
 }
 
-// parkedRow is a row that parks.
+// parkedRow is a row that parks in the current step, with what it remembers until it goes on.
 type parkedRow struct {
 	row  uint32
 	hold hold
-	kept *kept // what the row remembers that waits for its connector; nil if it does not
+	kept *kept // what the row remembers while it waits for its connector; nil if it does not wait for that
 }
 
 // reset forgets all verdicts.
 func (v *verdicts) reset() { v.gone, v.jumps, v.parked = v.gone[:0], v.jumps[:0], v.parked[:0] }
 
-// isGone reports whether a row does not go on.
+// isGone reports whether a row does not go on to the next step.
 func (v *verdicts) isGone(row uint32) bool {
 	_, gone := slices.BinarySearch(v.gone, row)
 	return gone
 }
 
-// end ends row i of rs in the current step: it has its outcome, and is kept as a dead letter if it is dead.
+// end ends row i of rs in the current step with o: it records the outcome, and keeps the row for a dead letter if o is dead.
 func (st *stepRun) end(rs *rows.Set, i uint32, o batch.RowOutcome) {
 	o.Function = st.step.Name
 	st.run.letters.note(rs, i, &o)
 	st.run.ledger.end(rs.Origins[i], o)
 }
 
-// lose ends row i of the rows that the function is called for: it does not go on. Rows are lost in ascending order.
+// lose ends row i of st.rs with o, and notes that it does not go on. The caller loses rows in ascending order.
 func (st *stepRun) lose(i int, o batch.RowOutcome) {
 	st.end(st.rs, uint32(i), o)
 	st.gone = append(st.gone, uint32(i))
@@ -63,7 +63,7 @@ func (st *stepRun) send(rs, next *rows.Set) {
 	st.sendParked(rs)
 }
 
-// queue has rows wait for a step.
+// queue has rows wait for a step, to enter it next. An empty set is left out, unless it is Forced.
 func (r *run) queue(rs *rows.Set, step int) {
 	rs.Along, rs.Came = nil, nil // they were for the step before
 	if rs.Len() > 0 || rs.Forced {
@@ -143,7 +143,7 @@ func (st *stepRun) sendParked(rs *rows.Set) {
 	st.parked = st.parked[:0]
 }
 
-// halt ends the run: all rows that have not ended do so with o, those of the current step and those that wait for other steps. Rows that have
+// halt ends the run: all rows that have not ended get the outcome o, those of the current step and those that wait for other steps. Rows that have
 // parked stay parked.
 func (st *stepRun) halt(o batch.RowOutcome) {
 	r := st.run
@@ -172,7 +172,7 @@ func (st *stepRun) halt(o batch.RowOutcome) {
 	}
 }
 
-// blameOn notes the error that ended the first rows, for RunResult.Err.
+// blameOn notes err for RunResult.Err, if it is the first error that ends rows of the run.
 func (r *run) blameOn(err error) {
 	if r.cause == nil {
 		r.cause = err

@@ -22,7 +22,7 @@ type stepRun struct {
 	whole   wholeCall
 	growth  *growth // how much the function has made so far; nil means that nobody counts
 
-	// reload reads once more what a Load has for row i; nil means that there is nothing to read.
+	// reload decodes the stored value that a Load has loaded for row i once more; nil means that there is nothing to decode.
 	reload func(i int)
 	// loadSince is when a Load in KisFlow's shape began to wait, by the clock of the lanes; saves is how many Saves its connector had seen when it was
 	// last called.
@@ -37,13 +37,13 @@ func (st *stepRun) init(x *executor) {
 	st.saving, st.loading, st.whole = saving{st, st.run, x}, loading{st, st.run, x}, wholeCall{st, st.run, x}
 }
 
-// forget drops what the last step leads to, and keeps the lists.
+// forget clears the pointers to the last step and its rows, so that their memory can be freed, and keeps the lists of verdicts.
 func (st *stepRun) forget() {
 	st.step, st.rs, st.growth, st.reload, st.loadSince, st.saves = nil, nil, nil, nil, 0, 0
 	st.verdicts.reset()
 }
 
-// enter takes rows through a step.
+// enter takes the rows of rs through step s. If the run was cancelled, it ends the run instead.
 func (st *stepRun) enter(s *step, rs *rows.Set) {
 	x, r := st.x, st.run
 	st.step, st.rs = s, rs

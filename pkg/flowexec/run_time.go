@@ -7,9 +7,9 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
 
-// budgets counts the time that rows use up of their flow's timeout: calls that take long, attempts after the first few, and waits. A row whose
-// budget is used up ends with ROW_TIMEOUT. Quick calls count for nothing, so that most rows cost nothing here. It belongs to the run's goroutine; its
-// watchdog reads it while that is in a call.
+// budgets counts the time that rows use up of their flow's timeout: calls that take long, attempts after the first few, and waits. A row whose budget
+// is used up ends with ROW_TIMEOUT. Quick calls count for nothing, so that most rows cost nothing here. It belongs to the run's goroutine; the
+// watchdog reads it only after it has abandoned that goroutine.
 type budgets struct {
 	st    *stepRun
 	spent map[rows.RunRow]time.Duration // by input row; nil means that none has used up any
@@ -23,8 +23,9 @@ const (
 	quick = 5
 )
 
-// budget is how long row i may take now, and the error that it ends with if it takes longer. In Batch and FaaS it is that of the row with the
-// least time left. reading means that the row's type is asked, not the function.
+// budget returns how long a call may take for row i, and the error that cancels it after that: the function's timeout, or what the row has left of
+// the flow's timeout if that is less. In Batch and FaaS the row with the least time left counts. reading means that methods of the row's type are
+// called, not the function.
 func (b *budgets) budget(i int, reading bool) (time.Duration, error) {
 	left := b.left(i)
 	if b.st.step.form.Whole() && !reading {
@@ -36,7 +37,7 @@ func (b *budgets) budget(i int, reading bool) (time.Duration, error) {
 	return left, errRowTimeout
 }
 
-// left is how much of the flow's timeout row i has left.
+// left returns how much of the flow's timeout row i has left; 0 or less means none. A row that does not exist has all of it.
 func (b *budgets) left(i int) time.Duration {
 	timeout := b.st.run.plan.timeout
 	if len(b.spent) == 0 || i >= b.st.rs.Len() {
@@ -45,7 +46,7 @@ func (b *budgets) left(i int) time.Duration {
 	return timeout - b.spent[b.st.rs.Origins[i]]
 }
 
-// least is how much of the flow's timeout the row with the least time has left.
+// least returns how much of the flow's timeout the row with the least time has left.
 func (b *budgets) least() time.Duration {
 	least := b.st.run.plan.timeout
 	if len(b.spent) == 0 {
@@ -57,7 +58,7 @@ func (b *budgets) least() time.Duration {
 	return least
 }
 
-// most is how much of the flow's timeout the row with the most time has left.
+// most returns how much of the flow's timeout the row with the most time has left.
 func (b *budgets) most() time.Duration {
 	var most time.Duration
 	for i := range b.st.rs.Len() {
@@ -66,7 +67,7 @@ func (b *budgets) most() time.Duration {
 	return most
 }
 
-// leastOf is what the row with the least time has left of the rows that are not over; never if all are.
+// leastOf returns how much time the row with the least time has left, among the rows that are not over; it returns never if all rows are over.
 func (b *budgets) leastOf(over []bool) time.Duration {
 	least := never
 	for i := range over {
@@ -77,14 +78,14 @@ func (b *budgets) leastOf(over []bool) time.Duration {
 	return least
 }
 
-// spend charges row i for a call that took so long, unless it was quick.
+// spend charges row i for a call that took as long as took. A call shorter than slow is not charged.
 func (b *budgets) spend(i int, took time.Duration) {
 	if took >= slow && i >= 0 && i < b.st.rs.Len() {
 		b.chargeCall(i, took)
 	}
 }
 
-// spendRetry charges row i for the wait before its next attempt.
+// spendRetry charges row i for the wait before its next attempt. For the first attempts (quick) a wait shorter than slow is not charged.
 func (b *budgets) spendRetry(i, attempt int, wait time.Duration) {
 	if attempt > quick {
 		wait = max(wait, 10*time.Microsecond) // to park takes time, too
@@ -94,7 +95,7 @@ func (b *budgets) spendRetry(i, attempt int, wait time.Duration) {
 	b.chargeCall(i, wait)
 }
 
-// chargeCall charges row i, or in Batch and FaaS each input row, however short the time is.
+// chargeCall charges row i for a time, however short it is. In Batch and FaaS it charges every input row of the call.
 func (b *budgets) chargeCall(i int, took time.Duration) {
 	if !b.st.step.form.Whole() {
 		b.charge(b.st.rs.Origins[i], took)
@@ -109,7 +110,7 @@ func (b *budgets) chargeCall(i int, took time.Duration) {
 	}
 }
 
-// chargeWait charges all rows that are not over for a wait. Those that have no time left then are over.
+// chargeWait charges all rows that are not over for a wait. Then it sets over to true for the rows that have no time left.
 func (b *budgets) chargeWait(over []bool, took time.Duration) {
 	charged := make(map[rows.RunRow]bool) // the outputs of one row wait together
 	for i, origin := range b.st.rs.Origins {
@@ -136,7 +137,8 @@ func (b *budgets) charge(origin rows.RunRow, took time.Duration) {
 type trial struct {
 	origin rows.RunRow
 	began  time.Duration
-	before time.Duration // what the row, or the first one in Batch and FaaS, had spent before
+	before time.Duration // what the row, or in Batch and FaaS the first row, had spent before
+	// counts is false in the zero trial only.
 	counts bool
 }
 
@@ -149,7 +151,7 @@ func (b *budgets) try(i, attempt int) (t trial) {
 	return t
 }
 
-// counted begins a trial of row i that is charged.
+// counted begins a trial of row i for which the row will be charged, however short it is. For a row that does not exist the trial is zero.
 func (b *budgets) counted(i int) (t trial) {
 	if i < b.st.rs.Len() {
 		origin := b.st.rs.Origins[i]
@@ -158,7 +160,7 @@ func (b *budgets) counted(i int) (t trial) {
 	return t
 }
 
-// tried charges the rows of an attempt that has ended, as far as they were not charged during it.
+// tried charges the rows of an attempt that has ended, as far as they were not charged during it. For a zero trial it does nothing.
 func (b *budgets) tried(i int, t trial) {
 	if t.counts {
 		b.settle(i, t)
@@ -176,11 +178,11 @@ func (b *budgets) settle(i int, t trial) {
 	}
 }
 
-// jitter spreads retries by a fifth to either side.
+// jitter returns d, made longer or shorter at random by up to a fifth, so that retries do not all come at the same time.
 func jitter(d time.Duration) time.Duration {
 	return d - d/5 + time.Duration(rand.Int64N(int64(d/5*2)+1))
 }
 
-// soonest is how long a Load in KisFlow's shape waits at least before a Save has it try again: with many Saves that load
-// nothing of it, it is called a few times as often as without any.
+// soonest returns how long a Load in KisFlow's shape waits at least before a Save may end its wait of wait: an eighth. So Saves of other keys have it
+// called at most about eight times as often as no Saves would.
 func soonest(wait time.Duration) time.Duration { return wait / 8 }

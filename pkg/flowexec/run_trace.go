@@ -13,10 +13,10 @@ import (
 // tracing is the OpenTelemetry spans of the run that an executor has under way. They belong to the executor's goroutine, and to
 // the watchdog once it has abandoned that.
 type tracing struct {
-	run, function trace.Span // nil if nobody traces
+	run, function trace.Span // the spans of the run and of its function under way; nil if nothing is traced
 }
 
-// These are the attributes of spans. Those of batches and parts are in package tracing.
+// These are the names of the attributes of spans of runs. Those of batches and parts are in package tracing.
 const (
 	flowAttribute    = attribute.Key("kisgrid.flow")
 	rowsAttribute    = attribute.Key("kisgrid.rows")
@@ -37,7 +37,7 @@ func (x *executor) traceRun(w *work) {
 		flowAttribute.String(x.lane.lanes.config.Flow), laneAttribute.Int(x.lane.index), rowsAttribute.Int(w.len()), goesOnAttribute.Bool(w.from != nil)))
 }
 
-// endRun ends the span of the run.
+// endRun ends the span of the run, if it has one. parked is nil if no rows have parked.
 func (x *executor) endRun(result *RunResult, parked *parcel) {
 	if x.traced.run == nil {
 		return
@@ -69,7 +69,7 @@ func (x *executor) traceFunction(s *step, rows int) {
 	x.frame.SetContext(x.underSpan(x.ctx))
 }
 
-// endFunction ends the span of the function.
+// endFunction ends the span of the function, if it has one.
 func (x *executor) endFunction() {
 	if x.traced.function == nil {
 		return
@@ -79,7 +79,7 @@ func (x *executor) endFunction() {
 	x.frame.SetContext(x.ctx)
 }
 
-// underSpan is ctx with the span of the function under way, if there is one.
+// underSpan returns ctx with the span of the function under way, or ctx itself if there is no span.
 func (x *executor) underSpan(ctx context.Context) context.Context {
 	if x.traced.function == nil {
 		return ctx
@@ -87,7 +87,8 @@ func (x *executor) underSpan(ctx context.Context) context.Context {
 	return trace.ContextWithSpan(ctx, x.traced.function)
 }
 
-// traceConnector begins the span of a call to a step's connector. The span is nil if nobody traces.
+// traceConnector begins the span of a call to a step's connector. It returns ctx with that span. The span is nil if nothing is
+// traced.
 func (x *executor) traceConnector(ctx context.Context, s *step) (context.Context, trace.Span) {
 	if x.traced.function == nil {
 		return ctx, nil
@@ -96,7 +97,7 @@ func (x *executor) traceConnector(ctx context.Context, s *step) (context.Context
 		trace.WithAttributes(attribute.String("kisgrid.connector", s.connector.Name), attribute.String("kisgrid.connector.type", s.connector.Type)))
 }
 
-// endConnector ends the span of a call to a connector.
+// endConnector ends the span of a call to a connector, with the call's error; nil means that there was none.
 func endConnector(span trace.Span, err error) {
 	if err != nil {
 		span.SetStatus(codes.Error, err.Error())
@@ -104,7 +105,7 @@ func endConnector(span trace.Span, err error) {
 	span.End()
 }
 
-// abandonTrace ends the spans of a run whose goroutine was abandoned.
+// abandonTrace ends the spans of a run whose goroutine was abandoned or ended. o is the outcome of the row that was under way.
 func (x *executor) abandonTrace(o batch.RowOutcome) {
 	for _, span := range []trace.Span{x.traced.function, x.traced.run} {
 		if span != nil {
@@ -115,7 +116,8 @@ func (x *executor) abandonTrace(o batch.RowOutcome) {
 	}
 }
 
-// metricsOf is the metrics of a step's function, looked up once for each plan.
+// metricsOf returns the metrics of a step's function. It keeps those of the plan that was used last, so that they are looked up
+// once.
 func (x *executor) metricsOf(p *Plan, s *step) functionMetrics {
 	if x.plan != p {
 		x.plan, x.metrics = p, make([]functionMetrics, len(p.steps))

@@ -8,23 +8,24 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// maxRounds bounds the rounds of one run, because each leaves lists behind that live as long as the run. The rows that are left go
-// on as a run of their own.
+// maxRounds is how many rounds one run has at most, because each round leaves lists behind that live as long as the run. The rows that are left
+// then go on as a run of their own.
 const maxRounds = 4096
 
 // turns takes the rows of a run through a stretch of its flow in rounds. In a round each key has one input row, with all rows that
 // come of it, and the key's next input row begins when the round is over. So a row finds in connectors all that earlier rows of
 // its key have saved, and nothing that later ones save, however rows are cut into batches. Rows of different keys go together.
 //
-// If a row parks in its round, later rows of its key park behind it. Between two rounds the run also parks keys that are to go on
-// elsewhere or later: those whose slots another worker gets, and all keys if the run holds enough (LanesConfig.RunBytes).
+// If a row parks in its round, later rows of its key park behind it. Between two rounds the run also parks the rows of keys that are to go on
+// elsewhere or later: those that a Release asks for, and all of them when functions have made LanesConfig.RunBytes or there were maxRounds
+// rounds.
 //
 // It belongs to the run's goroutine.
 type turns struct {
 	run     *run
 	active  bool // whether rows are in a stretch; if not, the fields below mean nothing
 	in      stretch
-	sets    []*rows.Set       // the rows as they came to the stretch
+	sets    []*rows.Set       // the rows as they waited when the stretch began
 	steps   []int             // for each of the sets the step that it waits for
 	numbers map[uint64]uint32 // the place of each key in keys, while rows are sorted by key
 	keys    []turn            // the keys with rows that have not begun
@@ -44,11 +45,12 @@ type turn struct {
 	rows  []rows.Ref
 }
 
-// origin is the input row that a row comes from.
+// origin returns the input row that a row of the stretch comes from.
 func (t *turns) origin(at rows.Ref) rows.RunRow { return t.sets[at.Set].Origins[at.Row] }
 
-// mayGoOn is asked before the run goes on at a step, which is the earliest that rows wait for. It returns false if it has changed the rows that
-// wait, because a round began or a stretch has ended.
+// mayGoOn is asked before the run goes on at a step, which is the earliest that rows wait for. It returns true if the run may take the rows of
+// that step through it, and false if it has changed the rows that wait, because a round began or a stretch has ended: then the caller looks for
+// the earliest step again.
 func (t *turns) mayGoOn(step int) bool {
 	switch {
 	case !t.active:
@@ -67,8 +69,8 @@ func (t *turns) mayGoOn(step int) bool {
 	return false
 }
 
-// begin begins a stretch with all rows that wait in it. It returns false if no key has two input rows: then there are no rounds,
-// and the rows just go on.
+// begin begins a stretch with all rows that wait for its steps, and its first round. It returns true if there are rounds, and false if no key
+// has two input rows: then the rows just go on.
 func (t *turns) begin(in stretch) (rounds bool) {
 	t.reset()
 	t.in, t.active = in, true
@@ -108,7 +110,7 @@ func (t *turns) begin(in stretch) (rounds bool) {
 	return true
 }
 
-// findKeys lists the keys of the rows, in the order in which they first come. It reports whether one of them has several input
+// findKeys fills keys with the keys of the rows, in the order in which they first come. It reports whether one of the keys has several input
 // rows.
 func (t *turns) findKeys() (several bool) {
 	for _, rs := range t.sets {
@@ -164,7 +166,8 @@ func (t *turns) beginRound() {
 	t.pick(t.chosen, t.run.waiting)
 }
 
-// pick appends rows of the stretch to the lists of the steps that they wait for.
+// pick appends rows of the stretch to the lists in steps: each row to the list of the step that it waits for. The refs in of say which rows;
+// pick sorts them.
 func (t *turns) pick(of []rows.Ref, steps [][]*rows.Set) {
 	slices.SortFunc(of, func(a, b rows.Ref) int { return cmp.Or(cmp.Compare(a.Set, b.Set), cmp.Compare(a.Row, b.Row)) })
 	for i := 0; i < len(of); {
@@ -184,9 +187,9 @@ func (t *turns) pick(of []rows.Ref, steps [][]*rows.Set) {
 	}
 }
 
-// parkKeys parks the rows of keys that do not go on in this run: those behind a parked row, those whose slot is asked for by a
-// Release, and all of them if the run holds enough. The latter two wait for nothing: they go on, or go back, when the run has
-// ended.
+// parkKeys parks the rows of keys that do not go on in this run: those behind a parked row, those that a Release asks for, and all of them if
+// functions have made LanesConfig.RunBytes or there were maxRounds rounds. The latter two wait for nothing: they go on, or go back, when the
+// run has ended.
 func (t *turns) parkKeys() {
 	lanes := t.run.x.lane.lanes
 	recalls := t.run.x.lane.parked.pendingReleases()
@@ -225,7 +228,7 @@ func (t *turns) parkKeys() {
 	}
 }
 
-// noteMade weighs the rows that a function has made in a round.
+// noteMade adds the bytes of the rows that a function has made to made, if the run is in a stretch and bounded.
 func (t *turns) noteMade(s *step, out kis.Vector) {
 	if t.active && t.run.x.lane.lanes.config.RunBytes > 0 {
 		t.made += s.weigher.weigh(out, 0, out.Len())
@@ -245,7 +248,7 @@ func (t *turns) end() {
 	}
 }
 
-// forgo gives up the rounds, because the run ends: the rows that have not begun go to the rows that wait for their steps.
+// forgo gives up the rounds, because the run ends: the rows whose round has not come are added to those that wait for their steps.
 func (t *turns) forgo() {
 	if !t.active {
 		return

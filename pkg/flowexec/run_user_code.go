@@ -10,19 +10,22 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// callFunc calls the user's code for rows lo to hi-1 of a frame. It returns the row at which it ended, with the error if it did
-// not get through: the Call or the Keys of a kis.Code.
+// callFunc is the type of the methods Call and Keys of kis.Code, which call the user's function for rows lo to hi-1 of a frame.
+// Its error is nil if all rows got through. Otherwise it returns the row that failed, with its error, or errPaused and the row
+// before which the executor ended the call.
 type callFunc func(f *kis.Frame, lo, hi int) (int, error)
 
-// guarded calls a function for rows lo to hi-1 under the watchdog. A panic is a fault like an error. The returned error is read
-// here too: it is a value of the user's, and its methods may do all that a function may.
+// guarded calls a function for rows lo to hi-1 under the watchdog. f is nil if the call got through; otherwise it is made of the
+// error or panic, and row is the row that failed, or, if f.paused is set, the row that has not begun. The error is read under the
+// watchdog too, because its methods are code of the user's.
 func (x *executor) guarded(call callFunc, lo, hi int) (row int, f *fault) {
 	x.enter(lo, hi, false)
 	return x.called(call, lo, hi)
 }
 
-// reading runs code that may call methods of row types for rows lo to hi-1 of the current function, under the watchdog. The code
-// calls at before each row. Within a call of the function it is part of that call.
+// reading runs code that may call methods of row types for rows lo to hi-1 of the current function, under the watchdog. read calls
+// the executor's method at before each row. If a call of the function is under way, read is a part of that call. The fault is nil
+// unless read panicked.
 func (x *executor) reading(lo, hi int, read func()) *fault {
 	if x.inCall {
 		read()
@@ -36,7 +39,8 @@ func (x *executor) reading(lo, hi int, read func()) *fault {
 	return f
 }
 
-// called makes the call that enter began, and ends it.
+// called makes the call for which the method enter has set up the guard, and ends it. Its results are those of guarded. It does
+// not return if the goroutine was abandoned or the function ended it.
 func (x *executor) called(call callFunc, lo, hi int) (row int, f *fault) {
 	returned := false
 	defer func() {
@@ -79,7 +83,7 @@ func (x *executor) ended(exiting, alive bool) {
 	}
 }
 
-// panicked reads the value that a function panicked with. Printing it may panic too, or end the goroutine.
+// panicked makes a fault of the value that a function panicked with. Printing the value may panic too, or end the goroutine.
 func (x *executor) panicked(value any) (f *fault) {
 	finished := false
 	defer func() {
@@ -100,7 +104,7 @@ func (x *executor) panicked(value any) (f *fault) {
 	return f
 }
 
-// exited is the reason of a row whose code ended its goroutine.
+// exited returns the reason in the outcome of a row whose code ended its goroutine.
 func (x *executor) exited() string {
 	if x.guard.reading {
 		return "code of the row's type ended its goroutine with runtime.Goexit: let it return"
@@ -108,8 +112,9 @@ func (x *executor) exited() string {
 	return "the function ended its goroutine with runtime.Goexit: let it return"
 }
 
-// during calls look with the current step if a call of a function is under way, and reports whether one is. The call can't end
-// meanwhile. So a goroutine that a function has left behind never sees how the lane changes its state.
+// during calls look with the current step if a call of the user's code is under way, and reports whether one is. The call can't
+// end while look runs, which must not block. So a goroutine that a function has left behind never sees how the lane changes its
+// state.
 func (x *executor) during(look func(*stepRun)) bool {
 	g := &x.guard
 	g.mu.Lock()
@@ -120,7 +125,8 @@ func (x *executor) during(look func(*stepRun)) bool {
 	return g.calling
 }
 
-// identify is the id of a row of the frame. It is the zero id if there is no such row, or no call is under way.
+// identify implements Identify of kis.Frame: it returns the id of a row of the frame. The id is zero if there is no such row, or
+// no call is under way.
 func (x *executor) identify(row int) (id batch.RowID) {
 	x.during(func(st *stepRun) {
 		if row >= 0 && row < st.rs.Len() {
@@ -131,7 +137,8 @@ func (x *executor) identify(row int) (id batch.RowID) {
 	return id
 }
 
-// raw is the rows of the frame as they came to the function. It is nil if no call is under way.
+// raw implements Raw of kis.Frame: it returns the rows of the frame as they came to the function. It returns nil if no call is
+// under way.
 func (x *executor) raw() []any {
 	var rs *rows.Set
 	if !x.during(func(st *stepRun) { rs = st.rs }) {
@@ -140,8 +147,8 @@ func (x *executor) raw() []any {
 	return x.reader.Raw(rs)
 }
 
-// late warns, once for each function, that the function used something of its call after the call had ended. It runs on goroutines
-// of the function's.
+// late implements Late of kis.Frame: it logs a warning that a function has used something of its call, what, after the call had
+// ended. It does so once for each function and thing. Goroutines that the function has started call it.
 func (x *executor) late(function, what string) {
 	lanes := x.lane.lanes
 	if _, told := lanes.lateUses.LoadOrStore([2]string{function, what}, true); !told {

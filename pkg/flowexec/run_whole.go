@@ -21,7 +21,7 @@ type wholeCall struct {
 	x   *executor
 }
 
-// enter takes rows through the step.
+// enter takes the rows of rs through step s, whose function gets all of them in one call.
 func (wc *wholeCall) enter(s *step, rs *rows.Set) {
 	x := wc.run.x
 	out := x.mem.Lend(s.outKind, s.code.NewOut)
@@ -48,7 +48,8 @@ func (wc *wholeCall) enter(s *step, rs *rows.Set) {
 	wc.endAll(rs, o)
 }
 
-// ofTheCall reports whether an outcome comes of a call for many rows, so that nobody knows which row is the reason.
+// ofTheCall reports whether an outcome is an error, panic or timeout of the call, so that nobody knows which of the call's rows is
+// the reason.
 func ofTheCall(o batch.RowOutcome) bool {
 	return o.Code == batch.CodeFunctionError || o.Code == batch.CodeFunctionPanic || o.Code == batch.CodeFunctionTimeout
 }
@@ -58,9 +59,9 @@ func (wc *wholeCall) mayGoApart(o batch.RowOutcome) bool {
 	return wc.st.step.form.Whole() && !wc.x.guard.reading && ofTheCall(o) && len(wc.groups(wc.st.rs)) > 1
 }
 
-// call calls the function for rs, with retries. Rows that have used up their time end alone; it returns the others. If the outcome
-// returned is not 0, all of these are to end with it. If it is 0, the function has returned, or the rows have jumped, or the run
-// is over.
+// call calls the function for rs, with retries. Rows that have used up their time end alone; it returns the others. If the run
+// goes on and the returned Outcome is not 0, the caller ends all of these with it. If it is 0, the function has returned without
+// an error, or the rows have jumped or parked.
 func (wc *wholeCall) call(s *step, rs *rows.Set) (*rows.Set, batch.RowOutcome) {
 	f := &wc.x.frame
 	for attempt := attemptOf(wc.st.rs, 0); ; attempt++ {
@@ -105,8 +106,8 @@ func (wc *wholeCall) call(s *step, rs *rows.Set) (*rows.Set, batch.RowOutcome) {
 	}
 }
 
-// loseSpent ends the rows that have at most least of their time left, with o. It returns true, and ends none, if that concerns all
-// rows.
+// loseSpent ends with o the rows that have no more than least of the flow's timeout left. If that concerns all rows, it ends none
+// and returns true.
 func (wc *wholeCall) loseSpent(least time.Duration, o batch.RowOutcome) (all bool) {
 	if len(wc.run.budgets.spent) == 0 || wc.st.rs.Len() == 0 {
 		return false
@@ -121,7 +122,7 @@ func (wc *wholeCall) loseSpent(least time.Duration, o batch.RowOutcome) (all boo
 	return all
 }
 
-// withoutLost is rs without the rows that have ended, made readable again.
+// withoutLost returns rs without the rows that have ended, decoded for the function once more.
 func (wc *wholeCall) withoutLost(s *step, rs *rows.Set) *rows.Set {
 	if len(wc.st.gone) == 0 {
 		return rs
@@ -131,7 +132,8 @@ func (wc *wholeCall) withoutLost(s *step, rs *rows.Set) *rows.Set {
 	return wc.st.prepare(s, rs)
 }
 
-// pass sends the rows on that a call has made of all rows of rs.
+// pass sends on the rows that a call has made of the rows of rs, to the next step. If the rows of rs jump, park or have ended, it
+// sends those to where they go instead.
 func (wc *wholeCall) pass(s *step, rs *rows.Set, out kis.Vector) {
 	f := &wc.x.frame
 	next := s.Index + 1
@@ -152,8 +154,9 @@ func (wc *wholeCall) pass(s *step, rs *rows.Set, out kis.Vector) {
 	}
 }
 
-// passOrphans sends on rows for which the function did not say which rows of rs they come from. They come from all of them: that
-// is possible if all of these come from one input row, or if the run is a whole batch. Otherwise the rows of rs end.
+// passOrphans sends on rows for which the function did not say which rows of rs they come from. They count as made of all rows of
+// rs. That is possible if all of these come from one input row, or if the flow has no shard key, so that the run is a whole batch.
+// Otherwise the rows of rs end as dead.
 func (wc *wholeCall) passOrphans(s *step, rs *rows.Set, out kis.Vector) {
 	switch behind := slices.Concat(rs.Origins, rs.Behind); {
 	case rs.Len() > 0 && allSame(rs.Origins):
@@ -167,14 +170,15 @@ func (wc *wholeCall) passOrphans(s *step, rs *rows.Set, out kis.Vector) {
 	}
 }
 
-// lineageLost is the outcome of rows whose function made rows of them of which nobody can say where they come from.
+// lineageLost returns the outcome of a function's rows if nobody can say which of the rows that it made comes from which of them.
+// in and out are the numbers of rows before and after.
 func lineageLost(s *step, out, in int) batch.RowOutcome {
 	return batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeLineageLost, Function: s.Name, Attempts: 1,
 		Reason: fmt.Sprintf("the function made %d rows of %d, and nobody can say which comes from which, as a flow with shard_key needs: %s",
 			out, in, lineageAdvice)}
 }
 
-// allSame reports whether all rows come from one input row.
+// allSame reports whether all origins are the same, so that the rows come from one input row.
 func allSame(origins []rows.RunRow) bool {
 	for _, o := range origins {
 		if o != origins[0] {
@@ -184,7 +188,7 @@ func allSame(origins []rows.RunRow) bool {
 	return true
 }
 
-// endAll ends all rows of rs with o.
+// endAll ends all rows of rs with o, and the input rows that are behind a set without rows (Set.Behind).
 func (wc *wholeCall) endAll(rs *rows.Set, o batch.RowOutcome) {
 	for i := range rs.Origins {
 		wc.st.end(rs, uint32(i), o)
@@ -195,8 +199,8 @@ func (wc *wholeCall) endAll(rs *rows.Set, o batch.RowOutcome) {
 	}
 }
 
-// groups is the places of the rows of rs by their keys, in the order of each key's first row. It is nil in a flow without a shard
-// key.
+// groups returns the places of the rows of rs by their keys: one list for each key, in the order of each key's first row. It
+// returns nil in a flow without a shard key, and for rows without keys.
 func (wc *wholeCall) groups(rs *rows.Set) [][]uint32 {
 	keys := wc.run.work.in.columns.Keys
 	if wc.run.plan.unsharded || len(keys) == 0 {
