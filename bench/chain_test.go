@@ -44,7 +44,7 @@ fname: PrintStuAvgScore
 fmode: Expand
 `
 
-// kisflow registers the same chain with functions in the form that KisFlow has.
+// kisflow registers the functions of the students' chain, as BenchmarkChain runs it, in the form that functions of KisFlow have.
 func kisflow(r *kis.Registry) {
 	r.FaaS("VerifyStu", func(_ context.Context, flow kis.Flow, rows []*students.Student) error {
 		for _, row := range rows {
@@ -166,7 +166,8 @@ func (s oneStore) Get(context.Context, *definition.Connector) (connector.Connect
 // Close does nothing: the benchmark closes the store.
 func (oneStore) Close() error { return nil }
 
-// stretch runs batches of n rows through stretchDocuments. Either each row has a key of its own, or all rows have one key.
+// stretch makes a benchmark that runs batches of n rows through stretchDocuments. If hot is true, all rows have one key; else each
+// row has a key of its own.
 func stretch(n int, hot bool) func(*testing.B) {
 	return func(b *testing.B) {
 		plan, columns := plan(b, stretchDocuments, stretched), rows(n)
@@ -232,14 +233,15 @@ func plan(b *testing.B, documents string, register func(*kis.Registry)) *flowexe
 	return p
 }
 
-// chain runs batches of n rows on copies of the flow. Each copy has one batch under way and one queued, and the goroutine that ends a
-// batch enqueues the next one. So the time to wake up goroutines is not measured.
+// chain makes a benchmark that runs batches of n rows on copies of the students' flow. Each copy has one batch under way and one
+// queued, and the goroutine that ends a batch enqueues the next one. So the time to wake up goroutines is not measured. output says
+// whether the flow's output is asked for.
 func chain(register func(*kis.Registry), copies, n int, output bool) func(*testing.B) {
 	return chainOf(documents, register, copies, n, output)
 }
 
-// chainOf is a benchmark that runs a chain of documents on so many copies, with batches of n rows; output says whether its output is
-// asked for.
+// chainOf makes a benchmark that runs the flow of some documents, on as many copies as copies says, with batches of n rows. output
+// says whether the flow's output is asked for.
 func chainOf(documents string, register func(*kis.Registry), copies, n int, output bool) func(*testing.B) {
 	return func(b *testing.B) {
 		plan, columns := plan(b, documents, register), rows(n)
@@ -274,8 +276,8 @@ func chainOf(documents string, register func(*kis.Registry), copies, n int, outp
 	}
 }
 
-// decode only decodes batches of n rows, in so many goroutines that share nothing. Its speed is the limit for as many copies on this
-// machine.
+// decode makes a benchmark that only decodes batches of n rows, in as many goroutines as copies says, which share nothing. Its speed
+// is the limit for a flow with as many copies on this machine.
 func decode(copies, n int) func(*testing.B) {
 	return func(b *testing.B) {
 		var left atomic.Int64
@@ -303,7 +305,7 @@ func decode(copies, n int) func(*testing.B) {
 	}
 }
 
-// report reports rows per second and the time per row since begin.
+// report reports the rows per second and the time per row, for as many rows as rows says, since begin.
 func report(b *testing.B, rows int, begin time.Time) {
 	b.ReportMetric(float64(rows)/time.Since(begin).Seconds(), "rows/s")
 	b.ReportMetric(time.Since(begin).Seconds()*1e9/float64(rows), "ns/row")

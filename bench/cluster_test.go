@@ -42,7 +42,7 @@ func clusterDocuments(passing []string) []definition.Document {
 	return docs
 }
 
-// fiftyBytes packs so many rows of 50 bytes, of so many students.
+// fiftyBytes packs n rows of 50 bytes, each of another student.
 func fiftyBytes(n int) batch.Columns {
 	var c batch.Columns
 	for i := range n {
@@ -226,8 +226,8 @@ func reportMedian(b *testing.B, took []time.Duration) {
 	b.ReportMetric(float64(took[len(took)/2].Nanoseconds())/1e3, "p50-us")
 }
 
-// profiled runs a role and writes its CPU profile into the folder that the environment variable KISGRID_BENCH_PROFILES names, where
-// it is set.
+// profiled runs a role. If the environment variable KISGRID_BENCH_PROFILES names a folder, it writes the role's CPU profile into that
+// folder, under name.
 func profiled(name string, run func() error) error {
 	dir := os.Getenv("KISGRID_BENCH_PROFILES")
 	if dir == "" {

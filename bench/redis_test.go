@@ -27,7 +27,8 @@ const redisRows = 1000
 // redisWindow is how many batches are unanswered at a time.
 const redisWindow = 8
 
-// studentsOf starts the students' flows in this process, each with so many lanes, over a Redis.
+// studentsOf starts the students' flows in this process, each with as many lanes as lanes says. They load from and save to the
+// Redis at the address.
 func studentsOf(b *testing.B, address string, lanes int) *flowexec.Local {
 	b.Helper()
 	docs := []definition.Document{

@@ -97,7 +97,7 @@ func relay(ctx context.Context, next, _ string) error {
 	}, grpc.ForceServerCodecV2(passThrough{}))
 }
 
-// openRelay opens a stream to a relay or an echo.
+// openRelay opens a gRPC stream to the process of a relay or an echo.
 func openRelay(ctx context.Context, conn *grpc.ClientConn, options ...grpc.CallOption) (grpc.ClientStream, error) {
 	desc := &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}
 	return conn.NewStream(ctx, desc, relayMethod, options...)

@@ -18,7 +18,7 @@ import (
 //go:embed answers.txt
 var answers string
 
-// Answers returns errors that a Redis answers with, without the leading dash.
+// Answers returns the errors, without the leading dash, that Redis is known to answer commands with; they stand in answers.txt.
 func Answers() []string {
 	var all []string
 	for line := range strings.Lines(answers) {
@@ -48,7 +48,7 @@ func Error(text string) Fault { return Fault{Answer: text} }
 // Rule returns the Fault for a command. args[0] is the command's name in lower case. Several goroutines call it.
 type Rule func(args []string) Fault
 
-// Server is the server. Any goroutine may call its methods.
+// Server stands between clients and a Redis, and treats each command as its Rule says. Any goroutine may call its methods.
 type Server struct {
 	backend  string
 	listener net.Listener
@@ -90,7 +90,7 @@ func (s *Server) Let(rule Rule) {
 	s.rule = rule
 }
 
-// Cut ends all connections.
+// Cut ends all connections that are open now. New ones are served.
 func (s *Server) Cut() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,7 +118,7 @@ func (s *Server) keep(conn net.Conn) bool {
 	return !s.over
 }
 
-// forget closes a connection.
+// forget closes a connection, and takes it off those that Cut closes.
 func (s *Server) forget(conn net.Conn) {
 	_ = conn.Close()
 	s.mu.Lock()
@@ -183,7 +183,7 @@ func (s *Server) serve(client net.Conn) {
 
 var errCut = errors.New("the test ends the connection")
 
-// carry treats one command as its Fault says.
+// carry treats one command as its Fault says. raw is the command's bytes. An error means that the connection must end.
 func carry(client, redis io.Writer, replies *bufio.Reader, raw []byte, f Fault) error {
 	reply := []byte(f.Raw)
 	if f.Answer != "" {
@@ -212,7 +212,8 @@ func carry(client, redis io.Writer, replies *bufio.Reader, raw []byte, f Fault) 
 	return err
 }
 
-// readCommand reads an array of strings, as clients send commands.
+// readCommand reads a command as clients send it: an array of strings. It returns the bytes of the whole command, and the
+// strings.
 func readCommand(r *bufio.Reader) (raw []byte, args []string, err error) {
 	line, err := r.ReadString('\n')
 	if err != nil {

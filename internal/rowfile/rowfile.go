@@ -20,12 +20,12 @@ import (
 )
 
 const (
-	batchBytes = 2 << 20 // the size at which a batch is sent, although it has fewer rows than --batch-rows
-	lineBytes  = 4 << 20 // the limit for a line; a batch is at most batchBytes and one line, which is below the limit of coordinators
+	batchBytes = 2 << 20 // a batch of this size, in bytes, is sent even if it has fewer rows than --batch-rows
+	lineBytes  = 4 << 20 // the limit for a line, in bytes; a batch is at most batchBytes and one line, which is below the limit of coordinators
 	underWay   = 64      // the limit for batches that wait for their answers
 )
 
-// ErrNotDone says that rows are dead or failed. Run has printed which ones.
+// ErrNotDone is the error of Run if rows are dead or failed. Run has printed their number, and the first of them.
 var ErrNotDone = errors.New("not all rows are done")
 
 // Stream sends batches to a flow. It is a stream of a client, or of a flow in this process.
@@ -38,7 +38,8 @@ type Stream interface {
 
 // Answer is the answer to a batch that was sent.
 type Answer interface {
-	// Wait blocks until the answer is there, or ctx is over.
+	// Wait blocks until the answer is there, or ctx is over. An error with CodeBatchTooLarge may come beside a result, which then lacks
+	// only the output.
 	Wait(ctx context.Context) (*batch.Result, error)
 }
 
@@ -116,7 +117,7 @@ func (s *Submitter) Run(ctx context.Context, open func(context.Context) (Stream,
 	return err
 }
 
-// isTerminal reports whether a person reads the output on a terminal.
+// isTerminal reports whether w is a terminal.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
@@ -126,14 +127,14 @@ func isTerminal(w io.Writer) bool {
 type chunk struct {
 	columns batch.Columns
 	lines   []int // the numbers of the rows' lines
-	err     error // why no more can be read after it; nil means that more comes, or the file has ended
+	err     error // why the file can't be read on behind these rows; nil means that more comes, or that the file has ended
 }
 
 // sentBatch is a batch under way, as send makes it for gather.
 type sentBatch struct {
 	answer Answer
 	lines  []int // the numbers of the rows' lines
-	bytes  int   // of these lines, for the progress bar
+	bytes  int   // the size of these lines, for the progress bar
 }
 
 // submit runs three goroutines, each of which passes its work to the next: read → send → gather. It returns when all rows are answered, or at
@@ -159,8 +160,8 @@ func (s *Submitter) submit(ctx context.Context, open func(context.Context) (Stre
 	return sum, errors.Join(s.unread, stream.Close())
 }
 
-// inDoubt adds to an error which lines may have taken effect. That is important for the user, because sending the lines again makes other batches of
-// them, and may take effect twice.
+// inDoubt adds to an error which lines were sent and have no answer, if there are any: they may have taken effect. The user must know that,
+// because sending the lines again makes other batches of them, and may take effect twice.
 func (s *Submitter) inDoubt(err error) error {
 	if s.sentTo <= s.told {
 		return err
@@ -169,8 +170,8 @@ func (s *Submitter) inDoubt(err error) error {
 		err, s.told+1, s.sentTo)
 }
 
-// read packs lines into chunks, and closes the channel after the last one, which says why no more can be read. When ctx is over, it ends at the
-// next line.
+// read packs lines into chunks, and closes the channel after the last one. If the file can't be read to its end, the error of the last
+// chunk says why. When ctx is over, read ends at the next line.
 func (s *Submitter) read(ctx context.Context, chunks chan<- chunk) {
 	defer close(chunks)
 	lines := bufio.NewScanner(s.in)

@@ -21,7 +21,7 @@ type summary struct {
 	Revisions []int64        `json:"revisions"`
 	Seconds   float64        `json:"seconds"`
 
-	listed int // rows that are not done, also those beyond maxListed
+	listed int // the number of rows that are not done, with those that were not printed
 }
 
 // add counts the rows of one batch, and prints those that are not done to log, the first maxListed of the file. lines are the numbers of
@@ -48,7 +48,8 @@ func (s *summary) add(r *batch.Result, lines []int, log io.Writer) {
 	}
 }
 
-// tell prints the summary, as one line of text or of JSON.
+// tell prints the summary to a writer, as one line of JSON if asJSON is true, else as a line of text, before which another one may say
+// how many rows were not listed. took is the time that the rows took.
 func (s *summary) tell(to io.Writer, took time.Duration, asJSON bool) error {
 	s.Seconds = took.Seconds()
 	if asJSON {

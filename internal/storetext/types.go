@@ -18,10 +18,10 @@ func methodsOf(t reflect.Type) methods {
 	}
 }
 
-// writes reports whether the type says itself how it is written.
+// writes reports whether the type has a method by which encoding/json writes it.
 func (m methods) writes() bool { return m.writesText || m.writesJSON }
 
-// reads reports whether the type says itself how it is read.
+// reads reports whether the type has a method by which encoding/json reads it.
 func (m methods) reads() bool { return m.readsText || m.readsJSON }
 
 // isScalar reports whether a type is a string, a bool or a number.
@@ -55,7 +55,7 @@ var plainTypes = map[reflect.Kind]reflect.Type{
 	reflect.Float32: reflect.TypeFor[float32](), reflect.Float64: reflect.TypeFor[float64](),
 }
 
-// isRead reports whether encoding/json looks at a field of a struct.
+// isRead reports whether encoding/json reads and writes a field of a struct.
 func isRead(f reflect.StructField) bool {
 	inner := f.Type
 	if inner.Kind() == reflect.Pointer {
@@ -64,7 +64,8 @@ func isRead(f reflect.StructField) bool {
 	return (f.IsExported() || f.Anonymous && inner.Kind() == reflect.Struct) && f.Tag.Get("json") != "-"
 }
 
-// embedsWriter reports whether a struct may have its methods from a field that it embeds.
+// embedsWriter reports whether a struct may have the methods by which it is written (MarshalText, MarshalJSON) from a field
+// that it embeds.
 func embedsWriter(t reflect.Type) bool {
 	if t.Kind() != reflect.Struct || t.NumField() < 2 {
 		return false

@@ -49,7 +49,7 @@ func Write(value any) (string, error) {
 	return text, nil
 }
 
-// textOf writes a value of a type that Write has no short way for.
+// textOf writes a value whose type has no short way in Write. v is the same value.
 func textOf(value any, v reflect.Value) (string, error) {
 	switch m := value.(type) {
 	case encoding.TextMarshaler:

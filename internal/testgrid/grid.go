@@ -119,7 +119,8 @@ func (g *Grid) RunWorker(p testprocess.Config, name, listen, http string, flags 
 	return g.run(p, g.Worker, "worker", append([]string{"--name", name, "--listen", listen, "--http", http}, flags...))
 }
 
-// run starts a program with its own flags, the given flags, and those that every process of the grid gets.
+// run starts a program with its own flags, the given flags, and those that every process of the grid gets. fallback names the program
+// that runs if program.Path is empty.
 func (g *Grid) run(p testprocess.Config, program Program, fallback string, flags []string) *testprocess.Process {
 	g.TB.Helper()
 	if program.Path == "" {
@@ -136,7 +137,7 @@ func (g *Grid) run(p testprocess.Config, program Program, fallback string, flags
 	return testprocess.Start(g.TB, p, program.Path, args...)
 }
 
-// AwaitWorkers waits until each coordinator whose process runs has sessions with exactly so many workers.
+// AwaitWorkers waits until each coordinator whose process runs has sessions with exactly n workers.
 func (g *Grid) AwaitWorkers(n int) {
 	g.TB.Helper()
 	for _, c := range g.Coordinators {
@@ -166,7 +167,8 @@ func (c *Coordinator) running() bool {
 	}
 }
 
-// TakeWorker removes a worker from Workers and returns it. It takes the worker at the index i, counted round where there are fewer.
+// TakeWorker removes a worker from Workers and returns it; its process goes on. It takes the worker at the index i modulo the number
+// of workers, of which there must be one.
 func (g *Grid) TakeWorker(i int) *testprocess.Process {
 	i %= len(g.Workers)
 	w := g.Workers[i]

@@ -73,7 +73,7 @@ func (l *Load) Run(ctx context.Context, stop <-chan struct{}) (err error) {
 	}
 }
 
-// wait waits until due; false means that the load ends first.
+// wait waits until due and returns true. It returns false if stop is closed or ctx is done first.
 func wait(ctx context.Context, stop <-chan struct{}, due <-chan time.Time) bool {
 	select {
 	case <-due:
@@ -84,7 +84,7 @@ func wait(ctx context.Context, stop <-chan struct{}, due <-chan time.Time) bool 
 	return false
 }
 
-// acquire waits until one more batch may be unanswered; false means that the load ends first.
+// acquire waits until one more batch may be unanswered, and returns true. It returns false if stop is closed or ctx is done first.
 func acquire(ctx context.Context, stop <-chan struct{}, slots chan<- struct{}) bool {
 	select {
 	case slots <- struct{}{}:
@@ -95,7 +95,7 @@ func acquire(ctx context.Context, stop <-chan struct{}, slots chan<- struct{}) b
 	return false
 }
 
-// ended reports whether the load is to end now.
+// ended reports whether stop is closed or ctx is done.
 func ended(ctx context.Context, stop <-chan struct{}) bool {
 	select {
 	case <-stop:

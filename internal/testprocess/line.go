@@ -118,7 +118,7 @@ func (l *Line) serve(near net.Conn) {
 	answers.Wait()
 }
 
-// note adds both ends of a connection to those that Cut closes. It reports false where the line is cut.
+// note adds both ends of a connection to those that Cut closes. It returns false, and adds nothing, while the line is cut.
 func (l *Line) note(near, far net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

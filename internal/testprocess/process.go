@@ -129,8 +129,8 @@ func tail(text string) string {
 	return strings.Join(all[max(0, len(all)-lines):], "")
 }
 
-// output writes to a file and leaves a token in news each time. It hides the file's other methods: exec would copy through them past
-// Write.
+// output writes to a file, and leaves a token in news after each write. It hides the file's other methods: exec would use them to
+// copy, and so pass by Write.
 type output struct {
 	file *os.File
 	news chan<- struct{}
@@ -263,7 +263,7 @@ func (p *Process) Peak() int64 {
 	return bytes
 }
 
-// ForgetPeak makes the system measure the peak of the process's memory anew.
+// ForgetPeak makes the system measure the peak of the process's memory anew, from now on.
 func (p *Process) ForgetPeak() {
 	p.tb.Helper()
 	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.ID()), []byte("5"), 0); err != nil {
@@ -271,7 +271,8 @@ func (p *Process) ForgetPeak() {
 	}
 }
 
-// memory reads a size, in bytes, from a line of /proc/<id>/status. 0 means that the line is not there.
+// memory reads a size, in bytes, from the line of /proc/<id>/status that begins with name, such as "VmRSS:". 0 means that the line
+// is not there.
 func (p *Process) memory(name string) int64 {
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.ID()))
 	for line := range bytes.Lines(status) {

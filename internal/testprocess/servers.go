@@ -109,7 +109,8 @@ func installed(program string) bool {
 	return err == nil
 }
 
-// standIn starts the replacement of a program that is not installed; a nil start skips the test.
+// standIn starts the replacement of a program that is not installed, and returns the function that stops it. If start is nil, the
+// test is skipped.
 func standIn(tb testing.TB, program string, start func() (io.Closer, error)) (stop func()) {
 	tb.Helper()
 	if start == nil {

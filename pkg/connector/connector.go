@@ -63,7 +63,7 @@ func (c *Cause) Age(now time.Time) time.Duration {
 }
 
 // OnceWindow is the default once-window: how long a store remembers the effects that a function had for a stream, counted from
-// the last one. A batch that is older is refused.
+// the last one. A Save for a batch that is older than the once-window is refused with CodeBatchTooOld.
 const OnceWindow = time.Hour
 
 // Field is one field of a hash.

@@ -23,7 +23,7 @@ type Guard struct {
 // ownKeys are the beginnings of the keys that KisGrid keeps in stores.
 var ownKeys = []string{definition.OwnKeys + "once:", definition.OwnKeys + "dead:", definition.OwnKeys + "window"}
 
-// probes is the end of each probe key.
+// probes is the text with which each key of ProbeKey ends.
 const probes = "}:" + definition.OwnKeys + "probe"
 
 // ProbeKey returns the key, without the connector's prefix, that a connector may write and remove at once to see whether its
@@ -35,7 +35,7 @@ func NewGuard(c *definition.Connector) Guard {
 	return Guard{name: c.Name, prefix: c.Key, accepted: c.Document.Revision > 0 && strings.HasPrefix(c.Key, definition.OwnKeys)}
 }
 
-// refuses reports whether a row's key is one of KisGrid's own. It allocates nothing.
+// refuses reports whether a row's key, with the connector's prefix before it, is one of KisGrid's own. It allocates nothing.
 func (g *Guard) refuses(key string) bool {
 	if !g.begins(key, definition.OwnKeys) {
 		return g.ends(key, probes)
@@ -51,19 +51,19 @@ func (g *Guard) refuses(key string) bool {
 	return g.ends(key, probes)
 }
 
-// begins reports whether the whole key begins with text.
+// begins reports whether the whole key, which is the connector's prefix followed by key, begins with text.
 func (g *Guard) begins(key, text string) bool {
 	n := min(len(g.prefix), len(text))
 	return g.prefix[:n] == text[:n] && strings.HasPrefix(key, text[n:])
 }
 
-// ends reports whether the whole key ends with text.
+// ends reports whether the whole key, which is the connector's prefix followed by key, ends with text.
 func (g *Guard) ends(key, text string) bool {
 	n := min(len(key), len(text))
 	return key[len(key)-n:] == text[len(text)-n:] && strings.HasSuffix(g.prefix, text[:len(text)-n])
 }
 
-// refusal is the error for a row's key that is one of KisGrid's own.
+// refusal is the error for a row's key that is one of KisGrid's own. doing says what the row did with the key, such as "load".
 func (g *Guard) refusal(code batch.Code, doing, key string) error {
 	return batch.Errorf(code, "connector %s: %s %q: keys that begin with %s, or end with %s, are KisGrid's own; give the row another key, or the connector's document a key prefix",
 		g.name, doing, g.prefix+key, definition.OwnKeys, probes)

@@ -10,12 +10,12 @@ import (
 type handle struct {
 	Connection
 	redactor *definition.Redactor // takes out the values of ${NAME}; nil if there are none
-	leave    func() error         // ends the share; safe twice
+	leave    func() error         // ends the share; it may be called twice
 }
 
 func (h *handle) Close() error { return h.leave() }
 
-// Unwrap returns the connection itself, for packages that know its type.
+// Unwrap returns the pooled connection itself, for packages that know its type.
 func (h *handle) Unwrap() Connection { return h.Connection }
 
 // Redact returns a text without secrets. It is for texts of functions that use the connection's client directly.

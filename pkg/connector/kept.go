@@ -24,15 +24,16 @@ const (
 // call them.
 type Kept struct {
 	pool     *Pool
-	find     func() *pooledConn // finds or makes the connection; nil if the document is wrong. Called with pool.mu held
-	err      error              // the document's mistake
+	find     func() *pooledConn // finds or makes the connection; nil if err is set. Called with pool.mu held
+	err      error              // the document is wrong, or the pool was closed; nil means neither
 	conn     *pooledConn        // guarded by pool.mu
 	released bool               // guarded by pool.mu
 }
 
 // Keep opens the connection that c's document describes, in the background, and keeps it open until it is released, so that its
-// Standing is known before a flow uses it. If flows use a connection of the same connector from an earlier document, both stay
-// open until somebody uses the new one, or InForce is called. Keep does not block.
+// Standing is known before a flow uses it. If the document is wrong, the Standing is Degraded. If flows use a connection of the
+// same connector from an earlier document, both stay open until somebody uses the new one, or InForce is called. Keep does not
+// block.
 func (p *Pool) Keep(c *definition.Connector) *Kept {
 	k := &Kept{pool: p}
 	warnings, err := p.access.CheckNames(c, true)
@@ -76,7 +77,8 @@ func (k *Kept) Renew(revision int64) {
 	k.conn.revision = max(k.conn.revision, revision)
 }
 
-// Standing returns the state of the connection. If that is Degraded, it also returns the reason, without secrets.
+// Standing returns the state of the connection. If that is Degraded, it also returns the reason, without secrets; else the text
+// is empty.
 func (k *Kept) Standing() (Standing, string) {
 	if k.find == nil {
 		return Degraded, k.err.Error()

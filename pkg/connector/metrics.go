@@ -22,7 +22,8 @@ type Metrics struct {
 // connCounts counts the connections of a connector that are open or being opened, and those of them whose store can't be used.
 type connCounts struct{ all, down int }
 
-// NewMetrics makes the metrics and registers them with r. Call it once for each registerer. For a nil r it returns nil.
+// NewMetrics makes the metrics and registers them with r. Call it once for each r: a second call panics. For a nil r it returns
+// nil.
 func NewMetrics(r prometheus.Registerer) *Metrics {
 	if r == nil {
 		return nil
@@ -51,16 +52,16 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	return m
 }
 
-// RoundTrip records the duration of one round trip.
+// RoundTrip records that one round trip of a connector to its store took a time. op names the kind of the trip, such as "save".
 func (m *Metrics) RoundTrip(connector, op string, took time.Duration) {
 	if m != nil {
 		m.roundTrips.WithLabelValues(connector, op).Observe(took.Seconds())
 	}
 }
 
-// Up adds to the number of a connector's connections that are open or being opened, and to the number of those whose store can't
-// be used. Both may be negative. The connector is up while none of its connections is down. When its last connection goes, its
-// metrics are removed: nobody needs the connector then, or its document was deleted.
+// Up adds more to the number of a connector's connections that are open or being opened, and down to the number of those whose
+// store can't be used. Both may be negative. The connector is up while the second number is 0. When its last connection goes,
+// its metrics are removed: nobody needs the connector then, or its document was deleted.
 func (m *Metrics) Up(connector string, more, down int) {
 	if m == nil {
 		return
@@ -82,7 +83,8 @@ func (m *Metrics) Up(connector string, more, down int) {
 	m.up.WithLabelValues(connector).Set(number(s.down == 0))
 }
 
-// Risk adds to the number of a connector's open connections whose store may lose data in a way that risk names.
+// Risk adds more, which may be negative, to the number of a connector's open connections whose store may lose data. risk names
+// the reason, as the label of the metric kisgrid_connector_risk does.
 func (m *Metrics) Risk(connector, risk string, more int) {
 	if m != nil {
 		m.risk.WithLabelValues(connector, risk).Add(float64(more))
@@ -97,7 +99,7 @@ func number(yes bool) float64 {
 	return 0
 }
 
-// Waiting adds to the number of a connector's keys that are waited for.
+// Waiting adds more, which may be negative, to the number of a connector's keys for which somebody in this process waits.
 func (m *Metrics) Waiting(connector string, more int) {
 	if m != nil && more != 0 {
 		m.waiting.WithLabelValues(connector).Add(float64(more))

@@ -35,7 +35,8 @@ func IsWhole(text string) bool {
 	return ok
 }
 
-// Add returns the text that a field has after Incr of addend, if it had the text held before. A field that is not there had "0".
+// Add returns the text that a field has after Incr has added the number addend to it. held is the text that the field had
+// before: "0" if it was not there. The error says that one of the two is not a number, or that the sum is too large.
 func Add(held, addend string) (string, error) {
 	a, heldWhole := whole(held)
 	b, addendWhole := whole(addend)
@@ -63,7 +64,7 @@ func Add(held, addend string) (string, error) {
 	return sum, nil
 }
 
-// whole reads a text as a whole number within 64 bits.
+// whole reads a text as a whole number within 64 bits, as IsWhole describes it. It returns false for any other text.
 func whole(text string) (int64, bool) {
 	digits := strings.TrimPrefix(text, "-")
 	if digits == "" || digits[0] < '0' || digits[0] > '9' || digits[0] == '0' && text != "0" {
@@ -80,7 +81,7 @@ const (
 	precision     = 64
 )
 
-// most is the longest text, in bytes, that is read as a number.
+// most is the limit for the length of a text that is read as a number, in bytes. A longer text counts as no number.
 const most = 5*1024 - 1
 
 // decimal is the text of a number in its parts: ±whole.fraction times a power of the base. The base is 10, or 16 with a power of
@@ -92,7 +93,8 @@ type decimal struct {
 	exponent        int // limited to ±1<<20: a number beyond that is too large or too small anyway
 }
 
-// scan takes the text of a number apart, as C's strtold does, except for infinity and NaN.
+// scan takes the text of a number apart, as C's strtold does, except for infinity and NaN. It returns false if the text is not a
+// number.
 func scan(text string) (d decimal, ok bool) {
 	if text == "" || len(text) > most {
 		return d, false
@@ -126,7 +128,7 @@ func scan(text string) (d decimal, ok bool) {
 	return d, ok
 }
 
-// digits cuts the digits off the beginning of a text.
+// digits cuts the digits off the beginning of a text, in base 16 if d.hex is true, and returns them and the rest.
 func (d *decimal) digits(text string) (digits, rest string) {
 	n := 0
 	for n < len(text) && (text[n] >= '0' && text[n] <= '9' || d.hex && text[n]|0x20 >= 'a' && text[n]|0x20 <= 'f') {
@@ -135,7 +137,7 @@ func (d *decimal) digits(text string) (digits, rest string) {
 	return text[:n], text[n:]
 }
 
-// exponentOf reads an exponent, and limits it to ±1<<20.
+// exponentOf reads an exponent, and limits it to ±1<<20. It returns false if the text is not a whole number.
 func exponentOf(text string) (n int, ok bool) {
 	const beyond = 1 << 20
 	negative := strings.HasPrefix(text, "-")
@@ -157,7 +159,7 @@ func exponentOf(text string) (n int, ok bool) {
 	return n, true
 }
 
-// fits reports whether the number is within the range.
+// fits reports whether the number is within the range of an 80-bit floating-point number.
 func (d *decimal) fits() bool {
 	if lead := d.lead(); !d.hex && lead > -4900 && lead < 4900 {
 		return true
@@ -166,7 +168,8 @@ func (d *decimal) fits() bool {
 	return ok
 }
 
-// lead returns the place of the first digit that is not 0, as an exponent of ten, or of two for base 16.
+// lead returns an exponent that says how large the number is, by its first digit that is not 0: the number is below 10 to this
+// power, or, in base 16, below 2 to this power. For example, it is 3 for 123, and -1 for 0.05.
 func (d *decimal) lead() int {
 	scale := 1
 	if d.hex {
@@ -212,7 +215,7 @@ func (d *decimal) value() (*big.Float, bool) {
 	return d.signed(x), true
 }
 
-// signed makes x negative if the number is.
+// signed returns x, which it makes negative if the number is negative.
 func (d *decimal) signed(x *big.Float) *big.Float {
 	if d.negative {
 		x.Neg(x)

@@ -25,7 +25,7 @@ type Pool struct {
 	log     hclog.Logger
 	metrics *Metrics
 
-	changed func() // of Notify; called without a lock
+	changed func() // the function that Notify has set; it is called without a lock
 
 	opening   sync.WaitGroup // goroutines that open or close connections; Close waits for them
 	closeOnce sync.Once
@@ -133,7 +133,7 @@ func (p *Pool) Close() error {
 	return p.closeErr
 }
 
-// join finds or makes the connection of a document, and counts one more user.
+// join finds or makes the connection of a document, and counts one more user of it. The error says that the pool is closed.
 func (p *Pool) join(ctx context.Context, resolved *definition.Connector, secrets []definition.Secret, warnings []string, open Opener) (*pooledConn, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -146,8 +146,8 @@ func (p *Pool) join(ctx context.Context, resolved *definition.Connector, secrets
 	return pc, nil
 }
 
-// Down returns the connectors that can't be used now, and why, by name: their connection does not open, or has a method Down()
-// error that returns one. It asks no store. The map is empty if all is well.
+// Down returns the connectors that can't be used now, by name, with the reasons: their connection does not open, or has a method
+// Down() error that returns one. It asks no store. The map is empty if all connectors can be used.
 func (p *Pool) Down() map[string]string {
 	down := map[string]string{}
 	p.mu.Lock()
@@ -177,7 +177,8 @@ func (p *Pool) unopened(ctx context.Context, pc *pooledConn) error {
 		pc.since.Format(time.TimeOnly), time.Since(pc.since).Round(time.Millisecond), progress)
 }
 
-// leave counts one user less, and closes the connection if nobody needs it any more.
+// leave counts one user of a connection less, and closes the connection if nobody needs it any more. It returns the error of
+// closing.
 func (p *Pool) leave(pc *pooledConn) error {
 	p.mu.Lock()
 	pc.users--

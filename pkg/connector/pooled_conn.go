@@ -56,7 +56,8 @@ type pooledConn struct {
 	dropped  bool  // the pool no longer has it
 }
 
-// pooled returns the connection of a document. If there is none, it makes one and starts to open it. p.mu is held.
+// pooled returns the connection of a document whose ${NAME} are filled in. If there is none, it makes one and starts to open it
+// with open. warnings are logged then. p.mu is held.
 func (p *Pool) pooled(ctx context.Context, resolved *definition.Connector, secrets []definition.Secret, warnings []string, open Opener) *pooledConn {
 	for _, pc := range p.conns[resolved.Name] {
 		if same(pc.document, resolved) && slices.Equal(pc.secrets, secrets) { // with other secrets it would log values that this document hides
@@ -85,7 +86,8 @@ func same(a, b *definition.Connector) bool {
 	return reflect.DeepEqual(x, y)
 }
 
-// use notes that a connection has a user, or is about to get one. p.mu is held.
+// use notes that a connection has a user, or is about to get one. If it is the first user and the connection is open, the
+// connections of older versions of the document are retired. p.mu is held.
 func (p *Pool) use(pc *pooledConn) {
 	if pc.used {
 		return
@@ -200,8 +202,8 @@ func (p *Pool) failed(pc *pooledConn, err error) {
 	}
 }
 
-// retire marks the other versions of a connector as retired when one has opened. If a later version is open and used already, it
-// marks the opened one instead. p.mu is held.
+// retire is called when a connection has opened, or is used for the first time. It marks the connections of older versions of
+// the document as retired. If a newer version is open and used already, it marks the opened connection as retired. p.mu is held.
 func (p *Pool) retire(opened *pooledConn) {
 	behind := false // opened's place in the list is behind other's
 	for _, other := range slices.Backward(p.conns[opened.document.Name]) {
@@ -229,7 +231,8 @@ func (pc *pooledConn) down() error {
 	return conn.Down()
 }
 
-// idle takes the connections of a name that nobody needs any more out of the pool, and returns them. p.mu is held.
+// idle finds the connections with a connector's name that nobody needs any more, takes them out of the pool, and returns them;
+// the caller closes them. p.mu is held.
 func (p *Pool) idle(name string) (idle []*pooledConn) {
 	for _, pc := range p.conns[name] {
 		if pc.users == 0 && (pc.retired || pc.keepers == 0 && (pc.kept || !pc.used)) {
@@ -276,7 +279,8 @@ func (p *Pool) closeLater(conns []*pooledConn) {
 	})
 }
 
-// resolve fills in the ${NAME} of a document from this process's environment, and returns the values that it filled in.
+// resolve fills in the ${NAME} of a document from this process's environment, and returns the values that it filled in. The
+// error says that a name is missing, or that the pool has no Opener for the document's type.
 func (p *Pool) resolve(c *definition.Connector) (*definition.Connector, []definition.Secret, error) {
 	if p.openers[c.Type] == nil {
 		return nil, nil, batch.Errorf(batch.CodeBadDocument, "connector %s (%s): this process can't open type %q: use one of %s",

@@ -52,28 +52,31 @@ func Run(t *testing.T, s Store) {
 	}
 }
 
-// prefix returns a key prefix that no other test uses.
+// prefix returns a key prefix that no other test of the suite uses: the test's name and a colon.
 func prefix(t *testing.T) string {
 	t.Helper()
 	return t.Name() + ":"
 }
 
-// set, incr, add and remove make effects.
+// set makes an effect that gives a field of a key's hash a value.
 func set(key, field, value string) connector.Effect {
 	return connector.Effect{Op: connector.Set, Key: key, Field: field, Value: value}
 }
 
+// incr makes an effect that adds a number to a field of a key's hash.
 func incr(key, field, value string) connector.Effect {
 	return connector.Effect{Op: connector.Incr, Key: key, Field: field, Value: value}
 }
 
+// add makes an effect that appends a value to a key's list.
 func add(key, value string) connector.Effect {
 	return connector.Effect{Op: connector.Append, Key: key, Value: value}
 }
 
+// remove makes an effect that deletes a key.
 func remove(key string) connector.Effect { return connector.Effect{Op: connector.Delete, Key: key} }
 
-// save carries out effects that must all take place.
+// save carries out effects, without a batch, and fails the test unless all of them take place.
 func save(t *testing.T, c connector.Connection, effects ...connector.Effect) {
 	t.Helper()
 	verdicts, err := c.Save(t.Context(), connector.Cause{}, effects)
@@ -82,7 +85,7 @@ func save(t *testing.T, c connector.Connection, effects ...connector.Effect) {
 	}
 }
 
-// check compares the values of keys with the wanted ones. nil stands for a key that is not there.
+// check fails the test unless the hashes at the keys of want are as want says. A nil map stands for a key that is not there.
 func check(tb testing.TB, c connector.Connection, want map[string]map[string]string) {
 	tb.Helper()
 	var keys []string
@@ -193,7 +196,8 @@ func refusals(t *testing.T, s Store) {
 	}
 }
 
-// overflow tests that a whole number does not grow past 64 bits.
+// overflow tests that an Incr is refused if the sum of two whole numbers would not fit into 64 bits. It is skipped if Store.Wraps
+// is true.
 func overflow(t *testing.T, s Store) {
 	t.Helper()
 	if s.Wraps {
@@ -229,7 +233,7 @@ func load(t *testing.T, s Store) {
 	}
 }
 
-// emptyCalls tests calls without keys and effects.
+// emptyCalls tests that calls without keys and without effects do nothing and return no error.
 func emptyCalls(t *testing.T, s Store) {
 	t.Helper()
 	c := s.Open(t, prefix(t))
@@ -496,7 +500,8 @@ func watch(t *testing.T, s Store) {
 	w.Remove("never")
 }
 
-// races starts Watchers and Saves of the same keys together, on two connections, each of which saves half of the keys.
+// races starts Watchers and Saves of the same keys together, on two connections, each of which saves half of the keys. Every
+// Watcher must be woken.
 func races(t *testing.T, s Store) {
 	t.Helper()
 	const together = 64
@@ -533,7 +538,7 @@ func races(t *testing.T, s Store) {
 	group.Wait()
 }
 
-// closing tests that calls during and after Close fail with the right code.
+// closing tests that calls during and after Close fail with CodeConnectorUnavailable.
 func closing(t *testing.T, s Store) {
 	t.Helper()
 	c := s.Open(t, prefix(t))

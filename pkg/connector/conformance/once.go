@@ -20,7 +20,8 @@ func cause() connector.Cause {
 	return connector.Cause{Flow: "F", Function: "s", Batch: batch.ID{Stream: batch.NewStreamID(), Sequence: 1}, Floor: 1, Born: time.Now()}
 }
 
-// counting makes an effect that counts in a field of its own how often it took place.
+// counting makes an effect with the given numbers, which adds 1 to a field of the key counts. Each such effect has another field,
+// so the field says how often the effect took place.
 func counting(row uint32, output uint64, visit, command uint32) connector.Effect {
 	e := incr("counts", "", "1")
 	e.Row, e.Output, e.Visit, e.Command = row, output, visit, command
@@ -121,8 +122,8 @@ func once(t *testing.T, s Store) {
 	}
 }
 
-// repeated saves rows whose effects have one operation on one field each, as most Saves do: in part, again, and with refused
-// effects among them.
+// repeated saves rows whose effects have one operation on one field each, as most Saves do: first a part of the rows, then all
+// rows twice, with refused effects among them.
 func repeated(t *testing.T, s Store) {
 	t.Helper()
 	c := s.Open(t, prefix(t))
@@ -165,7 +166,8 @@ func repeated(t *testing.T, s Store) {
 	check(t, c, want)
 }
 
-// contention has callers save the same effects at the same time, over two connections, each cut into other pieces.
+// contention has several callers save the same effects at the same time, over two connections, in pieces of different sizes. Each
+// effect must take place once.
 func contention(t *testing.T, s Store) {
 	t.Helper()
 	connections := []connector.Connection{s.Open(t, prefix(t)), s.Open(t, prefix(t))}
@@ -205,7 +207,8 @@ func contention(t *testing.T, s Store) {
 	}
 }
 
-// random saves random effects of a few batches, again and again, while the floor rises under them.
+// random saves random effects of a few batches, again and again, while the floor of their stream rises. Each effect must take
+// place once.
 func random(t *testing.T, s Store) {
 	t.Helper()
 	c := s.Open(t, prefix(t))
@@ -338,7 +341,7 @@ func order(t *testing.T, s Store) {
 	}
 }
 
-// age tests that a batch which is older than the once-window is refused.
+// age tests that a Save for a batch which is older than the once-window is refused.
 func age(t *testing.T, s Store) {
 	t.Helper()
 	c := s.Open(t, prefix(t))

@@ -78,7 +78,7 @@ type connection struct {
 	closing      sync.Once
 }
 
-// usable returns an error if the connection is closed or ctx is over.
+// usable returns an error if the connection is closed or ctx is over. doing describes the call in the error, such as "saving".
 func (c *connection) usable(ctx context.Context, doing string) error {
 	select {
 	case <-c.closed:
@@ -117,7 +117,8 @@ func (c *connection) save(ctx context.Context, cause connector.Cause, effects []
 	return verdicts, nil
 }
 
-// apply carries effects out. It returns the Watchers of their keys, which it takes off the table.
+// apply carries effects out. verdicts are those that Save returns. woken are the watchers of the keys, by whole key; apply takes
+// them off the table, and the caller wakes them. The error says that the batch lies below the floor of its stream.
 func (c *connection) apply(cause *connector.Cause, effects []connector.Effect, now time.Time) (verdicts []error, woken map[string][]*watcher, err error) {
 	c.table.mu.Lock()
 	defer c.table.mu.Unlock()
@@ -149,7 +150,8 @@ func (c *connection) apply(cause *connector.Cause, effects []connector.Effect, n
 	return verdicts, woken, nil
 }
 
-// apply carries one effect out. t.mu is held.
+// apply carries one effect out on a whole key. It returns an error if the effect does not fit the value that the key has. t.mu is
+// held.
 func (t *table) apply(key string, e *connector.Effect) error {
 	if e.Op == connector.Delete {
 		delete(t.entries, key)
@@ -186,7 +188,7 @@ func (t *table) apply(key string, e *connector.Effect) error {
 	return nil
 }
 
-// add returns the value that a field of an entry has after Incr. The entry may be nil.
+// add returns the text that a field of an entry has after Incr of value. A nil entry stands for a key that is not there.
 func add(e *entry, field, value string) (string, error) {
 	held := "0"
 	if e != nil {
@@ -225,7 +227,7 @@ func (c *connection) load(ctx context.Context, keys []string) ([]connector.Value
 	return values, nil
 }
 
-// join registers a Watcher for keys. It stops at a key that is there, and returns true.
+// join registers a watcher for keys. If it finds a key that is there, it stops and returns true; else it returns false.
 func (c *connection) join(w *watcher, keys []string) (there bool) {
 	c.table.mu.Lock()
 	defer c.table.mu.Unlock()

@@ -7,7 +7,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/connector"
 )
 
-// record remembers which effects of a function took place for a stream.
+// record remembers which effects of one function took place for one stream.
 type record struct {
 	floor uint64               // batches with a lower sequence are refused
 	used  time.Time            // when it was last used
@@ -20,7 +20,7 @@ type recordKey struct {
 	flow, function string
 }
 
-// effectIDs are the effects of one batch that took place. nil means that they are not remembered.
+// effectIDs is the set of the effects of one batch that took place. A nil set remembers nothing.
 type effectIDs map[effectID]struct{}
 
 // effectID tells the effects of one batch apart.
@@ -45,8 +45,9 @@ func (ids effectIDs) add(id effectID) {
 	}
 }
 
-// done returns the effects of a batch that took place. It returns false if the batch lies below the floor of its stream. It drops
-// records that are older than the once-window. t.mu is held.
+// done returns the effects of a batch that took place before; the caller adds those that take place now. It returns false if the
+// batch lies below the floor of its stream. Records that are older than the once-window are dropped when a new record is made.
+// t.mu is held.
 func (t *table) done(c *connector.Cause, now time.Time) (effectIDs, bool) {
 	if c.Batch.IsZero() {
 		return nil, true

@@ -13,8 +13,8 @@ import (
 
 // Limits of one batch of requests, so that no round trip takes long: a batch that holds as much takes no further request.
 const (
-	tripCommands = 8 << 10
-	tripBytes    = 4 << 20
+	tripCommands = 8 << 10 // effects of Saves, or keys of Loads
+	tripBytes    = 4 << 20 // bytes of their keys, fields and values
 )
 
 // senders is the number of round trips of one kind (Saves, Loads) that may be under way at once: this process encodes and decodes one
@@ -46,7 +46,8 @@ func (r *request) abandoned() bool {
 	}
 }
 
-// refuse sets the verdict on one effect of a Save, or on one key of a Load, that Redis refused by its own fault.
+// refuse sets the verdict on the i-th effect of a Save, or on the i-th key of a Load: why is the error that this effect or key itself
+// is to blame for.
 func (r *request) refuse(i int, why error) {
 	if r.verdicts == nil {
 		r.verdicts = make([]error, len(r.keys))
@@ -57,7 +58,7 @@ func (r *request) refuse(i int, why error) {
 // errUnsent is the error of a command that has not been sent yet.
 var errUnsent = errors.New("it was not sent to Redis")
 
-// failure returns why some effect or key was neither done nor refused; nil means that each was.
+// failure returns why some effect or key of the request was neither done nor refused; nil means that each was done or refused.
 func (r *request) failure() error {
 	for i, command := range r.commands {
 		if !r.settled(i) {
@@ -85,7 +86,7 @@ type batcher struct {
 	send     func(context.Context, []*request) // makes one round trip, and finishes the requests; called by the senders
 }
 
-// start starts the senders. They end with ctx; Connection.Close waits for them.
+// start starts the senders, which call send for each batch. They end with ctx; Connection.Close waits for them.
 func (b *batcher) start(ctx context.Context, c *Connection, send func(context.Context, []*request)) {
 	b.conn, b.send, b.requests = c, send, make(chan *request)
 	for range senders {

@@ -19,8 +19,8 @@ func (c *Connection) isClosing() bool {
 	}
 }
 
-// ended is the error of a call whose context is over. If Redis can't be used at present, the error says why, since nothing else
-// would tell the caller.
+// ended is the error of a call whose context is over. doing says what the call did. If Redis can't be used at present, the error
+// says why, since nothing else would tell the caller.
 func (c *Connection) ended(ctx context.Context, doing string) error {
 	err := connector.Ended(ctx, c.name, doing)
 	down := c.Down()
@@ -31,8 +31,8 @@ func (c *Connection) ended(ctx context.Context, doing string) error {
 		c.name, doing, c.addrs, ctx.Err(), down, c.advice(down))
 }
 
-// unavailable makes the error CONNECTOR_UNAVAILABLE of a call that Redis did not answer or did not carry out. It says where Redis
-// is and how to mend the fault.
+// unavailable makes the error, with CodeConnectorUnavailable, of a call that Redis did not answer or did not carry out because of
+// err. It says where Redis is and how to mend the fault. doing says what the call did.
 func (c *Connection) unavailable(doing string, err error) error {
 	return batch.Errorf(batch.CodeConnectorUnavailable, "connector %s: %s at redis %s: %w; %s", c.name, doing, c.addrs, err, c.advice(err))
 }
@@ -42,8 +42,8 @@ func (c *Connection) advice(err error) string {
 	return cmp.Or(storeAdvice(err, c.prefix), "see that Redis runs there and can be reached from here; then try again")
 }
 
-// refused makes the verdict on one command that Redis refused by the command's own fault, for example because the key holds a
-// list. name is the Redis command.
+// refused makes the verdict, with this code, on one command that Redis refused because of its key or value, for example because
+// the key holds a list. name is the Redis command.
 func (c *Connection) refused(code batch.Code, name, key string, err error) error {
 	advice := "give the row another key or value"
 	switch text := said(err); {

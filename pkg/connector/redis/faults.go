@@ -56,7 +56,8 @@ var storeAnswers = []string{
 	"ERR Lua script attempted ", "ERR Script killed", "ERR Error compiling script", "ERR Error running script", "ERR command not allowed ",
 }
 
-// faultOf returns whose fault an error of a Redis command is: the row's, the user's rights, or that of Redis itself.
+// faultOf returns whose fault an error of a Redis command is: the row's, that of the user's rights, or that of Redis itself. An
+// error that is no answer of Redis is a storeFault.
 func faultOf(err error) fault {
 	switch {
 	case err == nil:
@@ -88,8 +89,8 @@ func hasAnyPrefix(text string, prefixes []string) bool {
 	return false
 }
 
-// rightsOf reads from an answer of Redis which right the user lacks: to keys or to a command. It returns false for an answer
-// about something else. Redis words such an answer differently for scripts and for clients.
+// rightsOf reads from an answer of Redis which right the user lacks: it returns keyFault or commandFault. It returns false for
+// an answer about something else. Redis words answers about rights differently for scripts and for clients.
 func rightsOf(text string) (fault, bool) {
 	for _, prefix := range []string{"NOPERM", "ERR ACL failure in script:", "ERR The user executing the script"} {
 		rest, ok := strings.CutPrefix(text, prefix)
@@ -129,8 +130,8 @@ func (e answerError) Error() string { return string(e) }
 // RedisError marks the error as an answer of Redis, as the interface goredis.Error asks for.
 func (answerError) RedisError() {}
 
-// storeAdvice returns advice about an error that is the fault of Redis. It returns "" if the error tells only that Redis is not
-// there.
+// storeAdvice returns advice about an error that is the fault of Redis or of the user's rights. prefix is the connector's key
+// prefix. It returns "" if the error says only that Redis is not there.
 func storeAdvice(err error, prefix string) string {
 	if isPermissionFault(answerOf(err)) {
 		return "give the user the rights to these commands, to the keys under " + prefix + ", kisgrid:once: and kisgrid:window, and to the channels kisgrid:*"

@@ -44,7 +44,7 @@ type health struct {
 	closed  bool           // the connection is closed: its metric is gone
 }
 
-// down returns why the connection can't be used, the first failing aspect's error; nil means that it can. h.mu is held.
+// down returns the error of the first aspect that fails; nil means that the connection can be used. h.mu is held.
 func (h *health) down() error {
 	for _, err := range h.failing {
 		if err != nil {
@@ -127,8 +127,8 @@ func (h *health) answersLoads(failure error) {
 	}
 }
 
-// refusesSaves notes that Redis refused an operation of a Save, in a slot of a Cluster. An error that is no answer of Redis is
-// passed over, since reached has noted it.
+// refusesSaves notes that Redis refused the operation with this letter, in a slot of a Cluster (0 without a Cluster). An error that is
+// no answer of Redis is passed over, since reached has noted it.
 func (h *health) refusesSaves(failure error, slot int, letter byte) {
 	if redisreply.IsAnswer(failure) {
 		h.note(saves, failure, slot, letter)

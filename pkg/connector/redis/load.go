@@ -45,7 +45,7 @@ func (c *Connection) load(ctx context.Context, keys []string) ([]connector.Value
 // for once more, beside a control, which reads a key of our own. If the control can be read, it was the key's own fault.
 type loadTrip struct {
 	conn    *Connection
-	reqs    []*request              // whose callers wait
+	reqs    []*request              // the requests whose callers wait
 	retried map[goredis.Cmder]bool  // keys that were asked for once more
 	control *goredis.StringSliceCmd // reads a key of our own
 	works   bool                    // Redis has answered the value of some key
@@ -109,7 +109,8 @@ func (t *loadTrip) settle(context.Context) error {
 	return failure
 }
 
-// judge sets the verdict on keys that can't be read by their own fault. It returns the first error that is the fault of Redis.
+// judge sets the verdict on keys that can't be read by their own fault. It returns the first error that is the fault of Redis,
+// and nil if there is none.
 func (t *loadTrip) judge() (failure error) {
 	for _, req := range t.reqs {
 		if req.abandoned() {

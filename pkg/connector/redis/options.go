@@ -26,7 +26,8 @@ import (
 // bufferSize is the size in bytes of each socket's buffer, in each direction. Most pipelines have thousands of commands.
 const bufferSize = 128 << 10
 
-// longest is the largest once_window: records are kept a quarter longer, and that must fit into a time.Duration.
+// longest is the limit for once_window; a longer one counts as this one. Records are kept a quarter longer than once_window,
+// and that must fit into a time.Duration.
 const longest = 100 * 365 * 24 * time.Hour
 
 // options are the settings that a connector's document makes: those of go-redis, and those of this package.
@@ -95,7 +96,8 @@ func readOptions(c *definition.Connector, log hclog.Logger) (*options, error) {
 	return o, nil
 }
 
-// check looks for options that exclude each other, and for unknown parameters.
+// check notes, as mistakes in p, options that exclude each other, and collects the parameters that this connector does not
+// know.
 func (o *options) check(c *definition.Connector, p *params) {
 	o.known = slices.Sorted(maps.Keys(p.known))
 	for _, name := range slices.Sorted(maps.Keys(p.values)) {
@@ -151,7 +153,8 @@ func (p *params) text(name string) string {
 	return p.values[name]
 }
 
-// number reads a parameter that is a whole number of at least least. Without the parameter it returns value.
+// number reads a parameter that must be a whole number, at least least. If the document does not have it, or it is wrong,
+// which number notes as a mistake, number returns value.
 func (p *params) number(name string, value, least int) int {
 	if s := p.text(name); s != "" {
 		n, err := strconv.Atoi(s)
@@ -164,7 +167,8 @@ func (p *params) number(name string, value, least int) int {
 	return value
 }
 
-// duration reads a parameter that is a time over 0. Without the parameter it returns value.
+// duration reads a parameter that must be a time over 0. If the document does not have it, or it is wrong, which duration
+// notes as a mistake, duration returns value.
 func (p *params) duration(name string, value time.Duration) time.Duration {
 	if s := p.text(name); s != "" {
 		d, err := time.ParseDuration(s)
@@ -177,7 +181,8 @@ func (p *params) duration(name string, value time.Duration) time.Duration {
 	return value
 }
 
-// flag reads a parameter that is true or false. Without the parameter it returns false.
+// flag reads a parameter that must be true or false; anything else is noted as a mistake. Without the parameter it returns
+// false.
 func (p *params) flag(name string) bool {
 	s := p.text(name)
 	if s == "" {
@@ -203,7 +208,8 @@ func (p *params) file(name, path, given string) string {
 	return strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
 }
 
-// tls makes connections use TLS if on is true, or if the document has any parameter about TLS.
+// tls makes the client options o use TLS if on is true, or if the document has any parameter about TLS. log is the logger of
+// the files with certificates, which are read again when they change.
 func (p *params) tls(on bool, o *goredis.UniversalOptions, log hclog.Logger) {
 	files := transport.Config{
 		TLSCA: p.text("tls_ca"), TLSCert: p.text("tls_cert"), TLSKey: p.text("tls_key"), TLSServerName: p.text("tls_server_name"),

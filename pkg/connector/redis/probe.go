@@ -2,8 +2,8 @@ package redis
 
 import "github.com/kisgrid/kisgrid/pkg/connector"
 
-// probe makes a Save that leaves nothing behind, to see whether Redis carries out an operation: it does the operation on a key of
-// our own in a slot, and removes that key.
+// probe makes a Save that leaves nothing behind, to see whether Redis carries out the operation with this letter: it does the
+// operation on a key of KisGrid's own in a slot, and removes that key.
 func (c *Connection) probe(slot int, letter byte) *request {
 	key := c.probeKey(slot)
 	effects := []connector.Effect{{Key: key, Field: "probe", Value: "1"}, {Op: connector.Delete, Key: key}}

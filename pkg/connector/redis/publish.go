@@ -66,7 +66,7 @@ func (w *watchedKeys) publish(ctx context.Context) {
 }
 
 // anybodyInCluster asks every master of a Cluster whether a process waits for keys: a published message reaches all nodes, but each
-// node counts its own subscribers only. It returns true if a node could not be asked.
+// node counts its own subscribers only. If a node could not be asked, it returns true, except if this user may not ask.
 func (w *watchedKeys) anybodyInCluster(ctx context.Context) bool {
 	var subscribers atomic.Int64
 	err := w.conn.cluster.ForEachMaster(ctx, func(ctx context.Context, node *goredis.Client) error {

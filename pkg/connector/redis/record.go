@@ -35,7 +35,8 @@ type effectBits struct {
 	places map[fieldName]int // where a field stands in fields, counted from 1
 }
 
-// fieldName is the name of a record's field, without the batch's sequence.
+// fieldName is the name of a record's field, without the batch's sequence. Effects whose rows are in one block, and whose
+// other numbers are the same, share a field.
 type fieldName struct {
 	block, command, visit uint32
 	output                uint64
@@ -53,10 +54,10 @@ func (b *effectBits) add(e *connector.Effect) {
 	b.set(place, bit)
 }
 
-// mark adds the bit of an effect, given by its field and the number of the bit in it.
+// mark adds the bit that stands for an effect, given by the field and the number of the bit in the field.
 func (b *effectBits) mark(name fieldName, bit uint32) { b.set(b.place(name), bit) }
 
-// set sets a bit in the field at a place, and adds the reference to it.
+// set sets a bit in the field with this place in fields, counted from 1, and adds the reference to the bit.
 func (b *effectBits) set(place int, bit uint32) {
 	bits := b.bits[place-1]
 	for int(bit/8) >= len(bits) {
@@ -82,7 +83,7 @@ func (b *effectBits) place(name fieldName) int {
 	return place
 }
 
-// text returns the whole name of a field: the sequence, and the other numbers as far as they are not 0.
+// text returns the whole name of a field in Redis: the batch's sequence, and the other numbers as far as they are not 0.
 func (f fieldName) text(sequence string) string {
 	if f == (fieldName{}) {
 		return sequence
@@ -97,7 +98,7 @@ func (f fieldName) text(sequence string) string {
 	return text
 }
 
-// digits writes a number with 20 digits, so that such texts compare as the numbers do.
+// digits writes a number with 20 digits, so that these texts sort as the numbers do.
 func digits(n uint64) string { return fmt.Sprintf("%020d", n) }
 
 // record returns the key of the record that remembers the effects of a function for a stream. On a Cluster, tag puts it into a

@@ -25,11 +25,11 @@ import (
 //	                       after a pause
 type saveTrip struct {
 	conn       *Connection
-	reqs       []*request // whose callers wait
-	over       []*request // whose callers have their answer
+	reqs       []*request // the requests whose callers wait
+	over       []*request // the requests whose callers have their answer
 	sendSource bool       // Redis does not know the script by its SHA: send its source
 	noScript   bool       // that came out at the last attempt, so that parts without an answer are not at fault
-	scripts    []*script  // of the attempt under way
+	scripts    []*script  // those of the attempt under way
 	// controls are the parts that are sent beside parts that are alone, by their operation. They use keys of our own.
 	controls    map[byte]*scriptPart
 	replicas    *goredis.IntCmd          // WAIT; nil if the document asks for no replicas
@@ -202,7 +202,7 @@ func (t *saveTrip) unsure() error {
 	return err
 }
 
-// read takes the answer to a script, and notes for each of the script's parts whether it took place.
+// read takes the answer to a script, and notes for each of the script's parts whether it was carried out, and with which error if not.
 func (t *saveTrip) read(s *script) {
 	answer, err := s.Result()
 	if err == nil && !isAnswerFor(answer, s.parts) {
@@ -276,8 +276,8 @@ func isAnswerFor(answer []any, parts []*scriptPart) bool {
 	return true
 }
 
-// readAll notes that no effect of a part took place, because of the part's record. An empty reason means that the batch lies below the
-// floor of its stream.
+// readAll notes that the script tried no effect of a part. An empty why means that the batch lies below the floor of its stream. Else
+// Redis refused to read or write the part's record, and why is its error: the part is sent again, alone.
 func (p *scriptPart) readAll(why string) {
 	if why == "" {
 		p.givenUp = true
@@ -286,7 +286,7 @@ func (p *scriptPart) readAll(why string) {
 	p.err, p.answered, p.alone = answerError(why), false, true
 }
 
-// leftEffect is an effect that did not take place.
+// leftEffect is an effect that did not take place, as the answer of the Save script names it.
 type leftEffect struct {
 	place int    // in its part
 	why   string // Redis's error; empty if the effect was not tried, because an earlier one on its key failed
@@ -347,8 +347,8 @@ func (t *saveTrip) letGo(ctx context.Context) {
 	}
 }
 
-// notify wakes the Watchers of the keys that requests have saved. Whether other processes wait for keys, the command PUBSUB at the end
-// of the round trip tells. On a Cluster each node knows its own subscribers only, so that publish asks them all.
+// notify wakes the Watchers of the keys that requests have saved. The command PUBSUB at the end of the round trip tells whether other
+// processes wait for keys. On a Cluster each node knows its own subscribers only, so publish asks all nodes.
 func (t *saveTrip) notify(ctx context.Context, reqs []*request) {
 	elsewhere := true
 	if t.subscribers != nil {

@@ -42,7 +42,7 @@ func (t *saveTrip) split(p *scriptPart, places []int) (alone []*scriptPart) {
 	return alone
 }
 
-// refuse sets the verdict on one effect of the part, which failed by its own fault.
+// refuse sets the verdict on the effect at a place of the part, which failed by its own fault with the error why.
 func (p *scriptPart) refuse(c *Connection, place int, why error) {
 	i := p.effects[place]
 	p.req.refuse(i, c.refused(batch.CodeSaveFailed, operationNames[p.letters[place]|capital], p.req.keys[i], why))
@@ -69,9 +69,8 @@ func (t *saveTrip) refuse(p *scriptPart) {
 	p.err, p.answered = nil, true
 }
 
-// judge decides whose fault it was that parts which were sent alone did not take place, and prepares the next attempt. A part
-// whose control took place failed by its own fault, and is refused. It returns a part that failed by the fault of Redis, if there
-// is one.
+// judge decides why parts that were sent alone did not take place, and prepares the next attempt. A part whose control took place
+// failed by its own fault, and is refused. If a part failed by the fault of Redis, judge returns the first of these, else nil.
 func (t *saveTrip) judge() (failed *scriptPart) {
 	for _, req := range t.reqs {
 		if req.abandoned() {
@@ -96,8 +95,8 @@ func (t *saveTrip) judge() (failed *scriptPart) {
 	return failed
 }
 
-// addControls adds a control for each operation of a part that is about to be sent alone: the same operation on a key of our own
-// in the same slot. The key is removed at once.
+// addControls adds a control for each operation of a part that is about to be sent alone: the same operation on a key of
+// KisGrid's own in the same slot, which the control removes at once.
 func (t *saveTrip) addControls(p *scriptPart) {
 	for _, letter := range p.letters {
 		letter |= capital
@@ -126,13 +125,14 @@ func (t *saveTrip) tookPlace(p *scriptPart) bool {
 	return true
 }
 
-// works reports whether Redis carried out an operation in this trip, for a control or a caller.
+// works reports whether Redis carried out the operation with this letter in this trip, for a control or a caller.
 func (t *saveTrip) works(letter byte) bool {
 	control := t.controls[letter]
 	return control != nil && control.answered || t.carriedOut(-1, letter)
 }
 
-// carriedOut reports whether Redis carried out an operation in a slot for one of the trip's callers. Slot -1 means any slot.
+// carriedOut reports whether Redis carried out the operation with this letter in a slot for one of the trip's callers. Slot -1
+// means any slot.
 func (t *saveTrip) carriedOut(slot int, letter byte) bool {
 	for _, reqs := range [][]*request{t.over, t.reqs} {
 		for _, req := range reqs {

@@ -29,7 +29,7 @@ func luaList(texts []string) string {
 // luaScript is the source of a script, and the SHA-1 of the source as hexadecimal digits.
 type luaScript struct{ source, sha string }
 
-// newLuaScript computes the SHA-1 of a script's source.
+// newLuaScript makes the luaScript of a source.
 func newLuaScript(source string) luaScript {
 	sum := sha1.Sum([]byte(source)) //nolint:gosec // as above
 	return luaScript{source, hex.EncodeToString(sum[:])}

@@ -38,8 +38,8 @@ const maxPart = tripCommands
 // field.
 const (
 	letterSet        = 's'
-	letterAdd        = 'i'
-	letterAddDecimal = 'f'
+	letterAdd        = 'i' // Incr by a whole number
+	letterAddDecimal = 'f' // Incr by any other number
 	letterAppend     = 'a'
 	letterDelete     = 'd'
 
@@ -128,7 +128,7 @@ func addition(value string) byte {
 	return letterAddDecimal
 }
 
-// newPart adds an empty part for a slot to a request, with room for a number of effects.
+// newPart adds an empty part for a slot to a request, with memory for most effects.
 func (c *Connection) newPart(req *request, cause *connector.Cause, slot, most int) *scriptPart {
 	s := &scriptPart{req: req, effects: make([]int, 0, most), keys: make([]any, 0, most), letters: make([]byte, 0, most), args: make([]any, 0, 2*most)}
 	s.refs = make([]byte, 0, 6*most)
@@ -155,7 +155,8 @@ func (p *scriptPart) head() {
 // headArgs is the number of arguments in the head, without the fields of the record.
 const headArgs = 6
 
-// take returns a new part of the same request with the effects at some places, which are in order.
+// take returns a new part of the same request with the effects at some places of this part, which stays as it is. places are in
+// order, from 0.
 func (p *scriptPart) take(places []int) *scriptPart {
 	t := &scriptPart{req: p.req, record: p.record, sequence: p.sequence, floor: p.floor, slot: p.slot, turn: p.turn}
 	remembered := len(p.fields) > 0

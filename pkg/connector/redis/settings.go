@@ -21,8 +21,8 @@ type risk string
 
 // The risks, by the names that the metric kisgrid_connector_risk gives them.
 const (
-	riskEvicts    risk = "evicts"
-	riskNotOnDisk risk = "not_on_disk"
+	riskEvicts    risk = "evicts"      // Redis drops keys when its memory is full
+	riskNotOnDisk risk = "not_on_disk" // Redis keeps nothing on disk, so a restart loses all data
 )
 
 // riskWarnings has, for each risk, the log message that warns of it.
@@ -31,7 +31,7 @@ var riskWarnings = map[risk]string{
 	riskNotOnDisk: "redis keeps nothing on disk, so its restart loses what flows have saved: set appendonly yes, or save",
 }
 
-// risks says of each risk that could be judged whether it is there.
+// risks says for each risk whether the Redis has it. A risk that could not be judged is missing.
 type risks map[risk]bool
 
 // settings watches the settings of the Redis behind a connection: those that may lose data, and the longest text that Redis
@@ -83,7 +83,7 @@ func (s *settings) inspect(ctx context.Context) {
 	}
 }
 
-// set updates the metric of a risk, and warns if the risk was not there before.
+// set updates the metric of a risk, and warns in the log if the risk is there and was not there before.
 func (s *settings) set(r risk, there bool) {
 	more := 0
 	switch {

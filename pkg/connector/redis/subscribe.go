@@ -10,7 +10,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// maxKeysPerCommand bounds the keys that one command about watched keys names, so that no command keeps Redis from other work for
+// maxKeysPerCommand is the limit for the keys in one command about watched keys, so that no command keeps Redis from other work for
 // long.
 const maxKeysPerCommand = 512
 
@@ -90,7 +90,7 @@ func (w *watchedKeys) dropUnwatched() (channels []string, empty bool) {
 // tick, the fourth, the eighth and so on.
 type retryTicks struct{ ticks, next int }
 
-// maxRetryTicks is the largest number of ticks between two attempts.
+// maxRetryTicks is the largest number of ticks between two times that subscriptions are sent again.
 const maxRetryTicks = 64
 
 // unconfirmedChannels returns the channels to subscribe to once more, because Redis answered the first SUBSCRIBE with an error. It
@@ -120,7 +120,8 @@ func (w *watchedKeys) unconfirmedChannels(late *retryTicks) (channels []string) 
 	return channels
 }
 
-// send subscribes to channels, or unsubscribes from them, as do says. If that fails, go-redis does it when it has reconnected.
+// send calls do, which subscribes to channels or unsubscribes from them, for at most maxKeysPerCommand channels at a time. If that
+// fails, go-redis does it when it has reconnected.
 func (w *watchedKeys) send(ctx context.Context, do func(context.Context, ...string) error, channels []string) {
 	for chunk := range slices.Chunk(channels, maxKeysPerCommand) {
 		if err := do(ctx, chunk...); err != nil {
@@ -162,8 +163,8 @@ func (w *watchedKeys) confirm(key string) {
 	}
 }
 
-// lookFor asks Redis which of the keys are there, and wakes their Watchers. A key that Redis refuses to look for does not keep it from
-// the others. The error is the first one that Redis answered.
+// lookFor asks Redis which of the keys are there, and wakes their Watchers. If Redis refuses to look for a key, the other keys are
+// looked for all the same. It returns the first refusal, or the error with which Redis could not be asked at all, which ends it.
 func (w *watchedKeys) lookFor(ctx context.Context, keys []string) error {
 	var failure error
 	for chunk := range slices.Chunk(keys, maxKeysPerCommand) {

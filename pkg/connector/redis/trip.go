@@ -92,7 +92,7 @@ func (c *Connection) attempt(ctx context.Context, op string, commands []goredis.
 	return nil
 }
 
-// isLasting reports whether waiting can't mend an error: somebody has to correct a document, or the rights of the Redis user.
+// isLasting reports whether waiting will not mend an error: somebody has to correct a document, or the rights of the Redis user.
 func isLasting(err error) bool {
 	said := answerOf(err)
 	return isPermissionFault(said) || goredis.IsAuthError(said)

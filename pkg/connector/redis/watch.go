@@ -174,7 +174,7 @@ func (w *watchedKeys) wake(keys []string) {
 	}
 }
 
-// count adds to the number of keys that have a Watcher, in the field watching and in the metric.
+// count adds more, which may be negative, to the number of keys that have a Watcher, in the field watching and in the metric.
 func (w *watchedKeys) count(more int) {
 	if more != 0 {
 		w.watching.Add(int64(more))

@@ -13,8 +13,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/connector"
 )
 
-// windowsKey is the hash in which Redis keeps the once-windows that are in use. It does not begin as the records do, which older
-// builds look at.
+// windowsKey is the hash in which Redis keeps the once-windows that are in use. Its name does not begin with kisgrid:once:, as those of
+// records do, because older builds look at all keys with that beginning.
 const windowsKey = "kisgrid:window"
 
 //go:embed window.lua
@@ -63,7 +63,7 @@ type windowReply struct {
 	steps []windowStep
 }
 
-// windowStep is a once-window that is in use, and the time since which all connections keep records for as long.
+// windowStep is a once-window that is in use, and the time since which all connections keep records long enough for it.
 type windowStep struct {
 	window time.Duration
 	since  time.Time
@@ -144,7 +144,7 @@ func (w *onceWindows) due(now time.Time) (due, usable bool) {
 }
 
 // refresh asks Redis for the windows in use, if it is time to. While the last reply is usable, one caller asks and the others go on;
-// else all callers wait for a new reply.
+// else all callers wait for a new reply. It returns an error only if there is no usable reply.
 func (w *onceWindows) refresh(ctx context.Context, now time.Time) error {
 	c := w.conn
 	due, usable := w.due(now)
@@ -189,8 +189,8 @@ func (w *onceWindows) refresh(ctx context.Context, now time.Time) error {
 	return c.unavailable("saving", err)
 }
 
-// ask tells Redis that this connection's window is in use, and stores the reply about all windows. With again it retries as any round
-// trip does; else it asks once.
+// ask tells Redis that this connection's window is in use, and stores the reply about all windows. If again is true, it retries as any
+// round trip does; else it asks once.
 func (w *onceWindows) ask(ctx context.Context, again bool) error {
 	c := w.conn
 	lag := time.Duration(0)
