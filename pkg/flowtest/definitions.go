@@ -41,7 +41,7 @@ func (g *Grid) Put(documents ...definition.Document) error {
 	return g.cluster.Put(ctx, documents)
 }
 
-// readFS reads the documents of a folder and of those below it.
+// readFS reads the documents in the .yml and .yaml files of a folder and of the folders below it.
 func readFS(conf fs.FS) ([]definition.Document, error) {
 	var docs []definition.Document
 	err := fs.WalkDir(conf, ".", func(name string, entry fs.DirEntry, err error) error {
@@ -55,7 +55,8 @@ func readFS(conf fs.FS) ([]definition.Document, error) {
 	return docs, err
 }
 
-// apply has the first coordinator apply the documents, then waits until the flows run at each coordinator.
+// apply has the first coordinator apply the documents, and then waits until each flow that they change runs at every coordinator. Documents
+// of kind global are left out.
 func (g *Grid) apply(docs []definition.Document) error {
 	in := &pb.ApplyRequest{}
 	for _, d := range docs {
@@ -98,8 +99,9 @@ func (g *Grid) apply(docs []definition.Document) error {
 	return nil
 }
 
-// settle reads the progress of flows to its end. A flow that is neither active nor disabled in the end is an error. The argument err is
-// the error of the call that began the stream.
+// settle calls receive until it returns an error, and looks at the last progress of each flow. A flow that is neither active nor disabled
+// in the end is an error; io.EOF, the normal end, is none. The argument err is the error of the call that began the stream: unless it is
+// nil, settle returns it.
 func settle(err error, receive func() (*pb.Progress, error)) error {
 	last := map[string]*pb.Progress{}
 	for err == nil {
@@ -120,7 +122,7 @@ func settle(err error, receive func() (*pb.Progress, error)) error {
 	return errors.Join(wrong...)
 }
 
-// admin calls f with a client of a coordinator's Admin service. No fault reaches its connection.
+// admin connects to the coordinator at an address and calls f with a client of its Admin service. No fault reaches this connection.
 func admin(address string, f func(pb.AdminClient) error) error {
 	conn, err := transport.Dial(address, transport.Config{})
 	if err != nil {

@@ -97,7 +97,7 @@ func Cluster(t TB, workers int, opts ...Option) *Grid {
 	return g
 }
 
-// patient is the test's context with an end after patience.
+// patient returns the test's context with patience as its time limit.
 func (g *Grid) patient() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(g.t.Context(), patience)
 }
@@ -112,22 +112,23 @@ func (g *Grid) add(n *devcluster.Node, key string, c WorkerConfig) *Node {
 	return node
 }
 
-// forget removes a node from the Grid's nodes: it has ended, and Restart starts another one instead.
+// forget removes a node that has ended from the Grid's nodes, because Restart starts another one in its place.
 func (g *Grid) forget(n *Node) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.nodes = slices.DeleteFunc(g.nodes, func(o *Node) bool { return o == n })
 }
 
-// all are the nodes in the order of their start, those too that have ended.
+// all returns the Grid's nodes in the order of their start, including nodes that have ended. Nodes in whose place Restart has started
+// others are not among them.
 func (g *Grid) all() []*Node {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return append([]*Node(nil), g.nodes...)
 }
 
-// bearer is the party in the network that belongs to a worker of the cluster. Empty means that the worker was started a moment ago and is
-// not a Node yet.
+// bearer returns the party in the network (Node.key) of the worker whose record in etcd is w. It returns "" for a worker that was started a
+// moment ago and is not a Node yet.
 func (g *Grid) bearer(w cluster.Worker) string {
 	for _, n := range g.all() {
 		if n.Address() == "" && n.ID() == w.ID {
@@ -137,18 +138,19 @@ func (g *Grid) bearer(w cluster.Worker) string {
 	return ""
 }
 
-// Workers are all workers in the order of their start, those too that have ended. One that was restarted is listed once, at the end.
+// Workers returns all workers in the order of their start, including workers that have ended. A worker that was restarted is listed once,
+// at the end.
 func (g *Grid) Workers() []*Node {
 	return g.nodesWhere(func(n *Node) bool { return n.Address() == "" })
 }
 
-// Coordinators are all coordinators in the order of their start, those too that have ended. One that was restarted is listed once, at the
-// end.
+// Coordinators returns all coordinators in the order of their start, including coordinators that have ended. A coordinator that was
+// restarted is listed once, at the end.
 func (g *Grid) Coordinators() []*Node {
 	return g.nodesWhere(func(n *Node) bool { return n.Address() != "" })
 }
 
-// nodesWhere are the nodes for which is returns true.
+// nodesWhere returns the nodes for which the function is returns true, in the order of their start.
 func (g *Grid) nodesWhere(is func(*Node) bool) []*Node {
 	var some []*Node
 	for _, n := range g.all() {
@@ -159,19 +161,19 @@ func (g *Grid) nodesWhere(is func(*Node) bool) []*Node {
 	return some
 }
 
-// Worker is the worker at index i of Workers. An index that is not there fails the test.
+// Worker returns the worker at index i of Workers. If there is no worker at this index, the test fails.
 func (g *Grid) Worker(i int) *Node {
 	g.t.Helper()
 	return g.pick("worker", g.Workers(), i)
 }
 
-// Coordinator is the coordinator at index i of Coordinators. An index that is not there fails the test.
+// Coordinator returns the coordinator at index i of Coordinators. If there is no coordinator at this index, the test fails.
 func (g *Grid) Coordinator(i int) *Node {
 	g.t.Helper()
 	return g.pick("coordinator", g.Coordinators(), i)
 }
 
-// pick is the node at an index; what names the kind of node in the failure.
+// pick returns the node at index i of nodes, and fails the test if there is none. what names the kind of node in the failure.
 func (g *Grid) pick(what string, nodes []*Node, i int) *Node {
 	g.t.Helper()
 	if i < 0 || i >= len(nodes) {
@@ -180,7 +182,7 @@ func (g *Grid) pick(what string, nodes []*Node, i int) *Node {
 	return nodes[i]
 }
 
-// addresses are those of the coordinators that have not ended.
+// addresses returns the addresses (host:port) of the coordinators that have not ended.
 func (g *Grid) addresses() []string {
 	var all []string
 	for _, n := range g.cluster.Coordinators() {
@@ -189,10 +191,11 @@ func (g *Grid) addresses() []string {
 	return all
 }
 
-// Etcd is the address of etcd (host:port), for programs that use it directly, such as etcdctl. No fault reaches connections to it.
+// Etcd returns the address of etcd (host:port), for programs that use it directly, such as etcdctl. No fault reaches connections to this
+// address.
 func (g *Grid) Etcd() string { return g.cluster.Etcd() }
 
-// Redis is the address (host:port) of the Redis that flows share. No fault reaches connections to it.
+// Redis returns the address (host:port) of the Redis that flows share. No fault reaches connections to this address.
 func (g *Grid) Redis() string { return g.cluster.Redis() }
 
 // WorkerConfig describes a worker for AddWorker. The zero value describes a worker like those that Cluster started.
@@ -224,7 +227,7 @@ func (g *Grid) AddWorker(c WorkerConfig) *Node {
 	return n
 }
 
-// startWorker starts a worker and does not wait until it has sessions.
+// startWorker starts a worker and returns its Node without waiting until the worker has sessions.
 func (g *Grid) startWorker(c WorkerConfig) *Node {
 	g.t.Helper()
 	if c.Name == "" {
@@ -238,7 +241,7 @@ func (g *Grid) startWorker(c WorkerConfig) *Node {
 	return g.add(n, party, c)
 }
 
-// freeName is the first free name worker-<n> whose number n is above the number of workers.
+// freeName returns the first free name worker-<n> whose number n is above the number of workers.
 func (g *Grid) freeName() string {
 	taken := map[string]bool{}
 	workers := g.Workers()
@@ -274,8 +277,8 @@ func (g *Grid) Await(workers int) {
 	}
 }
 
-// Client makes a client of all coordinators that have not ended. Faults reach its connections: its party is Clients. It sends a batch
-// again for up to a minute unless an option says otherwise. The end of the test closes it.
+// Client makes a client of all coordinators that have not ended. Its connections belong to the party Clients, so faults reach them. It
+// sends a batch again for up to a minute unless an option says otherwise. The client is closed when the test ends.
 func (g *Grid) Client(opts ...client.Option) *client.Client {
 	g.t.Helper()
 	own := []client.Option{client.WithRetryFor(patience), oteltrace.WithTracing(g.tracing), client.WithDialOptions(grpc.WithContextDialer(g.dialCoordinator))}
@@ -291,7 +294,8 @@ func (g *Grid) Client(opts ...client.Option) *client.Client {
 	return c
 }
 
-// dialCoordinator connects a client to the coordinator at an address, through a relay.
+// dialCoordinator connects a client to the coordinator at an address, through a relay. An address of no coordinator of the Grid is an
+// error.
 func (g *Grid) dialCoordinator(ctx context.Context, address string) (net.Conn, error) {
 	for _, n := range g.all() {
 		if n.Address() == address {

@@ -36,7 +36,7 @@ type relay struct {
 	once   sync.Once
 }
 
-// end closes both ends at once. Bytes on their way are lost. It is safe to call twice.
+// end closes both ends of the relay at once. Bytes on their way are lost. It is safe to call twice.
 func (r *relay) end() {
 	r.once.Do(func() {
 		close(r.broken)
@@ -54,14 +54,15 @@ func newLink() *link {
 	return &link{changed: make(chan struct{}), conns: map[*relay]bool{}}
 }
 
-// state is how the link is disturbed now, and a channel that is closed when that changes.
+// state returns whether the link is cut, whether it is paused, and its delay. The channel changed is closed when one of them changes.
 func (l *link) state() (cut, paused bool, delay time.Duration, changed <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.cuts > 0, l.pauses > 0, l.delay, l.changed
 }
 
-// change adds cuts, pauses and a delay to the link. The function back takes them away again, and is safe to call twice.
+// change adds numbers of cuts and pauses, and a delay, to those of the link. The function back takes them away again, and is safe to call
+// twice.
 func (l *link) change(cuts, pauses int, delay time.Duration) (back func()) {
 	add := func(sign int) {
 		l.mu.Lock()
@@ -76,7 +77,7 @@ func (l *link) change(cuts, pauses int, delay time.Duration) (back func()) {
 	return sync.OnceFunc(func() { add(-1) })
 }
 
-// awaitDial waits until the link is not cut.
+// awaitDial blocks until the link is not cut. If ctx is done first, it returns ctx's error.
 func (l *link) awaitDial(ctx context.Context) error {
 	for {
 		cut, _, _, changed := l.state()
@@ -134,7 +135,8 @@ type chunk struct {
 	sent  time.Time
 }
 
-// read reads from one end and passes the bytes to write. It waits while 256 chunks are on their way.
+// read reads bytes from one end of a relay and sends them to the channel chunks until the end closes or the relay is broken. It waits while
+// the channel is full, with 256 chunks on their way.
 func (l *link) read(r *relay, from net.Conn, chunks chan<- chunk) {
 	defer close(chunks)
 	buffer := make([]byte, 64<<10)
@@ -153,7 +155,8 @@ func (l *link) read(r *relay, from net.Conn, chunks chan<- chunk) {
 	}
 }
 
-// write writes the chunks to the other end, each when the link lets it pass. It ends the connection after the last chunk.
+// write writes the chunks to the other end of a relay, each when the link lets it pass. It ends the relay after the last chunk, or when
+// writing fails.
 func (l *link) write(r *relay, to net.Conn, chunks <-chan chunk) {
 	defer r.end()
 	for c := range chunks {
@@ -167,7 +170,8 @@ func (l *link) write(r *relay, to net.Conn, chunks <-chan chunk) {
 	l.pass(r, time.Time{})
 }
 
-// pass waits until a chunk that was read at the time sent may be written. It returns false where the connection was broken first.
+// pass blocks until a chunk that was read at the time sent may be written: the link is neither cut nor paused, and the delay is over. It
+// returns false if the connection was broken first.
 func (l *link) pass(r *relay, sent time.Time) bool {
 	for {
 		cut, paused, delay, changed := l.state()
@@ -189,7 +193,7 @@ func (l *link) pass(r *relay, sent time.Time) bool {
 	}
 }
 
-// probe ends the connection when the link has been cut for probeTimeout without a break.
+// probe ends a relay when the link has been cut for probeTimeout without a break. It returns when the relay is broken.
 func (l *link) probe(r *relay) {
 	var give <-chan time.Time
 	for {

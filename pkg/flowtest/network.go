@@ -46,7 +46,7 @@ type standing struct {
 // ends are the two parties of a link, the smaller name first.
 type ends struct{ a, b string }
 
-// endsOf are the ends of the link between two parties, in whichever order they are given.
+// endsOf returns the ends of the link between two parties, which may be given in either order.
 func endsOf(a, b string) ends {
 	if b < a {
 		a, b = b, a
@@ -67,7 +67,7 @@ func newNetwork() (*network, error) {
 	}, nil
 }
 
-// between is the link between two parties. It makes the link where there is none yet, disturbed as both parties are.
+// between returns the link between two parties. If there is none yet, it makes one, with the disturbances of both parties.
 func (n *network) between(a, b string) *link {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -83,7 +83,8 @@ func (n *network) between(a, b string) *link {
 	return n.links[e]
 }
 
-// disturbAll changes all links of a party, links that are made later included. The function back ends that, and is safe to call twice.
+// disturbAll applies change to all links of a party, including links that are made later. The function back undoes that, and is safe to
+// call twice.
 func (n *network) disturbAll(party string, change func(*link) (back func())) (back func()) {
 	d := &standing{party: party, change: change}
 	n.mu.Lock()
@@ -105,8 +106,8 @@ func (n *network) disturbAll(party string, change func(*link) (back func())) (ba
 	}
 }
 
-// begin makes a new party, which has the name from now on. Disturbances of parties that had the name before don't reach it. The first
-// party of a name is called as the name, the second "worker-1, for the 2th time".
+// begin makes a new party, which has the name from now on. Disturbances of parties that had the name before don't reach it. The first party
+// of a name is called by the name; the second is called, for example, "worker-1, for the 2th time".
 func (n *network) begin(name string) (party string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -119,7 +120,7 @@ func (n *network) begin(name string) (party string) {
 	return party
 }
 
-// named is the party that has a name now.
+// named returns the party that has the name now: the newest one that begin made for it, or the name itself if begin made none.
 func (n *network) named(name string) string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -129,7 +130,7 @@ func (n *network) named(name string) string {
 	return name
 }
 
-// isDead reports whether one of the parties was killed.
+// isDead reports whether one of the given parties, or of the given ids in the cluster, was killed.
 func (n *network) isDead(parties ...string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -156,8 +157,8 @@ func (n *network) DialWorker(ctx context.Context, coordinator string, w cluster.
 	return n.dial(ctx, n.named(coordinator), party, w.Address)
 }
 
-// dial connects one party to another, which listens at the address, through a relay. While the two are cut off from each other it waits
-// until ctx ends, as a dial in a broken network does.
+// dial connects the party from to the party to, which listens at the address, through a relay. While the two are cut off from each other,
+// dial waits until ctx ends, as a dial in a broken network does. If one of them was killed, the connection is refused.
 func (n *network) dial(ctx context.Context, from, to, address string) (net.Conn, error) {
 	l := n.between(from, to)
 	if err := l.awaitDial(ctx); err != nil {
@@ -187,7 +188,7 @@ type relayedConn struct {
 	to net.Addr
 }
 
-// RemoteAddr implements net.Conn.
+// RemoteAddr implements net.Conn: it returns the address of the other party.
 func (c relayedConn) RemoteAddr() net.Addr { return c.to }
 
 // pair makes a TCP connection within this process and returns its two ends.
@@ -205,8 +206,8 @@ func (n *network) pair() (net.Conn, net.Conn, error) {
 	return dialled, accepted, nil
 }
 
-// startRelay starts a goroutine that carries bytes between two connections until one of them ends. It returns false, and starts nothing,
-// where the network is closed.
+// startRelay starts a goroutine that carries bytes between the connections a and b, over the link l, until one of them ends. It returns
+// false, and starts nothing, if the network is closed.
 func (n *network) startRelay(l *link, a, b net.Conn) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -250,7 +251,7 @@ func (n *network) Reach(node, service, address string) (string, error) {
 	return entry.Addr().String(), nil
 }
 
-// kill breaks all connections of a party and refuses new ones. The id is the party's id in the cluster.
+// kill breaks all connections of a party and refuses new ones. id is the party's id in the cluster, by which coordinators dial it.
 func (n *network) kill(party, id string) {
 	n.mu.Lock()
 	n.dead[party], n.dead[id] = true, true
@@ -270,7 +271,7 @@ func (n *network) kill(party, id string) {
 	}
 }
 
-// close ends all connections and waits for all goroutines of the network.
+// close ends all connections and waits for all goroutines of the network. A second call returns at once.
 func (n *network) close() {
 	n.mu.Lock()
 	if n.stopping {

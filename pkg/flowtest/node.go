@@ -26,10 +26,10 @@ const (
 	Clients = service("clients")
 )
 
-// service is a Party that is not a node.
+// service is a Party that is not a node, by its name in the network.
 type service string
 
-// party implements Party.
+// party implements Party: it returns the name of the service.
 func (s service) party() string { return string(s) }
 
 // Node is one coordinator or worker of a Grid. Several goroutines may call its methods at the same time. Faults can be combined: a node
@@ -48,23 +48,23 @@ type Node struct {
 	killed atomic.Bool
 }
 
-// party implements Party.
+// party implements Party: it returns the node's key, which no other node has.
 func (n *Node) party() string { return n.key }
 
-// Name is the node's name: worker-1, worker-2 and so on, coordinator-1 and so on, or the name that AddWorker was given.
+// Name returns the node's name: worker-1, worker-2 and so on, coordinator-1 and so on, or the name that AddWorker was given.
 func (n *Node) Name() string { return n.node.Name() }
 
-// ID is the node's id in the cluster: its name and a random part.
+// ID returns the node's id in the cluster: its name and a random part. The id of a worker is "" until the worker has registered.
 func (n *Node) ID() string { return n.node.ID() }
 
-// Address is the address (host:port) where a coordinator takes clients; it is empty for a worker. No fault reaches a connection that a
-// test makes to it directly.
+// Address returns the address (host:port) at which a coordinator takes clients; it is empty for a worker. No fault reaches a connection
+// that a test makes to this address itself.
 func (n *Node) Address() string { return n.node.Address() }
 
 // Kill ends the node as kill -9 does. Its connections break, its port refuses new ones, and nothing that it still does reaches another
-// party. Its key stays in etcd until somebody removes it or its lease runs out. The contexts of its functions are cancelled a moment
-// later. A new worker may take the name (AddWorker), or Restart starts any node again. Killing a node that has ended does nothing, and
-// nothing to a node that has its name by now.
+// party. Its record stays in etcd until another process removes it or its lease runs out. The contexts of its functions are cancelled a
+// moment later. After that AddWorker may start a new worker with this name, and Restart may start any node again. To kill a node that has
+// ended does nothing; a new node of the same name goes on.
 func (n *Node) Kill() {
 	if n.killed.Swap(true) {
 		return
@@ -101,7 +101,7 @@ func (n *Node) Restart() *Node {
 }
 
 // Drain ends the node in good order, as SIGTERM does, and waits until it has ended. A worker hands back the rows that it has not begun; a
-// coordinator answers the batches that it has taken.
+// coordinator answers the batches that it has taken. A node that does not drain within a minute fails the test.
 func (n *Node) Drain() {
 	n.grid.t.Helper()
 	ctx, cancel := n.grid.patient()
@@ -145,8 +145,8 @@ func (n *Node) Slow(by time.Duration, to ...Party) (restore func()) {
 	return n.disturb("slow down", to, func(l *link) func() { return l.change(0, 0, by) })
 }
 
-// disturb changes the node's links to some parties, or to all where parties is empty. A party that can't be disturbed fails the test; the
-// text does names the fault in that failure.
+// disturb applies change to the node's links to the given parties, or to all of its links if no party is given. The function back undoes
+// that. A party that can't be disturbed fails the test; does names the fault in that failure.
 func (n *Node) disturb(does string, parties []Party, change func(*link) func()) (back func()) {
 	n.grid.t.Helper()
 	if len(parties) == 0 {
@@ -174,7 +174,7 @@ func (n *Node) disturb(does string, parties []Party, change func(*link) func()) 
 	}
 }
 
-// Metrics are the metrics that the node would serve to Prometheus.
+// Metrics returns the metrics that the node would serve to Prometheus.
 func (n *Node) Metrics() prometheus.Gatherer { return n.node.Metrics() }
 
 // Metric is the value of a counter or a gauge, or the number of observations of a histogram. Labels are pairs of a name and a value; the

@@ -25,7 +25,7 @@ type TB interface {
 // Option changes the cluster that Cluster starts.
 type Option func(*options)
 
-// options are the cluster that Cluster is to start.
+// options has what the options of Cluster have set: the cluster to start, and the documents to apply.
 type options struct {
 	config devcluster.Config
 	conf   fs.FS // folder of the documents; nil means that there are none
@@ -40,21 +40,21 @@ func Register(register func(*kis.Registry)) Option {
 // .yaml. Default: no documents.
 func Conf(dir string) Option { return ConfFS(os.DirFS(dir)) }
 
-// ConfFS is Conf for documents that are embedded in the program.
+// ConfFS does what Conf does, for documents in a file system such as an embedded one.
 func ConfFS(conf fs.FS) Option { return func(o *options) { o.conf = conf } }
 
 // Coordinators sets how many coordinators run. Default: 1.
 func Coordinators(n int) Option { return func(o *options) { o.config.Coordinators = n } }
 
-// Lease sets how long coordinators and workers are believed to live after they were heard last. Give whole seconds. Default: 2 s.
+// Lease sets how long a coordinator or worker counts as alive after it was last heard. Give whole seconds. Default: 2 s.
 func Lease(d time.Duration) Option { return func(o *options) { o.config.Lease = d } }
 
-// RedisAt makes flows share a Redis that runs already, at the address (host:port). Default: an embedded Redis, which is empty.
+// RedisAt makes flows share a Redis that runs already, at the address (host:port). Default: an embedded Redis, which is empty at first.
 func RedisAt(address string) Option { return func(o *options) { o.config.Redis = address } }
 
-// Logger takes the log of the coordinators and the workers. Default: the log is dropped; where the environment variable
-// KISGRID_LOG_LEVEL is set, it goes to standard error at that level.
+// Logger makes the coordinators and workers log to l. Default: the log is dropped; where the environment variable KISGRID_LOG_LEVEL is set,
+// it goes to standard error at that level.
 func Logger(l hclog.Logger) Option { return func(o *options) { o.config.Logger = l } }
 
-// Tracing takes the spans of coordinators, workers and the clients that Grid.Client makes. Default: no spans.
+// Tracing makes the coordinators, the workers and the clients of Grid.Client send their spans to p. Default: no spans.
 func Tracing(p trace.TracerProvider) Option { return func(o *options) { o.config.Tracing = p } }
