@@ -155,7 +155,7 @@ func startRedisNear(address string) (*Redis, error) {
 	return StartRedis(RedisConfig{})
 }
 
-// open connects to etcd at an address. The name is that of the connection's logger.
+// open connects to etcd at an address. name is the name of the connection's logger.
 func (k *Cluster) open(address, name string) (*cluster.Store, error) {
 	config, err := k.etcdAt(address)
 	if err != nil {
@@ -165,7 +165,7 @@ func (k *Cluster) open(address, name string) (*cluster.Store, error) {
 	return cluster.Open(config)
 }
 
-// etcdAt is the configuration by which a node reaches etcd at an address.
+// etcdAt returns the configuration by which a node reaches etcd at an address.
 func (k *Cluster) etcdAt(address string) (config cluster.Config, err error) {
 	config.Endpoints = []string{address}
 	if k.config.TLS.TLSCert != "" {
@@ -184,8 +184,8 @@ func (k *Cluster) Await(ctx context.Context, workers int) error {
 	return nil
 }
 
-// environment is the default of WorkerConfig.Environment: the environment of the process, with the address of the cluster's Redis as
-// REDIS_ADDR.
+// environment returns the default of WorkerConfig.Environment: a function that looks names up in the environment of the process, and
+// returns redis for the name REDIS_ADDR.
 func environment(redis string) func(string) (string, bool) {
 	return func(name string) (string, bool) {
 		if name == "REDIS_ADDR" {
@@ -195,13 +195,13 @@ func environment(redis string) func(string) (string, bool) {
 	}
 }
 
-// Coordinator is the address of the first coordinator.
+// Coordinator returns the address (host:port) at which the first coordinator takes clients.
 func (k *Cluster) Coordinator() string { return k.coordinator.address }
 
-// Metrics is the URL of the first coordinator's metrics; empty means that they are not served.
+// Metrics returns the URL of the first coordinator's metrics; "" means that they are not served.
 func (k *Cluster) Metrics() string { return k.metrics }
 
-// Coordinators are the coordinators that have not ended, in the order of their start.
+// Coordinators returns the coordinators that have not ended, in the order of their start.
 func (k *Cluster) Coordinators() []*Node {
 	var all []*Node
 	for _, n := range k.living() {
@@ -212,13 +212,14 @@ func (k *Cluster) Coordinators() []*Node {
 	return all
 }
 
-// Etcd is the address of etcd.
+// Etcd returns the address (host:port) of etcd.
 func (k *Cluster) Etcd() string { return k.etcd.Address() }
 
-// Redis is the address of the Redis that flows share.
+// Redis returns the address (host:port) of the Redis that flows share.
 func (k *Cluster) Redis() string { return k.config.Redis }
 
-// WorkerCommand is a shell command that starts a worker in another process, which joins this cluster.
+// WorkerCommand returns a shell command that starts a worker in another process, which joins this cluster. It works in the top folder of
+// a checkout of KisGrid.
 func (k *Cluster) WorkerCommand() string {
 	command := "go run ./cmd/worker"
 	if k.Redis() != "127.0.0.1:6379" {
@@ -230,8 +231,8 @@ func (k *Cluster) WorkerCommand() string {
 	return command
 }
 
-// Put writes documents into etcd as etcdctl does, in as few transactions as possible. It does not wait until they are active. Documents
-// that etcd has already are not written again.
+// Put writes documents into etcd as etcdctl does, in as few transactions as possible. It checks nothing, and does not wait until the
+// documents are active. Documents that etcd has already are not written again.
 func (k *Cluster) Put(ctx context.Context, docs []definition.Document) error {
 	_, stored, err := k.store.Documents(ctx)
 	if err != nil {

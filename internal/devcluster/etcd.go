@@ -95,7 +95,7 @@ func StartEtcd(ctx context.Context, c EtcdConfig) (*Etcd, error) {
 	return nil, errors.Join(fmt.Errorf("wait for the embedded etcd at %s: %w", e.address, err), e.Close())
 }
 
-// Address is where etcd serves clients, as host:port.
+// Address returns the address (host:port) at which etcd serves clients.
 func (e *Etcd) Address() string { return e.address }
 
 // Close stops etcd and waits until it has stopped. It is safe to call twice; the second call returns the same error.
@@ -115,7 +115,7 @@ func (e *Etcd) Close() error {
 	return e.err
 }
 
-// removeTemporary removes the temporary folder, where there is one.
+// removeTemporary removes the folder with etcd's data if it is a temporary one.
 func (e *Etcd) removeTemporary() error {
 	if e.temporary == "" {
 		return nil

@@ -16,25 +16,25 @@ type errorsOnly struct {
 	fields []zapcore.Field // added to every entry
 }
 
-// newErrorsOnly makes a log that passes errors on to a logger; nil drops them.
+// newErrorsOnly makes a log that passes errors on to the logger to. If to is nil, errors are dropped.
 func newErrorsOnly(to hclog.Logger) *errorsOnly { return &errorsOnly{to: to, silent: new(atomic.Bool)} }
 
 // silence makes the log drop every entry from now on.
 func (l *errorsOnly) silence() { l.silent.Store(true) }
 
-// Enabled implements zapcore.Core.
+// Enabled implements zapcore.Core: it reports whether an entry of this level is passed on.
 func (l *errorsOnly) Enabled(level zapcore.Level) bool {
 	return l.to != nil && level >= zapcore.ErrorLevel && !l.silent.Load()
 }
 
-// With implements zapcore.Core.
+// With implements zapcore.Core: it returns a log that adds the fields to each entry. silence silences it too.
 func (l *errorsOnly) With(fields []zapcore.Field) zapcore.Core {
 	with := *l
 	with.fields = slices.Concat(fields, l.fields)
 	return &with
 }
 
-// Check implements zapcore.Core.
+// Check implements zapcore.Core: it adds this log to the checked entry if the entry is to be passed on.
 func (l *errorsOnly) Check(entry zapcore.Entry, to *zapcore.CheckedEntry) *zapcore.CheckedEntry {
 	// A new member logs this error once, before it has its first term, and tries again with success.
 	if l.Enabled(entry.Level) && entry.Message != "failed to update storage version" {
@@ -43,7 +43,7 @@ func (l *errorsOnly) Check(entry zapcore.Entry, to *zapcore.CheckedEntry) *zapco
 	return to
 }
 
-// Write implements zapcore.Core.
+// Write implements zapcore.Core: it passes the entry on, as an error with the fields as pairs.
 func (l *errorsOnly) Write(entry zapcore.Entry, fields []zapcore.Field) error {
 	values := zapcore.NewMapObjectEncoder()
 	for _, f := range slices.Concat(fields, l.fields) {
@@ -57,5 +57,5 @@ func (l *errorsOnly) Write(entry zapcore.Entry, fields []zapcore.Field) error {
 	return nil
 }
 
-// Sync implements zapcore.Core.
+// Sync implements zapcore.Core. It does nothing, because nothing is buffered.
 func (l *errorsOnly) Sync() error { return nil }

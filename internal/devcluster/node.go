@@ -44,13 +44,13 @@ type Node struct {
 	done        chan struct{}            // closed when the node has ended
 }
 
-// Address is where a coordinator takes clients, as host:port; it is empty for a worker.
+// Address returns the address (host:port) at which a coordinator takes clients; it is empty for a worker.
 func (n *Node) Address() string { return n.address }
 
-// Name is the node's name in a Network.
+// Name returns the name by which a Network knows the node.
 func (n *Node) Name() string { return n.name }
 
-// ID is the node's id in etcd. The id of a worker is empty before it has registered.
+// ID returns the node's id in etcd. The id of a worker is empty before it has registered.
 func (n *Node) ID() string {
 	if n.worker != nil {
 		return n.worker.ID()
@@ -58,7 +58,7 @@ func (n *Node) ID() string {
 	return n.coordinator.ID()
 }
 
-// Metrics are the metrics that the node would serve to Prometheus.
+// Metrics returns the metrics that the node would serve to Prometheus.
 func (n *Node) Metrics() prometheus.Gatherer { return n.metrics }
 
 // Kill ends the node at once and waits until it has ended. A coordinator's keys stay in etcd until its lease has run out.
@@ -67,10 +67,10 @@ func (n *Node) Kill() {
 	<-n.done
 }
 
-// Done is closed when the node has ended.
+// Done returns a channel that is closed when the node has ended.
 func (n *Node) Done() <-chan struct{} { return n.done }
 
-// Abandon is Kill without the wait. Done tells when the node has ended, and Close of the Cluster waits for it.
+// Abandon does what Kill does, without the wait. Done tells when the node has ended, and Close of the Cluster waits for it.
 func (n *Node) Abandon() {
 	n.killed.Store(true)
 	if n.store != nil {
@@ -88,7 +88,7 @@ func (n *Node) Drain(ctx context.Context) error {
 	return n.coordinator.Drain(ctx)
 }
 
-// living are the nodes that have not ended, in the order of their start. It forgets the others.
+// living returns the nodes that have not ended, in the order of their start. It removes the ended ones from k.nodes.
 func (k *Cluster) living() []*Node {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -132,7 +132,8 @@ func (k *Cluster) StartCoordinator(ctx context.Context, listen string) (*Node, e
 	return k.startCoordinator(ctx, listen, "")
 }
 
-// startCoordinator is StartCoordinator with an address for metrics; an empty one means that they are not served.
+// startCoordinator does what StartCoordinator does, and serves the coordinator's metrics at the address http; "" means that they are not
+// served.
 func (k *Cluster) startCoordinator(ctx context.Context, listen, http string) (*Node, error) {
 	k.mu.Lock()
 	k.started++
@@ -170,7 +171,8 @@ func (k *Cluster) startCoordinator(ctx context.Context, listen, http string) (*N
 	return n, nil
 }
 
-// reach is the address by which a node reaches a service: the Network's, or the service's own where there is no Network.
+// reach returns the address at which a node reaches a service that listens at the given address: the Network's answer, or the same
+// address if there is no Network.
 func (k *Cluster) reach(node, service, address string) (string, error) {
 	if k.config.Network == nil {
 		return address, nil
@@ -178,7 +180,7 @@ func (k *Cluster) reach(node, service, address string) (string, error) {
 	return k.config.Network.Reach(node, service, address)
 }
 
-// newCoordinator makes a coordinator that does not run yet. Pages is the listener of its metrics; nil means that they are not served.
+// newCoordinator makes a coordinator that does not run yet. pages is the listener of its metrics; nil means that they are not served.
 func (k *Cluster) newCoordinator(ctx context.Context, name string, store *cluster.Store, listen, http string) (n *Node, pages net.Listener, err error) {
 	listener, err := listenAt(ctx, listen)
 	if err != nil {
@@ -205,7 +207,7 @@ func (k *Cluster) newCoordinator(ctx context.Context, name string, store *cluste
 	return &Node{name: name, metrics: config.Registry, coordinator: c, address: listener.Addr().String(), store: store}, pages, nil
 }
 
-// listenAt listens at an address; an empty one means a free port of 127.0.0.1.
+// listenAt opens a TCP listener at an address; "" means a free port of 127.0.0.1.
 func listenAt(ctx context.Context, address string) (net.Listener, error) {
 	if address == "" {
 		address = "127.0.0.1:0"

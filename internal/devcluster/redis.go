@@ -24,7 +24,7 @@ type Redis struct {
 	close   sync.Once
 }
 
-// clockTick is the time between two looks for expired keys, and so how late a key may expire. Each look goes over all keys that expire.
+// clockTick is the time between two searches for expired keys. A key may expire so much too late.
 const clockTick = 100 * time.Millisecond
 
 // StartRedis starts an empty Redis. It is an error when the address is taken.
@@ -42,7 +42,8 @@ func StartRedis(c RedisConfig) (*Redis, error) {
 	return r, nil
 }
 
-// passTime lets keys expire until Close: the stand-in itself has no clock.
+// passTime lets the time of the stand-in go on, in steps of clockTick, until Close. Otherwise no key would expire, because the stand-in
+// has no clock.
 func (r *Redis) passTime() {
 	ticker := time.NewTicker(clockTick)
 	defer ticker.Stop()
@@ -59,7 +60,7 @@ func (r *Redis) passTime() {
 	}
 }
 
-// Address is where the Redis serves clients, as host:port.
+// Address returns the address (host:port) at which the Redis serves clients.
 func (r *Redis) Address() string { return r.address }
 
 // Close stops the Redis, deletes its data, and waits until it has stopped. It is safe to call twice, and always returns nil.

@@ -10,8 +10,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/connector"
 )
 
-// addAsRedis replaces the stand-in's HINCRBY and HINCRBYFLOAT by ones that compute as Redis does. The stand-in's own commands accept other
-// texts as numbers, compute with another precision, and know no overflow; tests would pass that fail with a real Redis.
+// addAsRedis replaces the stand-in's HINCRBY and HINCRBYFLOAT by commands that compute as Redis does. The stand-in's own commands accept
+// other texts as numbers, compute with another precision, and know no overflow; tests would pass that fail with a real Redis.
 func (r *Redis) addAsRedis() {
 	s := r.server.Server()
 	s.SetPreHook(func(c *server.Peer, command string, args ...string) bool {
