@@ -76,7 +76,7 @@ type applyOptions struct {
 	inParts        bool          // several transactions may be used
 }
 
-// bind adds the flags that apply and rollout undo share to a command.
+// bind adds the flags that apply and rollout undo share to cmd. The flags write into o.
 func (o *applyOptions) bind(cmd *cobra.Command) {
 	cmd.Flags().DurationVar(&o.timeout, "timeout", time.Minute, "how long the whole command may take, the wait for workers included")
 	cmd.Flags().DurationVar(&o.wait, "wait", 10*time.Second, "how long to wait for the connectors of the flows, once the flows are active")
@@ -102,8 +102,8 @@ func readDocuments(path string, stdin io.Reader) ([]definition.Document, error) 
 	return definition.Read(path)
 }
 
-// apply sends the documents to a coordinator and prints its events until the flows have settled. It returns errReported where a flow
-// is neither active nor disabled in the end.
+// apply sends the documents to a coordinator and prints its events until the flows have settled. It returns errReported if a flow
+// is neither active nor disabled in the end, or if --require-connected is given and a connector is not known to be connected.
 func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, opts applyOptions, out io.Writer) error {
 	in := &pb.ApplyRequest{DryRun: opts.dryRun, WorkersMilliseconds: milliseconds(opts.timeout), TellConnectors: true, ConnectorsMilliseconds: milliseconds(opts.wait), InParts: opts.inParts}
 	// Each document is parsed here too, so that all mistakes of spelling are reported at once and nothing is sent.
@@ -171,12 +171,12 @@ func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, op
 	return nil
 }
 
-// milliseconds is a duration in whole milliseconds, as requests to coordinators have it. A negative duration gives 0.
+// milliseconds returns a duration in whole milliseconds, as requests to coordinators have it. A negative duration gives 0.
 func milliseconds(d time.Duration) uint64 { return uint64(max(0, d.Milliseconds())) }
 
-// inTime returns the error to print for a call that failed with err. Where the time of --timeout is up it returns the error that
-// names the flag, in place of the DEADLINE_EXCEEDED of gRPC. A coordinator may notice the deadline a moment before ctx ends: then
-// inTime waits for that moment.
+// inTime returns the error to print for a call that failed with err. If the time of --timeout is up, that is the error which names
+// the flag, in place of gRPC's DEADLINE_EXCEEDED. A coordinator may notice the deadline a moment before ctx ends: then inTime waits
+// for that moment.
 func inTime(ctx context.Context, err error) error {
 	if end, ok := ctx.Deadline(); ok && time.Until(end) < time.Second && status.Code(err) == codes.DeadlineExceeded {
 		<-ctx.Done()

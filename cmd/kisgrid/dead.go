@@ -124,7 +124,8 @@ func listDead(ctx context.Context, a pb.AdminClient, in *pb.ListDeadRequest, for
 	return nil
 }
 
-// storeLine tells how many letters the store of a flow has, and how many dead rows it has lost.
+// storeLine returns a line of text that says how many letters the store of a flow has, and how many dead rows and letters it has
+// lost.
 func storeLine(s *pb.DeadStore) string {
 	line := fmt.Sprintf("%s: %d of at most %d letters", s.GetFlow(), s.GetLetters(), s.GetLimit())
 	if s.GetLetters() >= s.GetLimit() {
@@ -213,7 +214,7 @@ func deadShowCommand() *cobra.Command {
 	return cmd
 }
 
-// findLetter gets the dead letter with an id from a coordinator.
+// findLetter gets the dead letter with this id from a coordinator. If there is none, the error has the code NOT_FOUND.
 func findLetter(ctx context.Context, a pb.AdminClient, id string) (*pb.DeadLetter, error) {
 	events, err := a.ListDead(ctx, &pb.ListDeadRequest{Filter: &pb.DeadFilter{Ids: []string{id}}})
 	if err != nil {
@@ -235,7 +236,7 @@ func findLetter(ctx context.Context, a pb.AdminClient, id string) (*pb.DeadLette
 	}
 }
 
-// showLetter prints a dead letter: only its row where raw is set, as JSON where the format asks for it, else for people.
+// showLetter prints a dead letter: only its row if raw is true, as JSON if format is "json", and otherwise as text for people.
 func showLetter(out io.Writer, l *pb.DeadLetter, format string, raw bool) error {
 	if raw {
 		_, err := out.Write(l.GetRow())

@@ -16,7 +16,7 @@ type deadFilter struct {
 	flow, function, code, since string
 }
 
-// bind adds the flags to a command.
+// bind adds the flags that select dead letters to cmd. The flags write into f.
 func (f *deadFilter) bind(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.StringVar(&f.flow, "flow", "", "only letters of this `flow`")
@@ -25,8 +25,8 @@ func (f *deadFilter) bind(cmd *cobra.Command) {
 	fs.StringVar(&f.since, "since", "", "only letters kept since this `time`, such as 2026-11-22T08:00:00Z, or since so long ago, such as 2h")
 }
 
-// message converts the flags and the ids of letters into the filter of a request. A letter must fit both. The time now is the one
-// from which a duration in --since counts back.
+// message converts the flags and the ids of letters into the filter of a request. A letter must fit both. now is the time from
+// which a duration in --since counts back.
 func (f *deadFilter) message(ids []string, now time.Time) (*pb.DeadFilter, error) {
 	m := &pb.DeadFilter{Flow: f.flow, Function: f.function, Ids: ids}
 	if f.code != "" {
@@ -50,8 +50,9 @@ func (f *deadFilter) message(ids []string, now time.Time) (*pb.DeadFilter, error
 	return m, nil
 }
 
-// chosen is the filter for a command that changes or deletes letters, such as dead drop. It is an error when neither ids nor flags
-// select letters and --all is not given, so that nobody deletes all letters by accident.
+// chosen returns the filter for a command that changes or deletes letters, such as dead drop. If neither ids nor flags select
+// letters, it returns an error, so that nobody deletes all letters by accident; all, which is true for --all and --dry-run, allows
+// that.
 func (f *deadFilter) chosen(cmd *cobra.Command, ids []string, all bool) (*pb.DeadFilter, error) {
 	for _, name := range []string{"flow", "function", "code", "since"} {
 		if flag := cmd.Flags().Lookup(name); flag.Changed && flag.Value.String() == "" {

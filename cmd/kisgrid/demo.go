@@ -111,7 +111,8 @@ func printAverages(out io.Writer, results map[string]*client.Result) error {
 	return w.Flush()
 }
 
-// applyAll applies documents as kisgrid apply does. It prints nothing: where it fails, its error has the output of apply.
+// applyAll applies documents as kisgrid apply does, at the coordinator with this address. It prints nothing: if it fails, its error
+// has the output of apply.
 func applyAll(ctx context.Context, coordinator string, docs []definition.Document) error {
 	conn, err := transport.Dial(coordinator, transport.Config{})
 	if err != nil {

@@ -137,7 +137,7 @@ func devDocuments(conf string) ([]definition.Document, error) {
 	return docs, err
 }
 
-// documents reads the documents of an embedded folder.
+// documents reads the documents of a folder that is embedded in the program.
 func documents(files fs.FS) ([]definition.Document, error) {
 	dir, err := os.MkdirTemp("", "kisgrid-conf-")
 	if err != nil {

@@ -82,8 +82,8 @@ type explainedCount struct {
 	Others bool   `json:"of_other_coordinators,omitempty"`
 }
 
-// behind names the row of the same key that stands directly before the row at index i, at the same worker. It is empty where there is
-// no such row, and for a row that runs.
+// behind names the row of the same key that stands directly before the row at index i in a lane of the same worker. It returns ""
+// if there is no such row, and for a row that runs.
 func behind(rows []*pb.RowPlace, i int) string {
 	if i == 0 || !inLane(rows[i]) || !inLane(rows[i-1]) || rows[i].GetWorker() != rows[i-1].GetWorker() || rows[i].GetWhere() == "running" {
 		return ""
@@ -91,7 +91,7 @@ func behind(rows []*pb.RowPlace, i int) string {
 	return fmt.Sprintf("row %d of batch %s", rows[i-1].GetRow(), batchName(rows[i-1]))
 }
 
-// batchName is the id of the batch of a row as text: the stream in hexadecimal, a dash, and the sequence.
+// batchName returns the id of the batch of a row as text: the stream in hexadecimal, a dash, and the sequence.
 func batchName(r *pb.RowPlace) string {
 	return fmt.Sprintf("%x-%d", r.GetBatch().GetStream(), r.GetBatch().GetSequence())
 }
@@ -110,7 +110,7 @@ func rowView(r *pb.RowPlace) explainedRow {
 	return v
 }
 
-// inLane reports whether a row is in a lane of a worker: then the explanation has the number of the lane.
+// inLane reports whether a row is in a lane of a worker. If so, the message has the number of the lane.
 func inLane(r *pb.RowPlace) bool {
 	switch r.GetWhere() {
 	case "running", "entering", "parked", "lane":
@@ -231,8 +231,8 @@ func where(place, worker string) string {
 	return strings.TrimSpace(place + " " + worker)
 }
 
-// rowWhere describes the place of one row in words: where it is, the worker, the lane, the function, whose row it is, and whether it
-// was given up.
+// rowWhere describes the place of one row in words: the worker, the lane, the function, to which coordinator the row belongs if to
+// another one, and whether it was given up.
 func rowWhere(r *pb.RowPlace) string {
 	text := where(r.GetWhere(), r.GetWorker())
 	if inLane(r) {

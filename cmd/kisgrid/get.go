@@ -60,7 +60,7 @@ etcd is away, that coordinator answers from its memory, and get says how old the
 	return cmd
 }
 
-// plural adds an s to a kind that is given in the singular.
+// plural returns a kind of resource in the plural, such as "flows" for "flow".
 func plural(kind string) string {
 	if !strings.HasSuffix(kind, "s") {
 		kind += "s"
@@ -68,7 +68,8 @@ func plural(kind string) string {
 	return kind
 }
 
-// printResources prints the answer of get in the format, or for people where the format is empty.
+// printResources prints the answer of get in the format json, yaml or name. If format is empty, it prints text for people. Any
+// other format is an error.
 func printResources(out io.Writer, in *pb.GetRequest, got *pb.GetResponse, format string) error {
 	resources := got.GetResources()
 	switch format {
@@ -150,7 +151,7 @@ func blockStyle(n *yaml.Node) {
 	}
 }
 
-// columns are the headings of the table for each kind.
+// columns has, for each kind of resource, the headings of its table, with tabs between them.
 var columns = map[string]string{
 	"flows":        "NAME\tSTATE\tREVISION\tSHARD KEY\tROWS\tIN FLIGHT\tDEAD\tFAILED\tCOUNTED FOR",
 	"functions":    "NAME\tSTATE\tWANTED\tACTIVE\tFLOWS",
@@ -199,7 +200,7 @@ func printCounter(out io.Writer, resources []*pb.Resource) error {
 	return err
 }
 
-// countedFor is how long the coordinator has been counting rows of the flow; "-" means that it does not tell.
+// countedFor returns how long the coordinator has been counting rows of the flow; "-" means that the coordinator does not tell.
 func countedFor(v coordinator.FlowView) string {
 	if v.Counted.Since.IsZero() {
 		return "-"
@@ -207,8 +208,8 @@ func countedFor(v coordinator.FlowView) string {
 	return age(v.Counted.Since)
 }
 
-// shardKey is the shard key of a flow, with the one that its newest document asks for where that differs. A flow without a shard key
-// gives the text none, and a document that can't be read gives "?".
+// shardKey returns the shard key of a flow as text. If the flow's newest document asks for another one, the text has that too. The
+// text none stands for no shard key; "?" means that the document can't be read.
 func shardKey(v coordinator.FlowView, none string) string {
 	switch {
 	case v.ShardKeyUnread:
@@ -219,7 +220,7 @@ func shardKey(v coordinator.FlowView, none string) string {
 	return or(v.ShardKey, none)
 }
 
-// row makes the cells of the line for one resource in the table of its kind.
+// row returns the cells of the line for one resource in the table of its kind. The columns are those of the variable columns.
 func row(kind string, r *pb.Resource) ([]string, error) {
 	switch kind {
 	case "flows":
@@ -261,7 +262,7 @@ func row(kind string, r *pb.Resource) ([]string, error) {
 	}
 }
 
-// flowState is the state of a flow, with "unserved" added where no worker can run it now.
+// flowState returns the state of a flow as text, with "unserved" added if no worker can run the flow now.
 func flowState(v coordinator.FlowView) string {
 	if len(v.Unserved) > 0 && v.State != cluster.StateUnserved {
 		return v.State + ", " + cluster.StateUnserved
@@ -269,7 +270,7 @@ func flowState(v coordinator.FlowView) string {
 	return v.State
 }
 
-// reached tells with how many workers a coordinator has sessions, and how many it can't reach.
+// reached returns, as text, with how many workers a coordinator has sessions, and how many it can't reach.
 func reached(c cluster.Coordinator) string {
 	switch {
 	case c.Sessions == nil:

@@ -14,7 +14,6 @@ import (
 )
 
 // main runs the command that the arguments name. Ctrl-C and SIGTERM end its context. Every failure ends with exit code 1.
-
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()

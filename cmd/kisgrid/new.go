@@ -83,13 +83,13 @@ type project struct {
 	sums []byte // go.sum of the checkout; nil for a release
 }
 
-// nameText is a name that may be a folder, a program and an element of a module path. release is the version of a release.
+// nameText matches a name that a folder, a program and an element of a module path may have. release matches the version of a release.
 var (
 	nameText = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$`)
 	release  = regexp.MustCompile(`^v[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$`)
 )
 
-// name derives the names of the project from its folder, and checks them and --module.
+// name sets the names of the project from its folder dir, and checks them and --module.
 func (p *project) name(dir string) error {
 	whole, err := filepath.Abs(dir)
 	if err != nil {
@@ -167,7 +167,7 @@ func (p *project) readMod(text []byte) {
 	}
 }
 
-// enclosingCheckout is the top folder of the checkout of KisGrid that the current folder is in; empty means that it is in none.
+// enclosingCheckout returns the top folder of the checkout of KisGrid that the current folder is in; "" means that it is in none.
 func enclosingCheckout() string {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -190,7 +190,7 @@ func isKisGrid(mod []byte) bool {
 	return bytes.HasPrefix(mod, []byte("module "+modulePath+"\n"))
 }
 
-// quoted is a path with quotes around it where go.mod needs them.
+// quoted returns a path, with quotes around it if go.mod needs them.
 func quoted(path string) string {
 	if strings.ContainsAny(path, " \t\"'`(),;") {
 		return strconv.Quote(path)
@@ -198,8 +198,8 @@ func quoted(path string) string {
 	return path
 }
 
-// first is the command that comes first in the printed list of next steps, with a line break before it. It is empty where none is
-// needed.
+// first returns the command that comes first in the printed list of next steps, with a line break before it. It is "" if no such
+// command is needed.
 func (p *project) first() string {
 	if p.Replace == "" {
 		return "\n  go mod tidy"

@@ -15,10 +15,10 @@ func or(s, otherwise string) string {
 	return s
 }
 
-// age is the time since t, in whole seconds, such as 3m20s.
+// age returns the time since t as text, in whole seconds, such as 3m20s.
 func age(t time.Time) string { return time.Since(t).Round(time.Second).String() }
 
-// firstLine is the first line of a text, cut after 100 bytes. An ellipsis shows that something was left out.
+// firstLine returns the first line of a text, cut after 100 bytes. An ellipsis shows that something was left out.
 func firstLine(text string) string {
 	line, _, cut := strings.Cut(text, "\n")
 	if cut || len(line) > 100 {

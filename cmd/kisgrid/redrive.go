@@ -113,7 +113,7 @@ func (r *redriver) run(ctx context.Context, a pb.AdminClient) error {
 	return r.tell()
 }
 
-// gone is how many letters of a redrive have ended, with any outcome but dead. Ended letters are deleted from the store.
+// gone returns how many letters of a redrive have ended, with any outcome but dead. Ended letters are deleted from the store.
 func gone(p *pb.DeadProgress) uint64 { return p.GetDone() + p.GetFiltered() + p.GetAborted() }
 
 // call makes one call to a coordinator, and prints progress and output as they come. When the call fails, it adds the letters that
@@ -166,8 +166,8 @@ func (r *redriver) begin(ctx context.Context, a pb.AdminClient) (next func() (*p
 	}, err
 }
 
-// print prints output rows of the flow, one on each line. It does so at once, because the coordinator deletes the letters of these
-// rows when it has sent them.
+// print writes output rows of the flow to r.results, one on each line. It does so at once, because the coordinator deletes the
+// letters of these rows when it has sent them.
 func (r *redriver) print(c *pb.Columns) error {
 	rows := wire.ToColumns(c)
 	if err := rows.Check(batch.Limits{BatchBytes: takesBytes, BatchRows: takesBytes}); err != nil {
@@ -183,7 +183,7 @@ func (r *redriver) print(c *pb.Columns) error {
 	return nil
 }
 
-// sum is the progress of the whole redrive: the progress p of the current call, and the letters that ended in earlier calls.
+// sum returns the progress of the whole redrive: the progress p of the current call, and the letters that ended in earlier calls.
 func (r *redriver) sum(p *pb.DeadProgress) *pb.DeadProgress {
 	return &pb.DeadProgress{
 		Selected: p.GetSelected() + gone(r.ended), Done: p.GetDone() + r.ended.GetDone(), Filtered: p.GetFiltered() + r.ended.GetFiltered(),
@@ -212,8 +212,8 @@ func (r *redriver) show(p *pb.DeadProgress) error {
 	return r.bar.Set64(int64(gone(p) + p.GetDead() + p.GetLeft()))
 }
 
-// tell prints the summary of a redrive for people. It returns errReported, which makes the exit code 1, where rows died again or
-// letters could not be run.
+// tell prints the summary of a redrive, unless the output is JSON. It returns errReported, which makes the exit code 1, if rows
+// died again or letters could not be run.
 func (r *redriver) tell() error {
 	p := r.sum(r.last)
 	if r.format != "json" {

@@ -58,8 +58,8 @@ revision is active and no worker can run it ("unserved"). A worker may be about 
 // (--no-worker of the coordinators).
 const workerPatience = 10 * time.Second
 
-// rolloutStatus prints how far a flow has come until it has settled. It returns errReported where the flow is neither active nor disabled
-// in the end. Workers bounds the wait for a worker that can run the flow.
+// rolloutStatus prints how far a change of a flow has come until it has settled. It returns errReported if the flow is neither
+// active nor disabled in the end. workers bounds the wait for a worker that can run the flow.
 func rolloutStatus(ctx context.Context, a pb.AdminClient, flow string, workers time.Duration, out io.Writer) error {
 	events, err := a.Rollout(ctx, &pb.RolloutRequest{Flow: flow, WorkersMilliseconds: milliseconds(workers)})
 	if err != nil {
@@ -202,9 +202,9 @@ func undo(ctx context.Context, a pb.AdminClient, flow string, to int64, opts app
 	return apply(ctx, a, documentsOf(all[i]), opts, out)
 }
 
-// before chooses the revision for an undo without --to: the newest of the earlier revisions whose documents differ from those of the
-// active one. 0 means that there is none. A revision with the same documents is passed over, because to write them again would undo
-// nothing.
+// before returns the number of the revision to which an undo without --to goes: the newest of the earlier revisions whose documents
+// differ from those of the active one. 0 means that there is none. A revision with the same documents is passed over, because to
+// write them again would undo nothing.
 func before(earlier []*pb.Accepted, active *pb.Accepted) int64 {
 	for _, r := range slices.Backward(earlier) {
 		if !slices.EqualFunc(r.GetDocuments(), active.GetDocuments(), func(a, b *pb.Document) bool {

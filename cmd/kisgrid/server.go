@@ -22,7 +22,7 @@ type server struct {
 	transport transport.Config
 }
 
-// bind adds the flags to a command.
+// bind adds --server and the flags for TLS to cmd. The flags write into s.
 func (s *server) bind(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.StringVar(&s.address, "server", "localhost:7700", "`address` of a coordinator; several with commas between them, or dns:///NAME")
@@ -51,7 +51,7 @@ func (s *server) admin(f func(pb.AdminClient) error) error {
 // output holds the flag --output of a command. An empty format means text for people.
 type output struct{ format string }
 
-// bind adds the flag to a command. Formats names the formats that the command knows, such as "json or yaml".
+// bind adds the flag --output to cmd. formats names the formats that the command knows, such as "json or yaml".
 func (o *output) bind(cmd *cobra.Command, formats string) {
 	cmd.Flags().StringVarP(&o.format, "output", "o", "", "`format`: "+formats+" (default: text for people)")
 }

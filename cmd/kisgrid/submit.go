@@ -60,10 +60,11 @@ The exit code is 1 when a row is dead or failed, or has no answer.`,
 	return cmd
 }
 
-// clientStream makes a stream of the SDK usable by package rowfile. It does not embed the stream: rowfile needs these two methods only.
+// clientStream makes a stream of package client usable by package rowfile. It does not embed the stream, because rowfile needs only
+// these two methods.
 type clientStream struct{ stream *client.Stream }
 
-// Send implements rowfile.Stream.
+// Send implements rowfile.Stream: it sends one batch into the flow, with or without the flow's output in the answer.
 func (c clientStream) Send(ctx context.Context, b *batch.Batch, output bool) (rowfile.Answer, error) {
 	if !output {
 		return c.stream.Send(ctx, b, client.NoOutput())
@@ -71,5 +72,5 @@ func (c clientStream) Send(ctx context.Context, b *batch.Batch, output bool) (ro
 	return c.stream.Send(ctx, b)
 }
 
-// Close implements rowfile.Stream.
+// Close implements rowfile.Stream: it closes the client's stream.
 func (c clientStream) Close() error { return c.stream.Close() }

@@ -15,7 +15,7 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// serverWait is the default of --timeout. A coordinator that runs answers at once.
+// serverWait is the default of --timeout of the command version. A coordinator that runs answers at once.
 const serverWait = 3 * time.Second
 
 // versionCommand makes the command kisgrid version, which prints the versions of this program and of a coordinator.
@@ -83,13 +83,14 @@ type serverBuild struct {
 	Reason string `json:"reason,omitempty"` // why the build is not known; empty means that it is known
 }
 
-// ownBuild is the version, the commit, the Go version and the platform of this program.
+// ownBuild returns the version, the commit, the Go version and the platform of this program.
 func ownBuild() build {
 	b := command.ReadBuild()
 	return build{Version: b.Version, Commit: b.Commit, Go: b.Go, Platform: b.Platform}
 }
 
-// askBuild asks a coordinator for its build. Answered is false when no coordinator answered in time.
+// askBuild asks a coordinator for its build. answered is false if no coordinator answered within timeout, or the call failed; then
+// out.Reason says why. A coordinator that is too old for the question counts as an answer, with a Reason too.
 func askBuild(ctx context.Context, s *server, timeout time.Duration) (out *serverBuild, answered bool) {
 	out = &serverBuild{Address: s.address}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
