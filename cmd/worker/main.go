@@ -7,5 +7,5 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/worker"
 )
 
-// main runs the worker.
+// main runs a worker with the functions of the students' example.
 func main() { worker.Main(students.Register) }
