@@ -14,10 +14,10 @@ type clock struct {
 	timer *time.Timer
 
 	mu   sync.Mutex
-	next time.Duration // never where the timer is not set; guarded by mu
+	next time.Duration // the constant never if the timer is not set; guarded by mu
 }
 
-// never is a time by the clock that does not come.
+// never is the time by the clock that stands for no time at all: it does not come.
 const never = time.Duration(math.MaxInt64)
 
 // newClock starts a clock. Its timer is not set.
@@ -27,13 +27,13 @@ func newClock() *clock {
 	return c
 }
 
-// now is the time since the clock was started.
+// now returns the time since the clock was started.
 func (c *clock) now() time.Duration { return time.Since(c.start) }
 
-// since converts a time to the time since the clock was started.
+// since converts a time to a time by the clock: how long after the clock's start it is.
 func (c *clock) since(t time.Time) time.Duration { return t.Sub(c.start) }
 
-// wakeAt has the timer fire at a time, or earlier where it is set to an earlier one already. A call with never changes nothing.
+// wakeAt sets the timer to a time by the clock, unless the timer is set to an earlier one already. A call with never changes nothing.
 func (c *clock) wakeAt(at time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -15,8 +15,8 @@ type Connectors interface {
 	Get(ctx context.Context, c *definition.Connector) (connector.Connection, error)
 }
 
-// connect opens the connection of a connector, or shares the open one; the caller closes it. from may be nil: then the error is
-// UNKNOWN_CONNECTOR.
+// connect calls from.Get: it returns a hold on the connection of a connector, which the caller closes. If from is nil, it returns
+// an error with the code UNKNOWN_CONNECTOR.
 func connect(ctx context.Context, from Connectors, c *definition.Connector) (connector.Connection, error) {
 	if from == nil {
 		return nil, batch.Errorf(batch.CodeUnknownConnector, "connect to %s: this process was started without connectors: set LanesConfig.Connectors", c.Name)

@@ -8,9 +8,9 @@ import (
 // pendingRuns counts the runs and parcels of all lanes of a flow whose last Done has not returned: queued, running, parked and resting
 // ones. Drain and Stop wait until there are none. It is like a sync.WaitGroup that can be closed. It is safe for concurrent use.
 type pendingRuns struct {
-	count atomic.Int64 // with closedBit once no more runs are taken
+	count atomic.Int64 // the number of counted runs, plus closedBit once no more runs are taken
 	idle  chan struct{}
-	// setIdle closes idle, once: pendingRuns is closed, and none is left.
+	// setIdle closes idle, at its first call. It is called when pendingRuns is closed and no run is left.
 	setIdle func()
 }
 
@@ -24,11 +24,11 @@ func newPendingRuns() *pendingRuns {
 	return p
 }
 
-// begin counts one run. It returns false if no more runs are taken. The run is counted even then, because its rows still have to be given
-// back: the caller calls end after their Done.
+// begin counts one run. It returns true if the run may be queued, and false if no more runs are taken. The run is counted even then,
+// because its rows still have to be given back: the caller calls end after their Done.
 func (p *pendingRuns) begin() bool { return p.count.Add(1)&closedBit == 0 }
 
-// more counts one more run. It is called when a counted run is cut in two, also after close.
+// more counts one more run. It is called when a counted run is cut in two or parks rows, also after close.
 func (p *pendingRuns) more() { p.count.Add(1) }
 
 // end takes one run out of the count: Done has returned for all of its rows.

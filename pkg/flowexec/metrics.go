@@ -6,8 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics has the Prometheus metrics of lanes and functions. One Metrics serves all lanes of a process. All methods work on nil, and count
-// nothing then.
+// Metrics has the Prometheus metrics of lanes and functions. One Metrics serves all lanes of a process. The methods may be called on a nil
+// *Metrics: then they do nothing.
 type Metrics struct {
 	KisFlowMetrics
 	flowSeconds *prometheus.HistogramVec
@@ -17,7 +17,8 @@ type Metrics struct {
 	abandoned   prometheus.Gauge
 }
 
-// NewMetrics makes the metrics and registers them with r.
+// NewMetrics makes the metrics and registers them with r. It returns the error of the first metric that can't be registered, such as one
+// that is registered already.
 func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 	m := &Metrics{
 		KisFlowMetrics: newKisFlowMetrics(),
@@ -70,7 +71,7 @@ func (m *Metrics) Forget(flow string) {
 }
 
 // ForgetFunction deletes the metrics of a function in a flow that does not use it any more. elsewhere says that other flows of this process
-// use the function.
+// use the function: then its metrics under KisFlow's names, which are not by flow, stay. mode is the function's mode.
 func (m *Metrics) ForgetFunction(flow, function, mode string, elsewhere bool) {
 	if m == nil {
 		return
@@ -92,7 +93,7 @@ type flowMetrics struct {
 	parked *prometheus.GaugeVec
 }
 
-// flow looks up the metrics of a flow.
+// flow returns the metrics of a flow.
 func (m *Metrics) flow(flow string) flowMetrics {
 	if m == nil {
 		return flowMetrics{}
@@ -103,7 +104,8 @@ func (m *Metrics) flow(flow string) flowMetrics {
 	}
 }
 
-// observe counts a run that has ended, whose rows had not run before.
+// observe counts a run that has ended and the rows that it began with. It is not called for runs of rows that were parked, which were
+// counted before.
 func (f flowMetrics) observe(rows int, took time.Duration) {
 	if f.runs == nil {
 		return
@@ -121,7 +123,7 @@ type functionMetrics struct {
 	rows, runs            prometheus.Counter
 }
 
-// function looks up the metrics of a step's function.
+// function returns the metrics of a step's function in a flow.
 func (m *Metrics) function(flow string, s *step) functionMetrics {
 	if m == nil {
 		return functionMetrics{}
@@ -133,7 +135,7 @@ func (m *Metrics) function(flow string, s *step) functionMetrics {
 	}
 }
 
-// observe counts the rows of a run that went through the function.
+// observe counts the rows of a run that entered the function, and the time that it took for all of them.
 func (f functionMetrics) observe(rows int, took time.Duration) {
 	if f.rows == nil {
 		return
@@ -144,15 +146,15 @@ func (f functionMetrics) observe(rows int, took time.Duration) {
 	f.milliseconds.Observe(milliseconds(took))
 }
 
-// addParked counts rows that were set aside, or, if n is negative, that are not set aside any more. The metric of a flow appears when its
-// first row waits.
+// addParked adds n to the number of rows that are parked or rest. n is negative when rows go on or are given back. The metric of a flow
+// appears when its first row waits.
 func (f flowMetrics) addParked(n int) {
 	if f.parked != nil {
 		f.parked.WithLabelValues(f.flow).Add(float64(n))
 	}
 }
 
-// addAbandoned counts goroutines that were abandoned, or, if n is negative, that have ended after all.
+// addAbandoned adds n to the number of abandoned goroutines that still run. n is negative when they have ended after all.
 func (m *Metrics) addAbandoned(n float64) {
 	if m != nil {
 		m.abandoned.Add(n)

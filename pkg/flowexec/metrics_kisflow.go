@@ -7,7 +7,7 @@ import (
 )
 
 // KisFlowMetrics are KisFlow's metrics, under its names and with its labels, so that dashboards for KisFlow go on working. Totals are
-// counters, and durations are in milliseconds. Metrics has the same in base units.
+// counters, and durations are in milliseconds. Metrics has metrics of KisGrid for nearly the same things, with durations in seconds.
 type KisFlowMetrics struct {
 	DataTotal             prometheus.Counter
 	FlowDataTotal         *prometheus.CounterVec
@@ -17,7 +17,7 @@ type KisFlowMetrics struct {
 	FlowDuration          *prometheus.HistogramVec
 }
 
-// newKisFlowMetrics makes the metrics, and registers nothing.
+// newKisFlowMetrics makes the metrics. It does not register them.
 func newKisFlowMetrics() KisFlowMetrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
@@ -39,10 +39,10 @@ func newKisFlowMetrics() KisFlowMetrics {
 	}
 }
 
-// collectors are all metrics, to be registered.
+// collectors returns all metrics, for NewMetrics to register.
 func (m *KisFlowMetrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.DataTotal, m.FlowDataTotal, m.FlowScheduleCntsToTal, m.FuncScheduleCntsTotal, m.FunctionDuration, m.FlowDuration}
 }
 
-// milliseconds is a duration in the unit of KisFlow's metrics.
+// milliseconds returns a duration in milliseconds, the unit of KisFlow's metrics.
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -1,6 +1,6 @@
 package flowexec
 
-// isDone reports whether the call has ended.
+// isDone reports whether the call to the connector has ended, with or without an error.
 func (a *ask) isDone() bool {
 	select {
 	case <-a.done:
@@ -10,7 +10,7 @@ func (a *ask) isDone() bool {
 	}
 }
 
-// tell lets the parked groups go on that wait for the call's answer. It is called once, when the call has ended.
+// tell ends the waits of the parked groups that wait for the call. It is called once, when the call has ended.
 func (a *ask) tell() {
 	a.mu.Lock()
 	waiters := a.waiters
@@ -21,7 +21,8 @@ func (a *ask) tell() {
 	}
 }
 
-// add adds a waiter, a parked group, which is told when the call has ended; at once if it has ended already.
+// add adds a waiter, which is a parked group: its happened is called when the call has ended, or at once if tell
+// was called already.
 func (a *ask) add(w waiter) {
 	a.mu.Lock()
 	told := a.told

@@ -22,8 +22,8 @@ import (
 // When its part's deadline passes, a group is ready at once, even if other groups of its key are before it: its rows fail then.
 type group struct {
 	parcel *parcel
-	// due is when the wait is over at the latest; never means that there is no such time. Guarded by lane.mu, as all fields below are once
-	// the lane has the parcel, except for those that say otherwise.
+	// due is when the group's wait is over at the latest, by the clock of the lanes; never means that there is no such time. Guarded by
+	// lane.mu, as all fields below are once the lane has the parcel, except for those that say otherwise.
 	due time.Duration
 	// wantedKey is the key that the group waits for, in the connector of its step; "" means that it waits for no key. It does not change.
 	wantedKey string
@@ -33,25 +33,26 @@ type group struct {
 	nextWaiting *group
 	// The group's rows are the n ones of parcel.byKey from first on. These do not change.
 	first, n uint32
-	// timerIndex is the group's place in parkedRows.timers, from 1; 0 means that it is not there.
+	// timerIndex is the group's place in the heap parkedRows.timers, from 1; 0 means that the group is not there.
 	timerIndex int32
-	// waiting says that the wait is not over.
+	// waiting says that the group's wait is not over. Once it is false, the group waits only for earlier groups of its key, and for the
+	// lane.
 	waiting bool
 	state   groupState
 	// step is the step that the rows have parked in. It does not change.
 	step uint16
 }
 
-// rows are the group's rows, ascending.
+// rows returns the group's rows, ascending. The caller must not change the slice.
 func (g *group) rows() []rows.ParcelRow { return g.parcel.byKey[g.first : g.first+g.n] }
 
-// key is the key of the group's rows.
+// key returns the hash of the shard key of the group's rows.
 func (g *group) key() uint64 { return g.parcel.part.Columns.Keys[g.parcel.byKey[g.first]] }
 
-// connector is the connector of the group's step, in which wantedKey is; nil means that the step has none.
+// connector returns the connector of the group's step, in which wantedKey is; nil means that the step has none.
 func (g *group) connector() *definition.Connector { return g.parcel.part.Plan.steps[g.step].connector }
 
-// saveWait is how a group waits for any Save through its connector, as a Load in KisFlow's shape does.
+// saveWait says how a group waits for any Save through its connector. A Load in KisFlow's shape waits so, because it names no key.
 type saveWait struct {
 	// saves is the number that Saves.count returned before the row was tried. A Save after that ends the wait.
 	saves uint64
@@ -87,15 +88,15 @@ type parcel struct {
 	groups []group
 	// saveWaits says how those groups wait that wait for any Save through the connector of their step.
 	saveWaits map[*group]saveWait
-	// asks are the calls that groups wait for.
+	// asks has the call to a connector for each group that waits for one.
 	asks map[*group]*ask
 	// byKey has the rows of each group, one group behind the other.
 	byKey []rows.ParcelRow
 	// since is when the rows parked, by the clock of the lanes.
 	since time.Duration
 
-	// notDone, dead and output are how other rows of the same input rows have ended before: they are told with the results of the parked
-	// rows. spent is how much of the flow's timeout the rows have used up.
+	// notDone, dead and output are the results of other rows that come from the same input rows and ended before: Done gets them with the
+	// results of the parked rows. spent is how much of the flow's timeout the rows have used up.
 	notDone []batch.RowOutcome
 	dead    []batch.DeadRow
 	output  batch.Output
@@ -111,12 +112,12 @@ type parcel struct {
 
 // packedSet is parked rows that enter the same step next, in memory of their own, in the order of their input rows.
 type packedSet struct {
-	set     *rows.Set // without origins
+	set     *rows.Set // the rows; its list Origins is empty, because origins has them
 	origins []rows.ParcelRow
 }
 
-// wakeAt is when the watchdog has to look at the group: when its wait ends at the latest, or when its part's deadline passes if that is
-// earlier. never means that there is no such time.
+// wakeAt returns when the watchdog has to look at the group: when its wait ends at the latest, or when its part's deadline passes if
+// that is earlier. It returns never if there is no such time.
 func (g *group) wakeAt() time.Duration {
 	if !g.waiting {
 		return g.parcel.deadline()
@@ -124,7 +125,7 @@ func (g *group) wakeAt() time.Duration {
 	return min(g.due, g.parcel.deadline())
 }
 
-// deadline is when the part's rows must have ended, by the clock of the lanes; never means that there is no deadline.
+// deadline returns when the part's rows must have ended, by the clock of the lanes; never means that there is no deadline.
 func (p *parcel) deadline() time.Duration {
 	if p.part.Deadline.IsZero() {
 		return never
@@ -137,7 +138,8 @@ func (g *group) isReleasedBy(c releaseRequest) bool {
 	return c.includesKey(g.key()) && c.includesPart(g.parcel.part)
 }
 
-// hold returns the hold of the group's first row, and whether the row's function has run already and only its connector is to be asked.
+// hold returns the hold of the group's first row. keeps says that the row's function has run already, so that only its connector is to
+// be asked.
 func (g *group) hold() (h hold, keeps bool) {
 	first := g.rows()[0]
 	for _, packed := range g.parcel.sets[g.step] {

@@ -45,15 +45,15 @@ type keyWatch struct {
 	resting map[string][]*restingRun
 }
 
-// of returns the watch of a connector; nil means that there is none, because nothing waits there.
+// of returns the watch of a connector; nil means that none is open.
 func (ws *keyWatches) of(c *definition.Connector) *keyWatch {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	return ws.byConnector[c]
 }
 
-// use calls add with the watch of a connector; it opens the watch if there is none. add adds something that waits for a key. The error says
-// why the connection could not be opened.
+// use calls add with the watch of a connector, and opens the watch before if there is none. add adds a group or resting run to the watch;
+// registering is held meanwhile. If the connection can't be opened, use returns the reason, and add is not called.
 func (ws *keyWatches) use(ctx context.Context, c *definition.Connector, add func(*keyWatch)) error {
 	for {
 		w := ws.of(c)
@@ -116,7 +116,7 @@ func (ws *keyWatches) close() {
 	ws.disconnect(all)
 }
 
-// disconnect closes the connections of watches that were closed before.
+// disconnect closes the connections of watches that nothing can be added to any more.
 func (ws *keyWatches) disconnect(all []*keyWatch) {
 	for _, w := range all {
 		if err := w.conn.Close(); err != nil {
@@ -138,7 +138,8 @@ func (w *keyWatch) end(all bool) bool {
 	return w.closed
 }
 
-// saved is called by the connection when a key may have been saved. It tells everything that waits for the key, once.
+// saved is called by the connection when a key may have been saved. It calls happened of each group and resting run that waits for the key,
+// and takes them off the key.
 func (w *keyWatch) saved(key string) {
 	w.mu.Lock()
 	groups, resting := w.groups[key], w.resting[key]
@@ -184,8 +185,8 @@ func (w *keyWatch) addResting(r *restingRun, keys []string) {
 // known reports whether something waits for a key, which the watcher then watches. The caller holds mu.
 func (w *keyWatch) known(key string) bool { return w.groups[key] != nil || len(w.resting[key]) > 0 }
 
-// remove takes a group or a resting run off a key, so that it is not told of the key any more. The other argument is nil. It may have been
-// told already.
+// remove takes a group or a resting run off a key, so that it is not told of the key any more. One of g and r is nil. If g or r was told
+// already, nothing changes.
 func (w *keyWatch) remove(key string, g *group, r *restingRun) {
 	w.registering.Lock()
 	defer w.registering.Unlock()

@@ -8,8 +8,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 )
 
-// splitOutcomes splits the outcomes of a run, whose rows are ascending rows of its part, in those of rows that have ended and those of rows
-// that have parked. The rows of the latter are rows of the parcel then.
+// splitOutcomes splits the outcomes of a run into those of rows that have ended, and those of rows that have parked. parked are the parked
+// rows, ascending, by their numbers in the part. The outcomes in held have the rows' numbers in the parcel: their places in parked.
 func splitOutcomes(all []batch.RowOutcome, parked []rows.PartRow) (ended, held []batch.RowOutcome) {
 	for _, o := range all {
 		if at, ok := slices.BinarySearch(parked, rows.PartRow(o.Row)); ok {
@@ -22,8 +22,9 @@ func splitOutcomes(all []batch.RowOutcome, parked []rows.PartRow) (ended, held [
 	return ended, held
 }
 
-// splitOutput splits the output of a run in that of rows that have ended, and that of rows that have parked, whose origins are rows of the
-// parcel then. A row parks although it has output when other rows that were made of it park.
+// splitOutput splits the output of a run into that of rows that have ended, and that of rows that have parked. parked are the parked rows,
+// ascending, by their numbers in the part. The origins in held are the rows' numbers in the parcel. An input row parks although it has
+// output when other rows that were made of it park.
 func splitOutput(all batch.Output, parked []rows.PartRow) (ended, held batch.Output) {
 	var stay, rest []uint32
 	for i, origin := range all.Origins {
@@ -42,8 +43,8 @@ func splitOutput(all batch.Output, parked []rows.PartRow) (ended, held batch.Out
 	return ended, held
 }
 
-// addEarlier adds the output that rows had before they parked to the result of the run in which they went on. of are the rows of that run;
-// all rows count in the parcel.
+// addEarlier adds the output that rows had before they parked to the result of the run in which they went on. of are the rows of that run,
+// ascending. All row numbers, also those in the result, are numbers in the parcel.
 func (p *parcel) addEarlier(result *RunResult, of []rows.PartRow) {
 	var places []uint32
 	for i, origin := range p.output.Origins {
@@ -65,7 +66,7 @@ func (p *parcel) addEarlier(result *RunResult, of []rows.PartRow) {
 	result.Output = batch.Output{Rows: all.Rows.Select(order), Origins: rows.Pick(all.Origins, order)}
 }
 
-// returned is the result that returns the rows of the groups.
+// returned makes the RunResult that gives back the rows of the groups: they are in Rows and in Returned.
 func (p *parcel) returned(groups []*group) RunResult {
 	var all []uint32
 	for _, g := range groups {
@@ -77,7 +78,7 @@ func (p *parcel) returned(groups []*group) RunResult {
 	return RunResult{Part: p.part.enqueued(), Rows: all, Returned: slices.Clone(all)}
 }
 
-// groupsByParcel sorts groups by their parcels.
+// groupsByParcel returns the groups of each parcel.
 func groupsByParcel(groups []*group) map[*parcel][]*group {
 	by := make(map[*parcel][]*group)
 	for _, g := range groups {

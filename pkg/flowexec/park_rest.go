@@ -29,10 +29,11 @@ type restingRun struct {
 	wantsLane bool // the run asks for the lane; guarded by lane.mu
 
 	mu    sync.Mutex
-	wants int // how many things the run still waits for: keys, or one Save of any key; guarded by mu
+	wants int // how many keys the run still waits for, or 1 if it waits for a Save of any key; guarded by mu
 }
 
-// newRestingRun makes a restingRun. wants is how many things the run waits for: 0 means that it waits for a time or an answer only.
+// newRestingRun makes a restingRun. wants is how many calls of happened or connectorSaved end the run's wait: one for each key, or one for any
+// Save. 0 means that the run waits only for a time or for the answer of a call.
 func newRestingRun(r *run, wants int) *restingRun {
 	return &restingRun{
 		x: r.x, part: r.part, rows: r.n, wants: wants,
@@ -40,7 +41,7 @@ func newRestingRun(r *run, wants int) *restingRun {
 	}
 }
 
-// happened implements waiter: one of the things that the run waits for has happened.
+// happened implements waiter: one of the keys that the run waits for was saved. The last one ends the wait.
 func (s *restingRun) happened() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -52,9 +53,9 @@ func (s *restingRun) happened() {
 // connectorSaved implements waiter: the run waits for no key, so that any Save ends its wait.
 func (s *restingRun) connectorSaved() { s.happened() }
 
-// await blocks until the run's wait is over: waitOver or answered is closed, d has passed, the part's deadline has passed, or the rows are
-// to be given back. A nil answered is never closed. It returns false if ctx, which is the lanes', ended for another reason than Stop: then
-// the run is over. After Stop it waits until the rows are to be given back.
+// await blocks until the run's wait is over: waitOver or answered is closed, d has passed, the part's deadline has passed, or the rows are to
+// be given back. A nil answered is never closed. It returns true then. It returns false if ctx, the context of the lanes, ended for another
+// reason than Stop: then the run is over. After Stop, await waits until the rows are to be given back.
 func (s *restingRun) await(ctx context.Context, d time.Duration, answered <-chan struct{}) bool {
 	deadline := never
 	if !s.part.Deadline.IsZero() {
@@ -91,7 +92,7 @@ func (rs *restingRuns) add(s *restingRun) {
 	rs.metrics.addParked(s.rows)
 }
 
-// removeAt takes the i-th run out of the resting ones, and returns it. The caller holds mu.
+// removeAt takes the run at place i out of the resting ones, and returns it. The caller holds mu.
 func (rs *restingRuns) removeAt(i int) *restingRun {
 	s := rs.runs[i]
 	rs.runs = slices.Delete(rs.runs, i, i+1)
@@ -125,7 +126,7 @@ func (rs *restingRuns) takeNext() *restingRun {
 	return rs.removeAt(i)
 }
 
-// isEmpty implements waitingRows: no run rests.
+// isEmpty implements waitingRows: it reports whether no run rests.
 func (rs *restingRuns) isEmpty() bool { return len(rs.runs) == 0 }
 
 // release implements waitingRows: runs that a Release asks for are told to give back their rows. Their rows have no keys, so that a Release of

@@ -12,7 +12,8 @@ import (
 )
 
 // parkedRows has the rows with keys that have parked in a lane, in groups: the rows of one key that parked at the end of one run. Each key
-// has a queue of groups, and only its first group may go on, so that the rows of a key keep their order. See group for a group's life.
+// has a queue of groups, and only its first group may go on, so that the rows of a key keep their order. The type group shows the life of a
+// group.
 //
 // The lane's lock guards all fields but the first five. Methods say whether the caller holds it.
 type parkedRows struct {
@@ -70,8 +71,8 @@ func (a *timerHeap) Pop() any {
 	return g
 }
 
-// schedule puts a group into the heap, moves it there, or takes it out, as its wakeAt says. It is called when the group's wakeAt may have
-// changed.
+// schedule brings the heap up to date with a group's wakeAt: it adds the group, moves it, or takes it out if wakeAt is never. It is called
+// when the group's wakeAt may have changed.
 func (a *timerHeap) schedule(g *group) {
 	switch timed := g.wakeAt() != never; {
 	case g.timerIndex > 0 && timed:
@@ -90,8 +91,8 @@ func (a *timerHeap) cancel(g *group) {
 	}
 }
 
-// add puts a group at the end of its key's queue, or at the front: rows that went on and park again are older than the others. The caller
-// holds mu.
+// add puts a group at the end of its key's queue, or, if front is true, at its front: rows that went on and park again are older than the
+// others. The caller holds mu.
 func (t *parkedRows) add(g *group, front bool) {
 	if t.keys == nil {
 		t.keys, t.tails = make(map[uint64]*group), make(map[uint64]*group)
@@ -141,14 +142,15 @@ func (t *parkedRows) remove(g *group) {
 	g.next = nil
 }
 
-// readyIfFirst makes a group ready if its wait is over and it is the first one of its key. g may be nil. The caller holds mu.
+// readyIfFirst makes a group ready if its wait is over and it is the first one of its key; otherwise it does nothing. g may be nil. The
+// caller holds mu.
 func (t *parkedRows) readyIfFirst(g *group) {
 	if g != nil && g.state == groupParked && !g.waiting && t.keys[g.key()] == g {
 		t.makeReady(g)
 	}
 }
 
-// makeReady puts a group among those that the lane takes next. The caller holds mu.
+// makeReady sets a group's state to groupReady, and appends it to the groups that the lane takes next. The caller holds mu.
 func (t *parkedRows) makeReady(g *group) {
 	t.timers.cancel(g)
 	g.state = groupReady
@@ -157,8 +159,8 @@ func (t *parkedRows) makeReady(g *group) {
 	}
 }
 
-// nextWork makes work of ready groups of one parcel, of about limit rows together, 0 meaning any number. It returns nil if no group is
-// ready. The caller holds mu.
+// nextWork takes ready groups of one parcel that have about limit rows together, and makes one work of them; a limit of 0 means any number
+// of rows. It returns nil if no group is ready. The caller holds mu.
 func (t *parkedRows) nextWork(limit int) *work {
 	groups := t.takeReady(limit)
 	if groups == nil {
@@ -196,7 +198,8 @@ func (t *parkedRows) takeReady(limit int) []*group {
 	return nil
 }
 
-// groupsWithin is how many of the groups have about so many rows together, but at least one; 0 rows means no limit.
+// groupsWithin returns how many of the groups go on together, from the first one on. They have at most as many rows as the parameter rows
+// says, but it is always at least one group. A rows of 0 means no limit.
 func groupsWithin(groups []*group, rows int) int {
 	if rows <= 0 {
 		return len(groups)
@@ -224,14 +227,14 @@ func (t *parkedRows) blockedRows(w *work) (blocked []rows.RunRow) {
 	return blocked
 }
 
-// isEmpty implements waitingRows: no rows are parked.
+// isEmpty implements waitingRows: it reports whether no rows are parked.
 func (t *parkedRows) isEmpty() bool { return len(t.keys) == 0 && len(t.ready) == 0 }
 
 // runEnded notes that the lane executes no run now. The caller holds mu.
 func (t *parkedRows) runEnded() { t.running, t.releases = false, nil }
 
-// pendingReleases returns the Releases since the lane's run began. A long run asks for them, so that it can park rows that are to be
-// released. The caller does not hold mu.
+// pendingReleases returns the requests of Releases since the lane's run began. A run with rounds (turns) asks for them, so that it can park
+// the rows that are to be released. The caller does not hold mu.
 func (t *parkedRows) pendingReleases() []releaseRequest {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -239,9 +242,9 @@ func (t *parkedRows) pendingReleases() []releaseRequest {
 }
 
 // settle is called when the run of a work has ended. The groups that the work was made of are gone from now on, and the groups of the
-// parcel that the run has parked, nil for none, are parked. It returns the groups that the caller must give back at once, because they were
-// released meanwhile, or because the lane is closed. over reports whether the parcel that the work was made of has no groups left; it is
-// true if there was no such parcel. The caller does not hold mu.
+// parcel parked, which the run has parked, are queued; a nil parcel means that the run has parked no rows. It returns the groups that the
+// caller must give back at once, because they were released meanwhile, or because the lane is closed. over reports whether the parcel that
+// the work was made of has no groups left; it is true if there was no such parcel. The caller does not hold mu.
 func (t *parkedRows) settle(w *work, parked *parcel) (back []*group, over bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -287,9 +290,9 @@ func (t *parkedRows) settle(w *work, parked *parcel) (back []*group, over bool) 
 	return back, w.from.left == 0
 }
 
-// await has the sources tell the groups of a parcel when their waits are over. settle has seen to their times before. ctx bounds the wait
-// for a connection; a group whose connection can't be opened goes on at once, so that its function gets the error. The caller does not hold
-// mu.
+// await registers the groups of a parcel with the sources of what they wait for, which tell them when their waits are over. The method
+// settle has put their times into the heap before. ctx bounds the wait for a connection; a group whose connection can't be opened goes on
+// at once, so that its function gets the error. The caller does not hold mu.
 func (t *parkedRows) await(ctx context.Context, groups []group) {
 	for i := range groups {
 		g := &groups[i]
@@ -345,7 +348,8 @@ func (g *group) happened() {
 	t.changed.Signal()
 }
 
-// connectorSaved implements waiter: the group is due now, or at saveWait.early if that is later.
+// connectorSaved implements waiter: the group's wait ends now, or at saveWait.early if that is later, but no later than it would end
+// anyway.
 func (g *group) connectorSaved() {
 	t := g.parcel.home
 	t.mu.Lock()
@@ -358,8 +362,9 @@ func (g *group) connectorSaved() {
 	}
 }
 
-// resumeDue ends the waits whose time has come. When its part's deadline has passed, a group goes on even if rows of its key are before it.
-// resumeDue returns the groups whose waits it has ended, and when to call it next. The watchdog calls it, and does not hold mu.
+// resumeDue ends the waits whose time has come at now. A group whose part's deadline has passed goes on even if rows of its key are before
+// it: its rows fail. resumeDue returns the groups whose waits it has ended, and when to call it next. The watchdog calls it, and does not
+// hold mu.
 func (t *parkedRows) resumeDue(now time.Duration) (due []*group, next time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -382,7 +387,8 @@ func (t *parkedRows) resumeDue(now time.Duration) (due []*group, next time.Durat
 	return due, t.nextTimer()
 }
 
-// release implements waitingRows. If the lane executes a run, it also keeps the request, for the rows that will park in that run.
+// release implements waitingRows: it takes out the parked groups that the request asks for. If the lane executes a run, release also keeps
+// the request, for the rows that will park in that run.
 func (t *parkedRows) release(c releaseRequest) (back []*group) {
 	if t.running {
 		t.releases = append(t.releases, c)

@@ -11,15 +11,15 @@ type Saves struct {
 	waiting map[string]map[waiter]struct{} // by the connector's name; guarded by mu
 }
 
-// count returns how often functions have saved through a connector. To miss no Save, a caller calls count first, then looks at the store,
-// and passes the number to add.
+// count returns how often functions of this process have saved through the connector with a name. To miss no Save, a caller calls count
+// first, then looks at the store, and passes the number to add.
 func (s *Saves) count(connector string) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.counts[connector]
 }
 
-// saved counts a Save through a connector, and tells everything that waits for one.
+// saved counts a Save through the connector with a name. It calls connectorSaved of all waiters of that connector, and takes them out.
 func (s *Saves) saved(connector string) {
 	s.mu.Lock()
 	if s.counts == nil {
@@ -54,7 +54,7 @@ func (s *Saves) add(connector string, count uint64, w waiter) {
 	}
 }
 
-// remove takes off a waiter, so that it is not told any more. It may have been told already.
+// remove takes a waiter out, so that it is not told of Saves through the connector any more. If it was told already, nothing changes.
 func (s *Saves) remove(connector string, w waiter) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

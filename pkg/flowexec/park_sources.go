@@ -14,8 +14,8 @@ func newWaitSources(c *clock, config LanesConfig) *waitSources {
 	return &waitSources{c, newKeyWatches(config), config.Saves}
 }
 
-// forget takes groups out of all their sources, so that they are not told any more. They may have been told already, or never have been
-// added. The caller does not hold lane.mu.
+// forget takes groups out of the sources that they wait for, apart from the clock, so that they are not told any more. For groups that
+// were told already or never added it does nothing. The caller does not hold lane.mu.
 func (s *waitSources) forget(groups []*group) {
 	for _, g := range groups {
 		if _, ok := g.parcel.saveWaits[g]; ok {

@@ -30,23 +30,24 @@ type Part struct {
 	// Values are the rows where they come from this process, in place of Columns. A value is JSON as a string or []byte, a struct, or
 	// anything else that can be written as JSON. It is not nil then, even if there are no rows: the first function is called all the same.
 	Values []any
-	// Output says that the caller wants the rows that the last function makes.
+	// Output says that the caller wants the output: the rows that the last function passes on.
 	Output bool
 	// Start is the place in the flow of the function that the rows enter first, from 0. The rows are of the type that this function reads.
 	Start int
-	// KeepDead is how many bytes of dead rows the caller wants, as they entered their function. 0 means no dead rows.
+	// KeepDead is how many bytes a dead row may have for RunResult.Dead to have it, as it entered its function. 0 means that the caller wants
+	// no dead rows.
 	KeepDead int
 	// Attempt is how often the rows were sent to a worker, this time included.
 	Attempt int
-	// OneByOne says that each row with a key is a run of its own: when a row ends the process, it is known which one.
+	// OneByOne says that each row with a key is a run of its own, so that it is known which row was running when the process dies.
 	OneByOne bool
-	// Trace is the span that the part belongs to. The zero value means none.
+	// Trace is the span to which the spans of the part's runs belong. The zero value means that the part is not traced.
 	Trace trace.SpanContext
 	// Deadline is when rows that have not ended fail with DEADLINE. The zero value means never.
 	Deadline time.Time
-	// Enter is called before rows of the part run, and again before parked rows go on. nil rows means all rows of the part. It may block,
-	// which holds up the lane; ctx ends when the lanes are stopped. The lane calls the returned function when those of the rows that have
-	// not ended run no more: they have parked, or their function does not return. Enter may be nil.
+	// Enter is called before rows of the part run, and again before parked rows go on. nil rows means all rows of the part. It may block, which
+	// holds up the lane; ctx ends when the lanes are stopped. The lane calls the returned function, unless that is nil, when the rows run no
+	// more: they have ended, parked or rest, or their function does not return. Enter may be nil.
 	Enter func(ctx context.Context, rows []uint32) (leave func())
 	// Grow is called once for a run without keys, when functions have made more than LanesConfig.RunBytes of its rows. It may block, which
 	// holds up the lane; ctx ends when the run is to end. Grow may be nil.
@@ -59,18 +60,19 @@ type Part struct {
 	// lanes call it, several at the same time. Rows that park end in a later call than the other rows of their run.
 	Done func(RunResult)
 
-	// parkedFrom is the part that Enqueue was given, in the part that a parcel has of its rows; else nil.
+	// parkedFrom is nil in a part that Enqueue was given. A parcel makes a part of its rows alone: there parkedFrom is the part that Enqueue
+	// was given.
 	parkedFrom *Part
 }
 
-// input is the rows of a part as Enqueue was given them: columns, or values. Work has it, not the part, so that its memory is free after the
-// last run that reads it.
+// input is the rows of a part as Enqueue was given them: columns, or values. Works refer to it, and the part does not, so that its memory is
+// free after the last run that reads it.
 type input struct {
 	columns batch.Columns
 	values  []any
 }
 
-// len is the number of rows in the input.
+// len returns the number of rows in the input.
 func (in *input) len() int {
 	if in.values != nil {
 		return len(in.values)
@@ -78,7 +80,7 @@ func (in *input) len() int {
 	return in.columns.Len()
 }
 
-// Len is the number of rows in the part.
+// Len returns the number of rows in the part.
 func (p *Part) Len() int {
 	if p.Rows != nil {
 		return len(p.Rows)
@@ -89,7 +91,7 @@ func (p *Part) Len() int {
 // BatchRow converts a row of the part to its place in the batch.
 func (p *Part) BatchRow(row uint32) uint32 { return uint32(p.place(rows.PartRow(row))) }
 
-// place is BatchRow for typed row numbers.
+// place does the same as BatchRow, for typed row numbers.
 func (p *Part) place(i rows.PartRow) rows.BatchRow {
 	if p.Rows == nil {
 		return rows.BatchRow(i)
@@ -106,15 +108,15 @@ func (p *Part) enqueued() *Part {
 	return p.parkedFrom
 }
 
-// takeInput moves the rows out of the part.
+// takeInput takes Columns and Values out of the part, and returns them.
 func (p *Part) takeInput() input {
 	in := input{p.Columns, p.Values}
 	p.Columns, p.Values = batch.Columns{}, nil
 	return in
 }
 
-// RunResult is how rows of a part have ended: those of one run, or fewer where some of them park or the output comes in pieces. Row numbers
-// count in the part.
+// RunResult is how rows of a part have ended: the rows of one run, or only some of them if the others have parked or the output comes in
+// pieces. All row numbers are numbers in the part.
 type RunResult struct {
 	// Part is the part that Enqueue was given.
 	Part *Part
@@ -128,7 +130,7 @@ type RunResult struct {
 	// Returned are the rows of Rows that have not begun, or were parked, and were given back. They have no outcome, and their attempt does
 	// not count.
 	Returned []uint32
-	// Output has the rows that the last function made. Their origins are rows of the part, or batch.WholeBatch.
+	// Output has the rows that the last function passed on, if Part.Output is set. Their origins are rows of the part, or batch.WholeBatch.
 	Output batch.Output
 	// Err is the first error that ended rows: an error that a function returned, or a panic. A run of a part without rows has no NotDone;
 	// its failure is here.

@@ -15,7 +15,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// longest is the longest time that anything waits, even if a document says more. A sum of such times does not overflow.
+// longest is the longest timeout, interval or wait of a function: a longer time in a document counts as this one. So the sum of a few such
+// times does not overflow. A flow's timeout may be four times as long.
 const longest = 10 * 365 * 24 * time.Hour
 
 // Plan is one compiled revision of a flow: its steps, with the code behind each. It is immutable and safe for concurrent use.
@@ -26,7 +27,7 @@ type Plan struct {
 	// unsharded says that the flow has no shard key. Then a run is a whole batch, and one row or one function may decide for all of it.
 	unsharded bool
 	copies    int
-	// timeout is how long one row may take in all, waits included; 0 means no bound.
+	// timeout is how long one row may take in all, waits included. It is over 0.
 	timeout time.Duration
 	steps   []*step
 	// places has, for each function, its places in steps.
@@ -35,7 +36,7 @@ type Plan struct {
 	stretches []stretch
 	// types are the row types of the flow, and how each is read and written.
 	types *decode.Types
-	// bundle is the flow's documents. Mistakes and warnings name lines of them.
+	// bundle has the documents of the flow, its functions and its connectors. Mistakes and warnings name their lines.
 	bundle   *definition.Bundle
 	registry *kis.Registry
 }
@@ -57,10 +58,10 @@ type step struct {
 
 	// params are the function's parameters: those of its document, and those of the flow's document over them.
 	params map[string]string
-	// retries is how often the function is called again after an error, and retryAfter how long it waits before.
+	// retries is how often the function is called again for a row after an error, and retryAfter how long the row waits before each retry.
 	retries    int
 	retryAfter time.Duration
-	// timeout is how long one call may take for one row; 0 means no bound.
+	// timeout is how long one call may take for one row. It is over 0.
 	timeout time.Duration
 	// onMissing says how a Load treats a row whose key is missing. If the row waits for the key, wait is for how long.
 	onMissing definition.OnMissing
@@ -73,14 +74,14 @@ type step struct {
 	sets decode.LoadedFields
 }
 
-// ShardKey is the field whose value decides which slot, and so which lane, a row goes to. It is empty for a flow whose batches go to one
-// lane as a whole.
+// ShardKey returns the name of the field whose value decides which slot, and so which lane, a row goes to. It is empty for a flow without a
+// shard key, whose batches go to one lane as a whole.
 func (p *Plan) ShardKey() string { return p.shardKey }
 
-// Copies is how many lanes the flow is to have: the number in its document, or else GOMAXPROCS.
+// Copies returns how many lanes the flow is to have: the number in its document, or else GOMAXPROCS.
 func (p *Plan) Copies() int { return p.copies }
 
-// Connectors are the connectors that functions of the flow use, each once, in the order of their names.
+// Connectors returns the connectors that functions of the flow use, each once, in the order of their names.
 func (p *Plan) Connectors() []*definition.Connector {
 	var all []*definition.Connector
 	for _, name := range slices.Sorted(maps.Keys(p.bundle.Connectors)) {
@@ -89,7 +90,7 @@ func (p *Plan) Connectors() []*definition.Connector {
 	return all
 }
 
-// Functions are the flow's functions, with the mode of each as its document has it.
+// Functions returns the names of the flow's functions, with the mode of each as its document has it.
 func (p *Plan) Functions() map[string]string {
 	all := map[string]string{}
 	for _, s := range p.steps {
@@ -98,8 +99,8 @@ func (p *Plan) Functions() map[string]string {
 	return all
 }
 
-// Place is where a function stands in the flow, from 0. A flow may use a function several times: use says which time, from 0. It returns
-// false if the flow does not use the function so often.
+// Place returns the place in the flow, from 0, at which a function stands. A flow may use a function several times: use says which time is
+// meant, from 0. ok is false if the flow does not use the function so often.
 func (p *Plan) Place(function string, use int) (place int, ok bool) {
 	places := p.places[function]
 	if use < 0 || use >= len(places) {
@@ -108,8 +109,8 @@ func (p *Plan) Place(function string, use int) (place int, ok bool) {
 	return places[use], true
 }
 
-// Compile makes a plan of a flow's documents and the functions that are registered for it. The error has code FLOW_UNCOMPILABLE; its cause,
-// a definition.Mistakes, has every mistake that can be known before a row comes.
+// Compile makes a plan of a flow's documents and the Go functions that are registered in r. The error has code FLOW_UNCOMPILABLE; its
+// cause, a definition.Mistakes, has every mistake that can be known before a row comes.
 func Compile(b *definition.Bundle, r *kis.Registry) (*Plan, error) {
 	p := &Plan{
 		flow: b.Flow.Name, revision: b.Revision, shardKey: b.Flow.ShardKey, unsharded: b.Flow.ShardKey == "", timeout: min(b.Flow.Timeout, 4*longest),
@@ -138,8 +139,9 @@ func Compile(b *definition.Bundle, r *kis.Registry) (*Plan, error) {
 	return p, nil
 }
 
-// CompileAll compiles every flow of a set and returns the plans by name. wrong is the error that making the set returned, nil for none. The
-// error has code FLOW_UNCOMPILABLE; its cause, a definition.Mistakes, has every mistake in documents, registration and flows, each once.
+// CompileAll compiles every flow of a set and returns the plans by name. wrong is the error that making the set returned; nil means that
+// there was none. The error has code FLOW_UNCOMPILABLE; its cause, a definition.Mistakes, has every mistake in documents, registration and
+// flows, each once.
 func CompileAll(set *definition.Set, wrong error, r *kis.Registry) (map[string]*Plan, error) {
 	var all definition.Mistakes
 	told := make(map[definition.Mistake]bool) // flows share functions, and their mistakes
@@ -167,7 +169,8 @@ func CompileAll(set *definition.Set, wrong error, r *kis.Registry) (map[string]*
 	return plans, nil
 }
 
-// mistakesOf returns the mistakes in an error, also if errors are joined in it. An error without any is made a mistake itself.
+// mistakesOf returns the mistakes in an error, also those in errors that are joined in it. An error that is no mistake is turned into one.
+// A nil error has none.
 func mistakesOf(err error) definition.Mistakes {
 	var all definition.Mistakes
 	var one *definition.Mistake
@@ -187,7 +190,7 @@ func mistakesOf(err error) definition.Mistakes {
 	return all
 }
 
-// compileStep makes the i-th step of a flow. It returns the step's mistakes.
+// compileStep makes the step at place i of a flow. It also returns the mistakes in the step's function; the step is never nil.
 func compileStep(b *definition.Bundle, r *kis.Registry, i int) (*step, definition.Mistakes) {
 	entry := b.Flow.Functions[i]
 	doc := b.Functions[entry.Name]

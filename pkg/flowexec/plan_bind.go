@@ -66,7 +66,7 @@ func (s *step) bind(b *definition.Bundle, doc *definition.Function, entry defini
 	return mistakes
 }
 
-// listRegistered says in an error which functions are registered instead.
+// listRegistered returns text for an error about a function that is not registered: it lists up to ten functions that are.
 func listRegistered(r *kis.Registry) string {
 	const most = 10
 	all := registeredNames(r)
@@ -79,7 +79,7 @@ func listRegistered(r *kis.Registry) string {
 	return " (these are: " + strings.Join(all, ", ") + ")"
 }
 
-// registeredNames are the names of the functions that are registered.
+// registeredNames returns the names of the functions that are registered.
 func registeredNames(r *kis.Registry) []string {
 	infos := r.Functions()
 	names := make([]string, len(infos))

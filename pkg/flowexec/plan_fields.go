@@ -16,12 +16,13 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// numberType is json.Number, which may be a number or a string.
+// numberType is the type json.Number, which may be written as a number or as a string.
 var numberType = reflect.TypeFor[json.Number]()
 
 // checkTypes checks that each function finds the fields that it reads, or that its document names, in the type of the rows that come to it.
-// A field must not be missing, and must not be of a type that can't be read as the other. A field that may be left out (omitempty,
-// omitzero, a pointer) may be missing.
+// It is a mistake if the field is missing there, or has a type whose values can't be read as the type that the function wants. A field that
+// the function reads and that may be left out (omitempty, omitzero, a pointer) may be missing. Where the type of the rows is not known,
+// nothing is checked.
 func checkTypes(b *definition.Bundle, steps []*step) definition.Mistakes {
 	var mistakes definition.Mistakes
 	var carried reflect.Type // the rows' type before each step; nil means that it is not known
@@ -81,7 +82,7 @@ func checkTypes(b *definition.Bundle, steps []*step) definition.Mistakes {
 // declaredField is a field of rows that a function's document names, and the key of the document that names it.
 type declaredField struct{ key, field string }
 
-// declared are the fields of rows that the step's declared Save or Load reads.
+// declared returns the fields of rows that the step's declared Save or Load reads; it returns nil for a step with Go code.
 func (s *step) declared() []declaredField {
 	var all []declaredField
 	template := func(key string, t definition.Template) {
@@ -103,7 +104,8 @@ func (s *step) declared() []declaredField {
 	return all
 }
 
-// mayFit reports whether some value of one field can be read as the other. It is true if the types do not tell.
+// mayFit reports whether a value of the field from can perhaps be read as the field to. It is false only if no value can, such as a number
+// that is read as a string.
 func mayFit(from, to rowjson.Field) bool {
 	if from.OmitEmpty || from.OmitZero || from.Quoted || to.Quoted {
 		return true
@@ -128,7 +130,7 @@ const (
 	objectShape
 )
 
-// shapeOf is the shape of a type.
+// shapeOf returns the shape of a type: anyShape for all types but those that are always written as one kind of JSON value.
 func shapeOf(t reflect.Type) shape {
 	switch k := t.Kind(); {
 	case t == numberType, jsonrule.HasMethods(reflect.PointerTo(t)):
@@ -145,7 +147,7 @@ func shapeOf(t reflect.Type) shape {
 	return anyShape
 }
 
-// knownFields returns the fields of a row type. It returns false if t is nil, or if the type may have any fields.
+// knownFields returns the fields of a row type. The bool is false if t is nil, or if rows of the type may have any fields.
 func knownFields(t reflect.Type) ([]rowjson.Field, bool) {
 	if t == nil {
 		return nil, false
@@ -153,7 +155,7 @@ func knownFields(t reflect.Type) ([]rowjson.Field, bool) {
 	return decode.FieldsOf(t)
 }
 
-// fieldNames are the names of fields.
+// fieldNames returns the names of fields, in their order.
 func fieldNames(fields []rowjson.Field) []string {
 	names := make([]string, len(fields))
 	for i, f := range fields {

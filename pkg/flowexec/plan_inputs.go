@@ -12,7 +12,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// findInputs completes the inputs of the steps: how each step reads its rows.
+// findInputs fills in how each step reads its rows (the Input of the steps). Compile calls it when all steps are known.
 func (p *Plan) findInputs() {
 	inputs := make([]*decode.Input, len(p.steps))
 	for i, s := range p.steps {
@@ -24,7 +24,8 @@ func (p *Plan) findInputs() {
 	p.types.Compile(inputs)
 }
 
-// passesOn reports whether rows go on as they came. A Verify in KisFlow's shape is expected to pass its rows on, with ActionDataReuse.
+// passesOn reports whether rows go on from the step as they came. It is true for functions with code that make no rows. It is also true for
+// a Verify in KisFlow's shape, which is expected to pass its rows on with ActionDataReuse.
 func (s *step) passesOn() bool {
 	return s.code != nil && (s.out == nil || s.form == kis.FormFaaS && s.mode == definition.ModeVerify)
 }

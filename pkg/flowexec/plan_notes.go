@@ -7,9 +7,9 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// Notes are the places in the flow where the values that rows find in a connector may depend on how rows are cut into batches. They are no
-// mistakes. This method finds those that the functions' forms show; definition.Set.Notes finds the others. Each note is document:line: key:
-// text.
+// Notes returns the places in the flow where the values that rows find in a connector may depend on how rows are cut into batches. They are
+// no mistakes. A flow without a shard key has none. This method finds those that the functions' forms show; definition.Set.Notes finds the
+// others. Each note is document:line: key: text.
 func (p *Plan) Notes() (notes []string) {
 	if p.unsharded {
 		return nil

@@ -11,12 +11,13 @@ import (
 // stretch reaches from the first step to the last step that uses one connector, if several do and one of them saves. So a row finds there
 // the things that earlier rows of its key have saved.
 //
-// Functions with code may send rows back by jumps, and nobody knows the destination before. A row that came back into the stretch would
-// come behind rows that were submitted later. So a stretch goes on to the last function with code.
+// Functions with Go code may send rows back by jumps, whose destinations are not known when the flow is compiled. A row that came back
+// into the stretch would come behind rows that were submitted later. So a stretch reaches at least to the last function with Go code
+// before the next Batch or FaaS function.
 type stretch struct{ first, last int }
 
-// findStretches finds the stretches of a flow with a shard key. A stretch ends before a function that gets many rows at once: such
-// functions get their rows as they do elsewhere.
+// findStretches sets p.stretches. A flow without a shard key has none. A stretch ends before a function that gets many rows in one call
+// (Batch and FaaS), which are never part of a stretch.
 func (p *Plan) findStretches() {
 	if p.unsharded {
 		return
@@ -31,7 +32,7 @@ func (p *Plan) findStretches() {
 	}
 }
 
-// stretchesOf finds the stretches in neighbouring steps. Stretches that overlap become one.
+// stretchesOf returns the stretches in some neighbouring steps of a flow, in their order. Stretches that overlap become one.
 func stretchesOf(steps []*step) []stretch {
 	type use struct {
 		first, last int
@@ -71,7 +72,7 @@ func stretchesOf(steps []*step) []stretch {
 	return apart
 }
 
-// stretchOf returns the stretch that a step is in. It returns false if there is none.
+// stretchOf returns the stretch that a step is in. The bool is false if the step is in none.
 func (p *Plan) stretchOf(step int) (stretch, bool) {
 	for _, s := range p.stretches {
 		if s.first <= step && step <= s.last {

@@ -16,7 +16,7 @@ import (
 // rowFields are the fields that rows are known to have at one place of a flow, from the types of the functions before.
 type rowFields struct {
 	fields []rowjson.Field
-	// from is the function that made the rows.
+	// from is the name of the function that made the rows.
 	from string
 	// typed says that all rows are of one Go type, so that checkTypes has reported missing fields as mistakes. Otherwise a declared Load
 	// has added fields, or a function in KisFlow's shape is trusted to pass rows on as they came.
@@ -25,9 +25,9 @@ type rowFields struct {
 	loadedBy map[string]string
 }
 
-// Warnings are slips that do not keep the flow from running, and whose effect nobody would notice: fields that a function reads and that
-// rows never have there, or have as another type. A Verify would check nothing. Each warning is document:line: key: text. They are for the
-// author of the flow.
+// Warnings returns slips that do not keep the flow from running, for the author of the flow. Most are fields that a function reads and
+// that its rows lack, or have as another type: a Verify would then check nothing, and nobody would notice. Another is a type in
+// option.load.types that has no effect. Each warning is document:line: key: text.
 func (p *Plan) Warnings() []string {
 	var warnings []string
 	var rows *rowFields // nil: not known
@@ -54,7 +54,7 @@ func (p *Plan) Warnings() []string {
 	return warnings
 }
 
-// problems are the fields that a step reads and that the rows do not have, as texts.
+// problems returns a text for each field that a step reads and that the rows lack, or have as a type that does not fit.
 func (rows *rowFields) problems(s *step) (problems []string) {
 	looks := s.mode == definition.ModeVerify && s.passesOn()
 	for _, in := range s.Types {
@@ -88,12 +88,12 @@ func (rows *rowFields) problems(s *step) (problems []string) {
 	return problems
 }
 
-// describeLack says that the rows lack a field, and which fields they have.
+// describeLack returns the part of a warning's text which says that the rows lack a field, and which fields they have.
 func (rows *rowFields) describeLack() string {
 	return fmt.Sprintf("which the rows that %s passes on lack (here they have %s)", rows.from, strings.Join(fieldNames(rows.fields), ", "))
 }
 
-// setterOf says which function gave a field its value.
+// setterOf returns the part of a warning's text which says which function gave a field its value.
 func (rows *rowFields) setterOf(name string) string {
 	if load := rows.loadedBy[name]; load != "" {
 		return load + " sets it for the first function that reads it"

@@ -7,7 +7,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// laneOf is the place of the lane of a key, for a number of lanes. Each lane has an equal range of slots.
+// laneOf returns the place of the lane of a key, from 0 to lanes-1. key is the hash of the shard key, lanes
+// the number of lanes. Each lane has an equal range of slots.
 func laneOf(key uint64, lanes int) int {
 	return int(uint64(keyslot.Of(key)) * uint64(lanes) / keyslot.Count)
 }

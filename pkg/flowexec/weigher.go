@@ -17,11 +17,12 @@ type weigher struct {
 	lengths []length
 	// fixed says that all rows take size bytes.
 	fixed bool
-	// deep says that rows point to memory that lengths does not cover, so that weightOf looks at them with reflection.
+	// deep says that rows point to memory that lengths does not cover. Then the function weightOf weighs them, with reflection.
 	deep bool
 }
 
-// length is a string or a slice in a row, at an offset; its elements take each bytes.
+// length says where a row has a string or a slice: offset is its offset in the row, and each is the size of one of its elements, in
+// bytes.
 type length struct {
 	offset uintptr
 	each   int64
@@ -38,7 +39,8 @@ func newWeigher(row reflect.Type) *weigher {
 	return w
 }
 
-// add takes in a field of the row: its type is t, and it is at an offset of the row.
+// add notes what the weigher has to look at for a field of the row, or for the row itself. t is the field's type, and offset its offset
+// in the row.
 func (w *weigher) add(t reflect.Type, offset uintptr) {
 	switch t.Kind() {
 	case reflect.String:
@@ -57,7 +59,7 @@ func (w *weigher) add(t reflect.Type, offset uintptr) {
 	}
 }
 
-// isFixed reports whether all values of a type take the same number of bytes.
+// isFixed reports whether all values of a type take the same number of bytes, which means that they point to no other memory.
 func isFixed(t reflect.Type) bool {
 	switch t.Kind() {
 	case reflect.String, reflect.Slice, reflect.Pointer, reflect.Interface, reflect.Map, reflect.Chan, reflect.Func, reflect.UnsafePointer:
@@ -74,7 +76,7 @@ func isFixed(t reflect.Type) bool {
 	return true
 }
 
-// weigh is about how many bytes the rows from to to-1 take together. It looks at a few of them, evenly spaced.
+// weigh returns about how many bytes the rows at the places from to to-1 take together. It looks at a few of them, evenly spaced.
 func (w *weigher) weigh(rows kis.Vector, from, to int) int64 {
 	n := to - from
 	if n <= 0 {
@@ -88,7 +90,7 @@ func (w *weigher) weigh(rows kis.Vector, from, to int) int64 {
 	return sum * int64(n) / looked
 }
 
-// weight is about how many bytes the row at p takes.
+// weight returns about how many bytes the row at p takes, with the memory that it points to.
 func (w *weigher) weight(p unsafe.Pointer) int64 {
 	if w.deep {
 		return weightOf(reflect.NewAt(w.row, p).Elem(), 4)
@@ -100,8 +102,8 @@ func (w *weigher) weight(p unsafe.Pointer) int64 {
 	return bytes
 }
 
-// weightOf is about how many bytes a value takes, with the memory that it points to, at most depth steps away. It looks at a few elements
-// of a list, and at no elements of a map.
+// weightOf returns about how many bytes a value takes, with the memory that it points to. It follows at most depth pointers, slices or
+// nested fields, one in the other. It looks at a few elements of a list, and at no elements of a map.
 func weightOf(v reflect.Value, depth int) int64 {
 	bytes := int64(v.Type().Size())
 	if depth == 0 {

@@ -15,7 +15,7 @@ type work struct {
 	in input
 	// rows are the rows of in that belong to the work, ascending; nil means all of them.
 	rows []rows.PartRow
-	// blocked are the rows whose keys have parked rows in the lane: they park behind these at once.
+	// blocked are those rows of the work whose keys have parked rows in the lane: they park behind those when the run begins.
 	blocked []rows.RunRow
 	// abandoned is left by earlier goroutines that ran the work and were abandoned; nil means that there were none.
 	abandoned *abandoned
@@ -62,10 +62,10 @@ func (w *work) row(i rows.RunRow) rows.PartRow {
 	return w.rows[i]
 }
 
-// some returns the work of the rows in list, which are rows of the same part.
+// some returns a new work of the rows in list, which are rows of the same part.
 func (w *work) some(list []rows.PartRow) *work { return &work{part: w.part, in: w.in, rows: list} }
 
-// returned is the result of work that never began: all rows are returned.
+// returned makes the RunResult of work whose rows are all given back: they are in Rows and in Returned.
 func (w *work) returned() RunResult {
 	all := make([]uint32, w.len())
 	for i := range all {
@@ -74,8 +74,8 @@ func (w *work) returned() RunResult {
 	return RunResult{Part: w.part.enqueued(), Rows: rows.As[uint32](w.rows), Returned: all}
 }
 
-// first cuts off the work that a lane runs next: all of it, or only its first row where rows run one by one. rest is the remaining work;
-// nil means that there is none.
+// first returns the work that a lane runs next, and the rest. If the part has OneByOne set and the rows have keys, next has only the first
+// row; otherwise next is all of w. A nil rest means that nothing remains.
 func (w *work) first() (next, rest *work) {
 	if !w.part.OneByOne || len(w.in.columns.Keys) == 0 || w.part.Plan.unsharded || w.len() < 2 {
 		return w, nil
@@ -87,8 +87,8 @@ func (w *work) first() (next, rest *work) {
 	return w.some(all[:1:1]), w.some(all[1:])
 }
 
-// cut cuts the work in two: the rows that stay, and the rows that a Release asks for. nil means no rows. The part is one of those that the
-// Release asks for.
+// cut cuts the work in two: the rows that stay, and the rows whose slots a Release asks for. A nil work has no rows. The caller has checked
+// that the Release asks for rows of the part.
 func (w *work) cut(c releaseRequest) (stays, goes *work) {
 	keys := w.in.columns.Keys
 	switch {
@@ -115,7 +115,7 @@ func (w *work) cut(c releaseRequest) (stays, goes *work) {
 	return w.some(out), w.some(in)
 }
 
-// giveBack calls Done, with Returned, for works that never began, and takes them out of the count.
+// giveBack calls Done for works that never began, with all rows in Returned, and takes each work out of the count.
 func (p *pendingRuns) giveBack(back []*work) {
 	for _, w := range back {
 		w.part.Done(w.returned())
@@ -123,8 +123,8 @@ func (p *pendingRuns) giveBack(back []*work) {
 	}
 }
 
-// cut takes the rows that a Release asks for out of a queue. It appends works of these rows to back. All works are counted, before and
-// after.
+// cut takes the rows that a Release asks for out of a queue, and appends works of these rows to back. It returns the remaining queue, which
+// uses the memory of the old one, and back. Each work of the queue counts in pendingRuns, before and after, also those in back.
 func (p *pendingRuns) cut(queue []*work, c releaseRequest, back []*work) (kept, gone []*work) {
 	kept = queue[:0]
 	for _, w := range queue {
@@ -152,7 +152,7 @@ type placedWork struct {
 	place int
 }
 
-// split cuts the work by lane, for a number of lanes. All rows have keys.
+// split cuts the work into one work for each lane that gets rows of it. lanes is the number of lanes. All rows must have keys.
 func (w *work) split(lanes int) []placedWork {
 	keys := w.in.columns.Keys
 	n := w.len()
@@ -170,7 +170,7 @@ func (w *work) split(lanes int) []placedWork {
 	return w.splitBySorting(lanes)
 }
 
-// splitByCounting is split for few lanes: it counts the rows of each lane first. Its cost grows with the number of lanes.
+// splitByCounting does the work of split for few lanes: it counts the rows of each lane first. Its cost grows with the number of lanes.
 func (w *work) splitByCounting(lanes int) []placedWork {
 	keys, n := w.in.columns.Keys, w.len()
 	counts := make([]uint32, lanes)
@@ -195,7 +195,8 @@ func (w *work) splitByCounting(lanes int) []placedWork {
 	return works
 }
 
-// splitBySorting is split for many lanes: it sorts the rows by lane, then by row. Its cost does not depend on the number of lanes.
+// splitBySorting does the work of split for many lanes: it sorts the rows by lane, then by row. Its cost does not depend on the number of
+// lanes.
 func (w *work) splitBySorting(lanes int) []placedWork {
 	keys, n := w.in.columns.Keys, w.len()
 	order := make([]uint64, n) // place << 32 | row
