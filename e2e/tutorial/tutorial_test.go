@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -26,8 +27,18 @@ func TestOperating(t *testing.T) { follow(t, "docs/operating.md", "etcd", "redis
 // TestSDK follows docs/sdk.md, which compiles and runs a program for each thing that the Go client can do.
 func TestSDK(t *testing.T) { follow(t, "docs/sdk.md") }
 
-// TestFirstChange follows docs/first-change.md: it applies the diffs, and runs the commands on the changed code.
-func TestFirstChange(t *testing.T) { follow(t, "docs/first-change.md") }
+// TestFirstChange follows docs/first-change.md: it applies the diffs, and runs the commands on the changed code. It is skipped in the
+// checkout of a reader who has made the change by hand: the diffs fit the code only once.
+func TestFirstChange(t *testing.T) {
+	types, err := os.ReadFile("../../pkg/definition/types.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(types), "SaveDecr") {
+		t.Skip("pkg/definition/types.go has SaveDecr, so the change of docs/first-change.md is made already; if it is to stay, give the page another change")
+	}
+	follow(t, "docs/first-change.md")
+}
 
 // follow runs every block of a page, in order. It skips the test where a program is not installed that the page needs.
 func follow(t *testing.T, page string, programs ...string) {
