@@ -10,7 +10,7 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// whyClosed returns the error with which batches are refused now; nil means that they are taken.
+// whyClosed returns the error with which the coordinator refuses all batches now; nil means that it takes batches.
 func (i *ingest) whyClosed() error {
 	switch {
 	case isClosed(i.draining):
@@ -23,8 +23,9 @@ func (i *ingest) whyClosed() error {
 	return nil
 }
 
-// submission makes a batch that a client sent ready for the scheduler. takes is how many bytes the client accepts in one message. single
-// says that the batch came with the call Submit, and not on a stream. An error means that the whole batch is refused.
+// submission makes the submission of a batch that a client sent: it finds the batch's revision, checks the batch, and sets everything that
+// the scheduler and the answers need. takes is how many bytes the client accepts in one message. single says that the batch came with the
+// call Submit, and not on a stream. An error means that the whole batch is refused.
 func (i *ingest) submission(ctx context.Context, flow string, stream batch.StreamID, in *pb.Submission, takes int, single bool) (*submission, error) {
 	r, err := i.revisions.revision(ctx, flow, in, single)
 	if err != nil {
@@ -40,14 +41,14 @@ func (i *ingest) submission(ctx context.Context, flow string, stream batch.Strea
 	return s, nil
 }
 
-// refused makes a submission that stands for a refused batch, so that its answer and its credit go the same way as others. It keeps nothing
-// of the batch's rows.
+// refused makes a submission that stands for a batch of a stream that was refused, so that its answer and its credit go to the client in
+// the same way as for other batches. spent is the batch's size. The submission has no rows.
 func refused(in *pb.Submission, spent size) *submission {
 	return &submission{id: batch.ID{Sequence: in.GetSequence()}, spent: spent, ownTold: true}
 }
 
-// refusedCall answers a call whose batch was refused before any row ran. For some codes a client could not know that from a gRPC error:
-// then the refusal goes into an answer.
+// refusedCall returns what the method Submit returns for a batch that was refused before any row ran: a gRPC error, or an answer. Some
+// codes, as a gRPC error, would leave open whether rows ran; a refusal with one of these goes into an answer.
 func refusedCall(in *pb.Submission, err error) (*pb.SubmitResponse, error) {
 	if !wire.LeavesOpen(batch.CodeOf(err)) {
 		return nil, wire.Status(err)

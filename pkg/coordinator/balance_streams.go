@@ -24,16 +24,17 @@ const (
 	movePatienceMost = 128 * time.Second
 )
 
-// streamShare is this coordinator's share of the streams of all coordinators that take batches, computed from their keys in etcd. It is
-// zero while this coordinator is not among them.
+// streamShare is how many streams this coordinator should have, if the streams of all coordinators that take batches are shared out evenly.
+// It is computed from their keys in etcd, and is zero while this coordinator is not among them.
 type streamShare struct {
+	// coordinators is how many coordinators take batches, this one included.
 	coordinators int
-	most         int // how many streams each coordinator is to have, rounded up
-	least        int // the fewest streams that another coordinator has
-	own          int // how many streams this coordinator has told of
+	most         int // the share: how many streams each coordinator should have, rounded up
+	least        int // the fewest streams that any other coordinator has; math.MaxInt if there is no other one
+	own          int // how many streams this coordinator has according to its own key in etcd
 }
 
-// streamShare computes the share from the keys of the coordinators that take batches.
+// streamShare computes this coordinator's share of the streams as it is now.
 func (i *ingest) streamShare() (s streamShare) {
 	all, known := 0, false
 	s.least = math.MaxInt
@@ -55,9 +56,9 @@ func (i *ingest) streamShare() (s streamShare) {
 	return s
 }
 
-// surplus returns how many streams a coordinator that has so many should move away. Small differences are not worth a move: up to a tenth
-// above the share is fine, unless another coordinator has at least two streams and a tenth less than it. For example, with shares of 10, a
-// coordinator with 12 streams moves two, and one with 11 moves one only if another coordinator has 7 or fewer.
+// surplus returns how many streams a coordinator should move away. has is how many it has. Small differences are not worth a move: up to a
+// tenth above the share is fine, unless another coordinator has at least two streams and a tenth less than it. For example, with shares of
+// 10, a coordinator with 12 streams moves two, and one with 11 moves one only if another coordinator has 7 or fewer.
 func (s streamShare) surplus(has int) int {
 	over, slack := has-s.most, s.most/10
 	if over > slack || over >= 0 && s.most-s.least >= 2+slack {
@@ -66,13 +67,14 @@ func (s streamShare) surplus(has int) int {
 	return 0
 }
 
-// hasRoom reports whether a coordinator that has so many streams should take one more. The share is rounded up; its last place is filled
-// only when no coordinator has fewer streams.
+// hasRoom reports whether a coordinator should take one more stream. has is how many it has. The share is rounded up, so its last place is
+// filled only if no other coordinator has fewer streams.
 func (s streamShare) hasRoom(has int) bool {
 	return has < s.most-1 || has == s.most-1 && s.least >= has
 }
 
-// balanceStreams asks clients to move streams, again and again, until ctx is done.
+// balanceStreams compares this coordinator's streams with its share every balanceInterval, and asks clients to move those above it. It
+// blocks until ctx is done.
 func (i *ingest) balanceStreams(ctx context.Context) {
 	ticker := time.NewTicker(balanceInterval)
 	defer ticker.Stop()
@@ -86,7 +88,8 @@ func (i *ingest) balanceStreams(ctx context.Context) {
 	}
 }
 
-// askToMove asks as many clients to move their streams as this coordinator has streams above its share.
+// askToMove asks clients to move as many streams as this coordinator has above its share, less those that were asked a short time ago and
+// count as moving.
 func (i *ingest) askToMove(now time.Time) {
 	share := i.streamShare()
 	i.mu.Lock()
@@ -113,7 +116,8 @@ func (i *ingest) askToMove(now time.Time) {
 	}
 }
 
-// admitMoving reports whether a stream that moves here is taken. If so, it counts until movingArrived is called.
+// admitMoving reports whether this coordinator takes a stream that moves here: it has room for one more, and the stream is not here
+// already. A stream that it takes counts as arriving until movingArrived is called.
 func (i *ingest) admitMoving(id batch.StreamID) bool {
 	share := i.streamShare()
 	i.mu.Lock()
@@ -125,14 +129,15 @@ func (i *ingest) admitMoving(id batch.StreamID) bool {
 	return true
 }
 
-// movingArrived says that a stream which admitMoving has admitted is registered now, or will never be: it counts no more as arriving.
+// movingArrived is called once for each stream that admitMoving has taken, when the stream is registered or will never be. The stream does
+// not count as arriving any more.
 func (i *ingest) movingArrived() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.arriving--
 }
 
-// streamCount is how many streams are here or are moving here.
+// streamCount returns how many streams are open here or are moving here.
 func (i *ingest) streamCount() int {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -7,8 +7,8 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// reportConnectors adds the states of one revision's connectors, on the workers that run the revision. seen has the connectors, by worker,
-// that the report has already.
+// reportConnectors adds the states of one revision's connectors to a report, for each worker that can run the revision. seen has, by
+// worker, the connectors that the report has already; reportConnectors leaves these out, and adds the new ones to seen.
 func (r *roster) reportConnectors(c *flowstate.ConnectorReport, revision definitionKey, connectors []flowstate.ConnectorKey, seen map[string]map[flowstate.ConnectorKey]bool) {
 	for id, m := range r.members {
 		if !m.alive() || !m.ready(revision) {

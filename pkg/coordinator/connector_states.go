@@ -19,24 +19,25 @@ type connectorStates struct {
 	states map[flowstate.ConnectorKey]*pb.ConnectorState // guarded by mu
 }
 
-// maxConnectorStates bounds how many connectors of a worker are remembered.
+// maxConnectorStates is the most connectors of one worker whose states are remembered.
 const maxConnectorStates = 1 << 16
 
-// reset begins a session, of which nothing is known yet. tells says whether the worker's build tells the states.
+// reset forgets all states, because a session begins. tells says whether the worker's build tells the states of its connectors.
 func (s *connectorStates) reset(tells bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tells, s.states = tells, map[flowstate.ConnectorKey]*pb.ConnectorState{}
 }
 
-// tellsStates reports whether the worker's build tells the states.
+// tellsStates reports whether the worker's build tells the states of its connectors.
 func (s *connectorStates) tellsStates() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.tells
 }
 
-// update takes over the states that a message of the worker has. The error says that the message is malformed.
+// update stores the states that a message of the worker has, and removes connectors that the worker does not have any more. New connectors
+// beyond maxConnectorStates are ignored. An error means that the message is malformed.
 func (s *connectorStates) update(states []*pb.ConnectorState) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -55,7 +56,8 @@ func (s *connectorStates) update(states []*pb.ConnectorState) error {
 	return nil
 }
 
-// find returns the state of a connector; nil when the worker has not told it. tells says whether the worker's build tells the states.
+// find returns the state of a connector; nil means that the worker has not told it. tells says whether the worker's build tells the states
+// of its connectors.
 func (s *connectorStates) find(key flowstate.ConnectorKey) (state *pb.ConnectorState, tells bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

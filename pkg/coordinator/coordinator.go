@@ -36,46 +36,48 @@ import (
 // DefaultMaxSteps is the default of Config.MaxSteps.
 const DefaultMaxSteps = definition.MaxSteps
 
-// Config says how a coordinator runs. Store and Listener must be given; every other zero field means its default.
+// Config says how a coordinator runs. Store and Listener must be given; a zero value of any other field means its default.
 type Config struct {
 	// Store is the connection to etcd. The caller closes it after Run.
 	Store *cluster.Store
 	// Listener accepts the connections of clients and of the command line. Run closes it.
 	Listener net.Listener
-	// Advertise is the address that clients and other coordinators are told: an address that they can dial. Default: the listener's.
+	// Advertise is the address of this coordinator that clients and other coordinators are told, as host:port. They must be able to dial
+	// it. Default: the listener's.
 	Advertise string
 	// HTTP accepts requests for metrics and health. Run closes it. Default: nil, which serves neither.
 	HTTP net.Listener
 	// Transport secures both listeners and the connections to workers. Default: no TLS.
 	Transport transport.Config
-	// DialWorker makes the connections to workers, below TLS. Default: TCP to their addresses.
+	// DialWorker makes the network connection to a worker, over which TLS runs if Transport has it. Default: TCP to the worker's address.
 	DialWorker func(context.Context, cluster.Worker) (net.Conn, error)
 	// Lease is how long a worker that can't be reached is waited for, and how long this coordinator's keys in etcd outlive it. Default:
 	// 10 s.
 	Lease time.Duration
-	// NoWorker bounds how long rows wait while no worker is ready for their flow. Then they are failed. Default: 10 s.
+	// NoWorker bounds how long rows wait while no worker is ready for their flow. After that they fail. Default: 10 s.
 	NoWorker time.Duration
 	// Limits bound one batch: its rows, its bytes, and the bytes of a row.
 	Limits batch.Limits
-	// MaxSteps is how many steps a new flow document may have. A flow that was accepted with more goes on. Default: DefaultMaxSteps.
+	// MaxSteps is the most steps that a new flow document may have. A flow that was accepted with more steps goes on running. Default:
+	// DefaultMaxSteps.
 	MaxSteps int
-	// Budget is how many bytes of rows all clients together may have under way; one batch may overdraw it. A stream takes at least
-	// 512 KiB of it, so the budget bounds the number of streams. Two things come on top: each stream may hold one message that waits
-	// for its place, and answers that clients have not read may use up to half of the budget again. Default: 96 MiB.
+	// Budget is the most bytes of rows that all clients together may have under way; one batch may overdraw it. A stream takes at least 512
+	// KiB of it, so the budget bounds the number of streams. Two things come on top: each stream may hold one message that waits for its
+	// place, and answers that clients have not read may use up to half of the budget again. Default: 96 MiB.
 	Budget int64
-	// DeadLetters is the store that keeps dead rows. The caller closes it after Run. Default: nil, so that dead rows are only reported
-	// to their clients.
+	// DeadLetters is the store that keeps dead rows. The caller closes it after Run. Default: nil, which means that dead rows are only
+	// reported to their clients.
 	DeadLetters *deadletter.Store
-	// Build says which build of the program this is: the version, and behind a "+" the commit where it is known.
+	// Build says which build of the program this is: its version, followed by "+" and the commit if that is known.
 	Build string
 	// Logger gets messages for the operator. Default: they are dropped.
 	Logger hclog.Logger
-	// Tracing gets spans of batches and parts. Default: nil, so that nothing is traced, at no cost.
+	// Tracing gets spans of batches and parts. Default: nil, which means that nothing is traced.
 	Tracing trace.TracerProvider
 	// Registry gets the metrics. Default: a new registry, with metrics of the process and of the Go runtime.
 	Registry *prometheus.Registry
 
-	historyAge time.Duration // how long replaced revisions stay in the history; 0 means cluster.HistoryAge
+	historyAge time.Duration // how long a revision stays in the history after it was replaced; 0 means cluster.HistoryAge
 }
 
 // Coordinator is one coordinator process. Its methods may be called by several goroutines at the same time.
@@ -93,7 +95,7 @@ type Coordinator struct {
 	server     *serve.Server
 
 	leading           atomic.Bool
-	leadershipChanged chan struct{} // holds a token when leading has changed
+	leadershipChanged chan struct{} // holds a token when leading has changed and the record in etcd does not say so yet
 	ready             chan struct{} // closed when the flows are listed
 
 	draining  chan struct{} // closed when no batch is taken any more
@@ -103,7 +105,7 @@ type Coordinator struct {
 	done      chan struct{} // closed when Run has returned
 }
 
-// New checks the configuration and makes a coordinator. It starts nothing; Run does.
+// New checks the configuration and makes a coordinator. It starts no goroutines and serves nothing; Run does.
 func New(c Config) (*Coordinator, error) {
 	if c.Store == nil || c.Listener == nil {
 		return nil, errors.New("make a coordinator: Store and Listener must be given")
@@ -183,19 +185,20 @@ func newID() string {
 	return "coordinator-" + hex.EncodeToString(random[:])
 }
 
-// ID is the coordinator's id, which New has drawn.
+// ID returns the coordinator's id, which New has drawn at random.
 func (c *Coordinator) ID() string { return c.id }
 
-// Budgets is how many bytes clients can make the coordinator hold: rows, answers that clients have not read, and messages that are being
-// received.
+// Budgets returns how many bytes clients can make the coordinator hold: Config.Budget, for rows and for answers that clients have not read,
+// and the messages that are being received.
 func (c *Coordinator) Budgets() int64 {
 	return c.config.Budget + serve.ReceiveLimit(c.config.Transport)
 }
 
-// Ready is closed once the coordinator knows the flows and takes batches.
+// Ready returns a channel that is closed once the coordinator knows the flows and takes batches. It stays closed.
 func (c *Coordinator) Ready() <-chan struct{} { return c.ready }
 
-// AwaitWorkers blocks until sessions with at least n workers are up. It fails when ctx is done or Run has returned first.
+// AwaitWorkers blocks until sessions with at least n workers are up, and then returns nil. It returns an error if ctx is done or Run has
+// returned before.
 func (c *Coordinator) AwaitWorkers(ctx context.Context, n int) error {
 	for {
 		now, changed := c.board.Watch()
@@ -212,9 +215,9 @@ func (c *Coordinator) AwaitWorkers(ctx context.Context, n int) error {
 	}
 }
 
-// Run serves until ctx is done or Drain is over, and then returns nil. It blocks; while etcd is away it waits for etcd. When ctx is done
-// before Drain is over, batches under way are cut off, and their clients are told to submit them to another coordinator. Run may be called
-// once.
+// Run serves until ctx is done or Drain is over, and then returns nil. It returns an error if something fails that it can't do without,
+// such as a listener. It blocks; while etcd is away it waits for etcd. When ctx is done before Drain is over, batches under way are cut
+// off, and their clients are told to submit them to another coordinator. Run may be called once.
 func (c *Coordinator) Run(ctx context.Context) error {
 	defer close(c.done)
 	asked := ctx
@@ -261,8 +264,9 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	return err
 }
 
-// Drain has the coordinator take no new batches, waits until each row under way has its outcome, and ends Run. When ctx is done first, it
-// cuts off the batches that are left and returns ctx's error. It may be called more than once, and blocks until Run has returned.
+// Drain makes the coordinator take no new batches, waits until each row under way has its outcome, and ends Run. If ctx is done first, it
+// cuts off the batches that are left and returns ctx's error. It blocks until Run has returned, so Run must have been called. It may be
+// called more than once.
 func (c *Coordinator) Drain(ctx context.Context) error {
 	c.drainOnce.Do(func() {
 		c.log.Info("draining: no new batches are taken", "id", c.id)
@@ -275,7 +279,8 @@ func (c *Coordinator) Drain(ctx context.Context) error {
 	return err
 }
 
-// follow keeps the fleet up to date with etcd: workers, coordinators, and the statuses of flows.
+// follow keeps the fleet up to date with etcd until ctx is done: which workers and coordinators are registered, and the statuses of flows.
+// It closes c.ready when it has the flows for the first time.
 func (c *Coordinator) follow(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	s, f := c.config.Store, c.fleet
@@ -306,7 +311,8 @@ func (c *Coordinator) follow(ctx context.Context) error {
 	return g.Wait()
 }
 
-// tellReady keeps the health service up to date, so that probes and load balancers know whether this coordinator takes batches.
+// tellReady keeps the gRPC health service up to date until ctx is done, so that probes and load balancers know whether this coordinator
+// takes batches.
 func (c *Coordinator) tellReady(ctx context.Context) error {
 	select {
 	case <-c.ready:
@@ -324,7 +330,7 @@ func (c *Coordinator) tellReady(ctx context.Context) error {
 	}
 }
 
-// serveHTTP serves metrics and health on the HTTP listener until ctx is done.
+// serveHTTP serves metrics and health on the HTTP listener until ctx is done, and then returns nil.
 func (c *Coordinator) serveHTTP(ctx context.Context) error {
 	server, err := serve.NewHTTPServer(serve.HTTPConfig{Transport: c.config.Transport, Metrics: c.config.Registry, Ready: func(context.Context) error {
 		select {

@@ -10,17 +10,17 @@ type definitionKey struct {
 	revision batch.Revision
 }
 
-// sameNumber reports whether both keys name a revision of the same flow with the same number. Builds of workers before revisions had
-// digests can't tell two of them apart.
+// sameNumber reports whether both keys name the same flow and revisions with the same number; the digests may differ. Workers of builds
+// from before revisions had digests can't tell two such revisions apart.
 func (k definitionKey) sameNumber(other definitionKey) bool {
 	return k.flow == other.flow && k.revision.Number == other.revision.Number
 }
 
-// byDefinition is a map with a value for each of some revisions. The revisions of one flow have a map of their own, so that a question
-// about one flow costs nothing for the others.
+// byDefinition is a map from revisions of flows to values. It has an inner map for each flow, so that looking through one flow's revisions
+// does not touch those of other flows.
 type byDefinition[T any] map[string]map[batch.Revision]T
 
-// get returns the value of a revision, and whether there is one.
+// get returns the value of a revision, and whether the map has one.
 func (d byDefinition[T]) get(key definitionKey) (T, bool) {
 	v, there := d[key.flow][key.revision]
 	return v, there
@@ -42,7 +42,7 @@ func (d byDefinition[T]) remove(key definitionKey) {
 	}
 }
 
-// hasOtherOfNumber reports whether there is another revision of the flow with the same number and another digest.
+// hasOtherOfNumber reports whether the map has a revision of key's flow with the same number and another digest.
 func (d byDefinition[T]) hasOtherOfNumber(key definitionKey) bool {
 	for other := range d[key.flow] {
 		if other != key.revision && (definitionKey{key.flow, other}).sameNumber(key) {

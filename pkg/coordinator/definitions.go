@@ -11,8 +11,8 @@ import (
 // A worker is sent the definition of each revision that it may have to run: the documents of a flow, its functions and connectors. It
 // compiles them and answers whether it can run the revision. A worker is told to forget a revision that no batch is likely to name.
 
-// sessionBegan sends a worker, with which a session has begun, the revisions that are wanted of it. With resumed, the worker still has the
-// revisions of the session before, and is told to forget those that nobody wants now.
+// sessionBegan sends a worker the revisions that it may have to run, because a session with it has begun. If resumed is true, the worker
+// still has the revisions of the session before, and is told to forget those that it need not have any more.
 func (t *flowTable) sessionBegan(m *member, resumed bool) {
 	before := m.definitions
 	m.definitions = byDefinition[definitionAnswer]{}
@@ -35,7 +35,8 @@ func (t *flowTable) sessionBegan(m *member, resumed bool) {
 	}
 }
 
-// sendDefinition sends a worker a revision, if the worker has its functions and was not sent it in this session.
+// sendDefinition sends a worker a revision, if the worker has a session and the revision's functions, and was not sent it in this session.
+// r may be nil or switched off; then nothing is sent.
 func (t *flowTable) sendDefinition(m *member, r *flowstate.Revision) {
 	if r == nil || !r.Enabled || m.dead || len(m.missingFunctions(r)) > 0 {
 		return
@@ -58,21 +59,23 @@ func (t *flowTable) sendDefinition(m *member, r *flowstate.Revision) {
 	m.peer.instructions.put(instruction{define: r})
 }
 
-// announceActive tells a worker that new batches run on a revision that it has, if the worker's build wants to be told.
+// announceActive tells a worker that new batches run on a revision that it has accepted. Workers of builds that don't tell the states of
+// connectors are not told.
 func (m *member) announceActive(key definitionKey) {
 	if m.peer.connectors.tellsStates() {
 		m.peer.instructions.put(instruction{active: &key})
 	}
 }
 
-// forgetDefinition has the worker forget a revision.
+// forgetDefinition tells the member's worker to forget a revision, and forgets the worker's answer for it.
 func (m *member) forgetDefinition(key definitionKey) {
 	m.definitions.remove(key)
 	m.peer.instructions.put(instruction{forget: &key})
 }
 
-// pruneDefinitions has workers forget the revisions of a flow that batches are not likely to name any more. If a batch names one all the
-// same, the revision is sent again with its rows. Each worker keeps the newest revision that it can run: it may be about to become active.
+// pruneDefinitions tells workers to forget the revisions of a flow that batches are not likely to name any more. If a batch names one all
+// the same, the revision is sent again with its rows. Each worker keeps the newest revision that it can run: it may be about to become
+// active.
 func (t *flowTable) pruneDefinitions(flow string) {
 	e, rolling, switching, s := t.byName[flow], t.rollingOut[flow], t.switching[flow], t.scheduled[flow]
 	needed := func(name batch.Revision) bool {

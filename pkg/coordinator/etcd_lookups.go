@@ -12,16 +12,18 @@ import (
 )
 
 const (
-	// lookupGap is the least time between two requests to etcd.
+	// lookupGap is the least time between a request to etcd, with the entries that are read after it, and the next request.
 	lookupGap = 50 * time.Millisecond
-	// maxLookupKeys is how many lookups one request answers at most. Each takes one or two of the keys that etcd allows in a request.
+	// maxLookupKeys is the most lookups that one request to etcd makes. Each lookup takes one or two of the keys that etcd allows in a
+	// request.
 	maxLookupKeys = 64
-	// maxEntriesRead is how many entries of the history are read after one request at most. Entries are large.
+	// maxEntriesRead is the most entries of the history that are read after one request. Entries are large.
 	maxEntriesRead = 8
-	// goneFor is how long it is remembered that the history does not have a revision. A revision enters the history only when it becomes
-	// active, and a client hears of its name no sooner than that.
+	// goneFor is for how long the coordinator remembers that the history does not have a revision. A revision enters the history only when
+	// it becomes active, and a client hears of its name no sooner than that.
 	goneFor = time.Second
-	// maxGone is how many revisions that the history does not have are remembered at most.
+	// maxGone is the most revisions of which the coordinator remembers that the history does not have them. When there are more, it forgets
+	// all of them.
 	maxGone = 4096
 )
 
@@ -32,10 +34,10 @@ type lookupKey struct {
 	revision batch.Revision
 }
 
-// lookupReply is etcd's answer to a lookup of a flow and a revision.
+// lookupReply is the answer to a lookup: what etcd has of the flow and the revision, or err.
 type lookupReply struct {
-	status *cluster.FlowStatus   // nil means that the flow has none
-	entry  *cluster.HistoryEntry // nil means that the history does not have the revision, or has another one of its number
+	status *cluster.FlowStatus   // the flow's status; nil means that etcd has none
+	entry  *cluster.HistoryEntry // the revision's entry in the history; nil means that there is none, or another revision has its number
 	err    error
 }
 
@@ -46,7 +48,7 @@ type etcdLookups struct {
 	store *cluster.Store
 	wake  chan struct{} // holds a token while lookups may be waiting
 	done  chan struct{} // closed when run has returned
-	// requests counts the requests to etcd.
+	// requests counts the requests to etcd, for metrics.
 	requests atomic.Uint64
 
 	mu      sync.Mutex
@@ -55,7 +57,7 @@ type etcdLookups struct {
 	gone    map[lookupKey]time.Time            // guarded by mu: until when it is remembered that the history does not have the revision
 }
 
-// newEtcdLookups makes the lookups in a store, without a goroutine; the caller starts run.
+// newEtcdLookups makes an etcdLookups that asks the store. It starts no goroutine; the caller starts run.
 func newEtcdLookups(store *cluster.Store) *etcdLookups {
 	return &etcdLookups{
 		store: store, wake: make(chan struct{}, 1), done: make(chan struct{}),
@@ -63,7 +65,8 @@ func newEtcdLookups(store *cluster.Store) *etcdLookups {
 	}
 }
 
-// ask asks etcd and blocks until it answers, ctx is done, or run has returned.
+// ask makes one lookup, and blocks until etcd has answered it, ctx is done, or run has returned. In the last two cases the reply has only
+// an error.
 func (e *etcdLookups) ask(ctx context.Context, q lookupKey) lookupReply {
 	answer := make(chan lookupReply, 1)
 	e.add(q, answer)
@@ -81,7 +84,7 @@ func (e *etcdLookups) ask(ctx context.Context, q lookupKey) lookupReply {
 	}
 }
 
-// add notes channels that wait for the reply to a lookup. The next request to etcd has the lookup.
+// add queues a lookup for a later request to etcd. Its reply goes into the channels who, each of which must have room for it.
 func (e *etcdLookups) add(q lookupKey, who ...chan<- lookupReply) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -98,7 +101,7 @@ func (e *etcdLookups) isGone(q lookupKey) bool {
 	return time.Now().Before(e.gone[q])
 }
 
-// run makes requests while lookups wait, until ctx is done.
+// run makes requests to etcd while lookups wait. It blocks until ctx is done.
 func (e *etcdLookups) run(ctx context.Context) {
 	defer close(e.done)
 	for {
@@ -120,7 +123,8 @@ func (e *etcdLookups) run(ctx context.Context) {
 	}
 }
 
-// take takes out the lookups that have waited longest, as many as fit into a request.
+// take removes the lookups that have waited longest, as many as fit into one request, and returns them with the channels that wait for
+// them.
 func (e *etcdLookups) take() map[lookupKey][]chan<- lookupReply {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -134,7 +138,8 @@ func (e *etcdLookups) take() map[lookupKey][]chan<- lookupReply {
 	return some
 }
 
-// request asks etcd and answers the lookups. Lookups of entries beyond maxEntriesRead wait for the next request.
+// request makes one request to etcd for some lookups, and sends the replies. Lookups whose entries are beyond maxEntriesRead are queued
+// again for the next request.
 func (e *etcdLookups) request(ctx context.Context, some map[lookupKey][]chan<- lookupReply) {
 	var flows []string
 	var revisions []cluster.FlowRevision
@@ -172,7 +177,8 @@ func (e *etcdLookups) request(ctx context.Context, some map[lookupKey][]chan<- l
 	}
 }
 
-// entry reads a revision of the history. It returns nil where another revision has its number, or it was removed meanwhile.
+// entry reads the entry of a revision from the history. It returns nil and no error if another revision has its number, or the entry was
+// removed meanwhile.
 func (e *etcdLookups) entry(ctx context.Context, q lookupKey) (*cluster.HistoryEntry, error) {
 	e.requests.Add(1)
 	entry, err := e.store.Revision(ctx, q.flow, q.revision.Number)
@@ -187,7 +193,7 @@ func (e *etcdLookups) entry(ctx context.Context, q lookupKey) (*cluster.HistoryE
 	return entry, nil
 }
 
-// noteGone remembers for a while that the history does not have a revision.
+// noteGone remembers, for goneFor, that the history does not have a revision.
 func (e *etcdLookups) noteGone(q lookupKey) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

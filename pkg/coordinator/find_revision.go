@@ -13,14 +13,15 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// revisionFinder finds the revision that a batch runs on: on the board, in the fleet's memory, or in etcd. Any goroutine may use it.
+// revisionFinder finds the revision that a batch runs on: on the board, in the fleet's memory, or in the history in etcd. Any goroutine may
+// use it.
 type revisionFinder struct {
 	board   *flowstate.Board
 	fleet   *fleet
 	lookups *etcdLookups
 }
 
-// revisionChanged refuses a new batch that names another revision than the active one. Nothing of the batch ran.
+// revisionChanged is the error that refuses a new batch that does not name the active revision. No row of the batch ran.
 type revisionChanged struct {
 	refusal *batch.Error
 	active  batch.Revision
@@ -32,7 +33,7 @@ func (e revisionChanged) Error() string { return e.refusal.Error() }
 // Unwrap returns the refusal, so that its code can be found in the error.
 func (e revisionChanged) Unwrap() error { return e.refusal }
 
-// answer tells the client which revision to name when it submits the batch again.
+// answer makes the answer to the client: the refusal, and the revision to name when it submits the batch again.
 func (e revisionChanged) answer(in *pb.Submission) *pb.Answer {
 	return &pb.Answer{
 		Sequence: in.GetSequence(), Revision: e.active.Number, Digest: wire.FromDigest(e.active.Digest), Refused: wire.FromError(e.refusal), Last: true,
@@ -41,11 +42,12 @@ func (e revisionChanged) answer(in *pb.Submission) *pb.Answer {
 
 // revision finds the revision that a batch runs on:
 //
-//   - A batch that was submitted before runs on the revision that it names.
-//   - A new batch that names none runs on the active revision. The flow must take batches.
-//   - A new batch of a call (single) must name the active revision, or gets a revisionChanged.
-//   - A new batch of a stream may name the revision that the stream was told last: batches that the client sends behind it must not
-//     overtake it.
+//   - A batch that may have been submitted before (first is not set) runs on the revision that it names, or if it names none, on the
+//     active one.
+//   - A new batch (first is set) that names the active revision runs on it. The flow must take batches.
+//   - Another new batch of a call (single), or one that names no revision, is refused with the error revisionChanged.
+//   - Another new batch of a stream runs on the revision that it names, which is the one that the stream was told last: batches that the
+//     client sends behind it must not overtake it.
 //
 // Clients of early builds name revisions by number alone; etcd then says which revision has the number now.
 func (f *revisionFinder) revision(ctx context.Context, flow string, in *pb.Submission, single bool) (*flowstate.Revision, error) {
@@ -69,8 +71,9 @@ func (f *revisionFinder) revision(ctx context.Context, flow string, in *pb.Submi
 	return f.earlier(ctx, flow, named)
 }
 
-// active returns the revision that new batches of the flow run on. A client that names a revision or a flow which this coordinator does not
-// run may have heard of it from another coordinator, which is ahead. So active asks etcd before it says no.
+// active returns the revision that new batches of the flow run on, or an error if there is none. named is the revision that the client
+// names. A client that names a revision or a flow which this coordinator does not know may have heard of it from another coordinator, so
+// active asks etcd before it answers.
 func (f *revisionFinder) active(ctx context.Context, flow string, named batch.Revision) (*flowstate.Revision, error) {
 	c := f.board.Load()
 	r, err := c.Active(flow)
@@ -86,8 +89,9 @@ func (f *revisionFinder) active(ctx context.Context, flow string, named batch.Re
 	return f.board.Load().Active(flow)
 }
 
-// lookUp asks etcd for a flow, and for a revision of it where one is named. Then it waits until this coordinator runs the revision that is
-// active according to etcd. The entry is nil where the history does not have the revision.
+// lookUp asks etcd for a flow, and for its revision named unless that is zero. Then it waits, for twice switchPatience at most, until this
+// coordinator runs the revision that is active according to etcd. It returns the history's entry of the named revision; nil means that the
+// history does not have it.
 func (f *revisionFinder) lookUp(ctx context.Context, flow string, named batch.Revision) (*cluster.HistoryEntry, error) {
 	r := f.lookups.ask(ctx, lookupKey{flow, named})
 	if r.err != nil {
@@ -118,8 +122,8 @@ func (f *revisionFinder) lookUp(ctx context.Context, flow string, named batch.Re
 	}
 }
 
-// earlier finds the revision that a batch names which was submitted before. The revision need not be active any more, and the flow may be
-// switched off or deleted: the batch goes on as long as the history has the revision.
+// earlier finds a revision by the name that a batch has for it. The batch may have been submitted before. The revision need not be active
+// any more, and the flow may be switched off or deleted: the batch goes on as long as the history has the revision.
 func (f *revisionFinder) earlier(ctx context.Context, flow string, named batch.Revision) (*flowstate.Revision, error) {
 	if e := f.board.Load().Flows[flow]; e.TakesBatches() {
 		if r := e.Revisions.Find(named); r != nil && r.Enabled {
@@ -159,8 +163,9 @@ func (f *revisionFinder) earlier(ctx context.Context, flow string, named batch.R
 	return r, nil
 }
 
-// recall has the flow table recall a revision: one that it has in memory, or else read, which the caller has read from the history. It
-// returns nil where there is neither.
+// recall calls flowTable.recall in the fleet's goroutine, and returns the revision that it returns; nil means that the coordinator does not
+// have the revision. read is the revision if the caller has read it from the history, and otherwise nil. It returns an error if ctx is done
+// or the fleet has ended.
 func (f *revisionFinder) recall(ctx context.Context, flow string, named batch.Revision, read *flowstate.Revision) (known *flowstate.Revision, err error) {
 	var found *flowstate.Revision
 	if !f.fleet.wait(ctx, func() { found = f.fleet.flows.recall(ctx, flow, named, read) }) {

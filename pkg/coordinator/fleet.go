@@ -35,7 +35,8 @@ type fleet struct {
 	followed atomic.Pointer[cluster.State]
 }
 
-// newFleet makes a fleet without workers and flows. Its peers are made with the settings.
+// newFleet makes a fleet without workers and flows, and starts no goroutine. s are the settings of the connections to workers that it will
+// make.
 func newFleet(s *peerSettings, store *cluster.Store, log hclog.Logger) *fleet {
 	f := &fleet{
 		log: log, board: s.board,
@@ -47,7 +48,8 @@ func newFleet(s *peerSettings, store *cluster.Store, log hclog.Logger) *fleet {
 	return f
 }
 
-// run calls the functions that others hand in until ctx is done. Then it waits for the goroutines of the roster.
+// run calls the functions that other goroutines hand in with ask and wait, until ctx is done. Then it waits until the goroutines of the
+// roster have ended.
 func (f *fleet) run(ctx context.Context) {
 	defer close(f.done)
 	look := time.NewTicker(reachCheckInterval)
@@ -67,7 +69,8 @@ func (f *fleet) run(ctx context.Context) {
 	}
 }
 
-// ask has run call g, and does not wait for that. It returns false when ctx is done or the fleet has ended first.
+// ask queues g, so that the goroutine run calls it, and does not wait for that. It blocks while the queue is full. It returns false, and g
+// is not called, if ctx is done or the fleet has ended first.
 func (f *fleet) ask(ctx context.Context, g func()) bool {
 	select {
 	case f.requests <- g:
@@ -78,8 +81,8 @@ func (f *fleet) ask(ctx context.Context, g func()) bool {
 	return false
 }
 
-// wait has run call g, and waits until g has returned. When wait returns false, because ctx is done or the fleet has ended, g may still
-// run.
+// wait queues g, so that the goroutine run calls it, and blocks until g has returned. If wait returns false, because ctx is done or the
+// fleet has ended, g may still run later.
 func (f *fleet) wait(ctx context.Context, g func()) bool {
 	ran := make(chan struct{})
 	if !f.ask(ctx, func() { g(); close(ran) }) {
@@ -94,12 +97,12 @@ func (f *fleet) wait(ctx context.Context, g func()) bool {
 	return false
 }
 
-// later has run call g after a time, unless the timer is stopped or ctx is done before.
+// later queues g after a time, so that the goroutine run calls it, unless the returned timer is stopped or ctx is done before.
 func (f *fleet) later(ctx context.Context, after time.Duration, g func()) *time.Timer {
 	return time.AfterFunc(after, func() { f.ask(ctx, g) })
 }
 
-// tellLeader has the leader make another pass, if this coordinator leads.
+// tellLeader wakes the leader, if this coordinator leads, so that it looks at all flows again.
 func (f *fleet) tellLeader() {
 	select {
 	case f.leaderNews <- struct{}{}:
@@ -119,14 +122,15 @@ func (f *fleet) publish() {
 	f.board.Publish(now)
 }
 
-// setWorkers takes over which workers are registered in etcd, and begins to dial new ones. ctx bounds the lives of their connections.
+// setWorkers is called with all workers that are registered in etcd, by id. It begins to dial new ones, and closes the connections to those
+// that left. The connections end when ctx is done.
 func (f *fleet) setWorkers(ctx context.Context, workers map[string]cluster.Worker) {
 	f.roster.setWorkers(ctx, workers, f)
 	f.tellLeader()
 	f.publish()
 }
 
-// setFlows takes over the flows' statuses and active revisions, which the leader has written to etcd.
+// setFlows is called with the statuses and active revisions of all flows, as the leader has written them to etcd.
 func (f *fleet) setFlows(ctx context.Context, state cluster.State) {
 	f.flows.setFlows(ctx, state)
 	f.publish()
@@ -164,7 +168,7 @@ func (f *fleet) definitionAnswered(ctx context.Context, p *workerPeer, digest ba
 	})
 }
 
-// workerDied is called by a peer whose worker is proven dead. It blocks until the worker's key is removed from etcd.
+// workerDied is called by a peer whose worker is proven dead. It blocks until the worker's key is removed from etcd, or ctx is done.
 func (f *fleet) workerDied(ctx context.Context, p *workerPeer) {
 	f.ask(ctx, func() {
 		if m := f.roster.members[p.worker.ID]; m != nil {
@@ -175,7 +179,8 @@ func (f *fleet) workerDied(ctx context.Context, p *workerPeer) {
 	f.roster.removeWorkerKey(ctx, p.worker.ID)
 }
 
-// checkReach publishes a new snapshot when the reachability of workers has changed, and removes superseded workers of the same name.
+// checkReach publishes a new snapshot if the reachability of workers has changed. It also removes workers whose name a newer worker has
+// taken over (removeSuperseded).
 func (f *fleet) checkReach(ctx context.Context) {
 	f.roster.removeSuperseded(ctx)
 	if now, was := f.roster.surveyReach(), f.board.Load(); now.CutOff != was.CutOff || now.OthersReachMore != was.OthersReachMore || now.Sessions != was.Sessions ||
@@ -185,7 +190,7 @@ func (f *fleet) checkReach(ctx context.Context) {
 }
 
 // cutOff reports whether this coordinator leaves its clients to other coordinators, because it can't reach most workers. Then it does not
-// take unreachable workers for lost: the fault is likely on its own side.
+// take unreachable workers for lost: the fault is likely on its own side. It also returns false if ctx is done or the fleet has ended.
 func (f *fleet) cutOff(ctx context.Context) bool {
 	cut := false
 	return f.wait(ctx, func() {
@@ -209,7 +214,8 @@ func (f *fleet) Workers(ctx context.Context) map[string]cluster.Worker {
 	return all
 }
 
-// states counts the registered workers by the state of their connection; nil when ctx is done or the fleet has ended.
+// states returns the number of registered workers in each state of the connection: up, draining, down or lost. Workers that are known to be
+// dead are left out. It returns nil if ctx is done or the fleet has ended.
 func (f *fleet) states(ctx context.Context) map[string]int {
 	all := map[string]int{"up": 0, "draining": 0, "down": 0, "lost": 0}
 	if !f.wait(ctx, func() {
@@ -230,12 +236,12 @@ func (f *fleet) Coordinators() map[string]cluster.Coordinator { return f.roster.
 // FollowedState returns the statuses of flows that leaders have written, as this coordinator follows them in etcd; nil until they are listed.
 func (f *fleet) FollowedState() *cluster.State { return f.followed.Load() }
 
-// flowsPerTurn bounds how many flows one function in the fleet's goroutine looks at, so that other functions need not wait for long.
+// flowsPerTurn is the most flows that one function in the fleet's goroutine looks at, so that other functions need not wait for long.
 const flowsPerTurn = 32
 
-// Unserved returns, of the flows named, those that no worker can run now, with the reasons. A flow is looked at if it takes batches, or if
-// it has never run and waits for a worker. A flow that is rejected or being rolled out is not: its status has the reasons. It returns
-// false when ctx is done or the fleet has ended.
+// Unserved returns, for each of the named flows that no worker can run now, the reasons. A flow is looked at if it takes batches, or if it
+// has never run and waits for a worker. A flow that is rejected or being rolled out is not: its status has the reasons. It returns false
+// when ctx is done or the fleet has ended.
 func (f *fleet) Unserved(ctx context.Context, flows []string) (map[string][]string, bool) {
 	all := map[string][]string{}
 	for some := range slices.Chunk(flows, flowsPerTurn) {
@@ -254,8 +260,9 @@ func (f *fleet) Unserved(ctx context.Context, flows []string) (map[string][]stri
 	return all, true
 }
 
-// RequestRollouts asks every worker that has the functions to take revisions, and returns how far each rollout is, in the order of the
-// requests. The leader calls it again and again until the workers have answered. It returns false when ctx is done or the fleet has ended.
+// RequestRollouts sends each requested revision to every worker that has its functions, and returns how far each rollout is, in the order
+// of the requests. The leader calls it again and again until the workers have answered. It returns false when ctx is done or the fleet has
+// ended.
 func (f *fleet) RequestRollouts(ctx context.Context, requests ...leader.RolloutRequest) ([]leader.RolloutProgress, bool) {
 	all := make([]leader.RolloutProgress, 0, len(requests))
 	for some := range slices.Chunk(requests, flowsPerTurn) {
@@ -272,8 +279,8 @@ func (f *fleet) RequestRollouts(ctx context.Context, requests ...leader.RolloutR
 	return all, true
 }
 
-// Connectors returns the states of the connectors that the active revisions of flows need, on the workers that run them. It looks at all
-// flows where none is named. It returns false when ctx is done or the fleet has ended.
+// Connectors returns the states of the connectors that the active revisions of flows need, on the workers that run them. If no flow is
+// named, it looks at all flows. It returns false if ctx is done or the fleet has ended.
 func (f *fleet) Connectors(ctx context.Context, flows ...string) (flowstate.ConnectorReport, bool) {
 	var c flowstate.ConnectorReport
 	if !f.wait(ctx, func() {

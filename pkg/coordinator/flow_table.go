@@ -14,8 +14,8 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// switchPatience bounds how long new batches stay on the old revision while workers of this coordinator have not answered for the new
-// one. All of them accepted it when the leader asked.
+// switchPatience bounds how long new batches stay on the old revision while workers of this coordinator have not answered for the new one.
+// The workers that were there when the leader asked have all accepted it.
 const switchPatience = 2 * time.Second
 
 // flowTable is the flows that this coordinator knows: the status of each in etcd, which revision new batches run on, and which revisions
@@ -25,23 +25,24 @@ type flowTable struct {
 	loop   *schedulerLoop
 	log    hclog.Logger
 	lease  time.Duration
-	// later has the fleet's goroutine call a function after a time.
+	// later makes the fleet's goroutine call g after a time, unless the timer is stopped or ctx is done before.
 	later func(ctx context.Context, after time.Duration, g func()) *time.Timer
-	// publish puts the flows on the board as they are now.
+	// publish puts a new snapshot on the board, with the flows as they are now.
 	publish func()
 	// onFlowDeleted are called with each deleted flow when nothing of it is under way any more: they drop its metrics.
 	onFlowDeleted []func(flow string)
 
 	byName  map[string]*flowstate.Flow // the flows that have a status in etcd
-	changed map[string]bool            // flows that have changed since they were published
+	changed map[string]bool            // flows that have changed since the last snapshot was published
 	// rollingOut are the revisions that the leader, on this coordinator, asks workers to take, by flow.
 	rollingOut map[string]*flowstate.Revision
 	// switching are the active revisions that new batches do not run on yet, by flow.
 	switching map[string]*pendingSwitch
 	scheduled map[string]*scheduledFlow // the flows that the scheduler runs
-	// eraseTimers are running for deleted flows, whose traces are erased once more.
+	// eraseTimers has, for some deleted flows, the timer after which the flow's traces are erased once more (eraseTraces).
 	eraseTimers map[string]*time.Timer
-	// countedSince is since when rows are counted, of flows that have a ledger in the scheduler, or may have.
+	// countedSince is the time since when the scheduler counts the rows of a flow, by flow. It has all flows for which the scheduler may
+	// have a ledger.
 	countedSince map[string]time.Time
 }
 
@@ -51,7 +52,7 @@ type pendingSwitch struct {
 	timer    *time.Timer // ends the wait for workers
 }
 
-// newFlowTable makes a table without flows. The caller sets later and publish.
+// newFlowTable makes a table without flows. The caller must set later and publish.
 func newFlowTable(r *roster, s *peerSettings, log hclog.Logger) *flowTable {
 	return &flowTable{
 		roster: r, loop: s.loop, log: log, lease: s.lease,
@@ -61,7 +62,8 @@ func newFlowTable(r *roster, s *peerSettings, log hclog.Logger) *flowTable {
 	}
 }
 
-// setFlows takes over the flows' statuses and active revisions, which the leader has written to etcd.
+// setFlows is called with the statuses and active revisions of all flows, as the leader has written them to etcd. It begins switches to new
+// active revisions, and retires flows that were deleted.
 func (t *flowTable) setFlows(ctx context.Context, state cluster.State) {
 	there := make(map[string]bool, len(state.Flows))
 	marks := state.Marks()
@@ -126,8 +128,8 @@ func (t *flowTable) endSwitch(flow string) {
 	}
 }
 
-// trySwitch lets new batches run on the flow's new revision if every worker with a session has answered for it. With force, it does so in
-// any case.
+// trySwitch ends the flow's switch to a new revision, so that new batches run on that revision, if every worker with a session has answered
+// for it or force is true. If no switch is under way, it does nothing.
 func (t *flowTable) trySwitch(ctx context.Context, flow string, force bool) {
 	p, e := t.switching[flow], t.byName[flow]
 	if p == nil || e == nil {
@@ -153,8 +155,8 @@ func (t *flowTable) trySwitch(ctx context.Context, flow string, force bool) {
 	t.publish()
 }
 
-// shown returns the flows for a new snapshot: those that have changed are copied, the others are shared with the snapshot before. It
-// returns before itself where no flow has changed.
+// shown returns the flows for a new snapshot. before has the flows of the snapshot before; flows that have not changed since are shared
+// with it, and if none has changed, before itself is returned.
 func (t *flowTable) shown(before map[string]*flowstate.Flow) map[string]*flowstate.Flow {
 	if len(t.changed) == 0 {
 		return before
@@ -175,7 +177,7 @@ func (t *flowTable) shown(before map[string]*flowstate.Flow) map[string]*flowsta
 	return now
 }
 
-// stopTimers stops the timers of all flows, because the fleet's goroutine has ended.
+// stopTimers stops the timers of all flows, because the fleet's goroutine is about to end.
 func (t *flowTable) stopTimers() {
 	for _, p := range t.switching {
 		p.timer.Stop()

@@ -12,12 +12,13 @@ import (
 type gatheredAnswer struct {
 	whole            *pb.Answer
 	limit            int
-	outcomes, output int   // bytes gathered so far
+	outcomes, output int   // bytes gathered so far; output is above limit once output was left out
 	withoutReasons   bool  // further outcomes go without their reasons
-	countedBytes     int64 // bytes that count as held for the client
+	countedBytes     int64 // bytes of the gathered answer that are counted as held for the client (heldAnswers)
 }
 
-// count counts the gathered bytes as held for the client, in place of the came bytes that the answers had when they came.
+// count brings up to date how many bytes u counts as held for the client, after an answer was added. u has counted the answer with the
+// bytes that it had when it came (came); count takes these out, and has the bytes that the gathered answer takes now counted instead.
 func (g *gatheredAnswer) count(u *heldAnswers, came int64) {
 	held := int64(g.outcomes)
 	if g.whole.GetOutput() != nil {
@@ -28,7 +29,8 @@ func (g *gatheredAnswer) count(u *heldAnswers, came int64) {
 	g.countedBytes = held
 }
 
-// dropOutput drops the output, and the reasons of further outcomes, because the coordinator's budget has no room for them.
+// dropOutput drops the gathered output, and the reasons of outcomes that are added later, because the coordinator's budget has no room for
+// them. why is told to the client if there was output.
 func (g *gatheredAnswer) dropOutput(why *batch.Error) {
 	g.withoutReasons = true
 	if g.output > 0 {
@@ -36,8 +38,8 @@ func (g *gatheredAnswer) dropOutput(why *batch.Error) {
 	}
 }
 
-// omitOutput drops the gathered output, and output that comes later. The answer tells the reason; if omitOutput is called again, the first
-// reason stays.
+// omitOutput drops the gathered output, and output that is added later. The answer tells the client why; if omitOutput is called again, the
+// first reason stays.
 func (g *gatheredAnswer) omitOutput(why *pb.Error) {
 	g.whole.Output = nil
 	g.output = g.limit + 1 // so that further output does not fit either
@@ -46,7 +48,8 @@ func (g *gatheredAnswer) omitOutput(why *pb.Error) {
 	}
 }
 
-// add adds one answer of the batch to the gathered one, and takes over its memory: the caller must not use it afterwards.
+// add adds one answer of the batch to the gathered one. The caller must not use a afterwards, because the gathered answer shares its
+// memory.
 func (g *gatheredAnswer) add(a *pb.Answer) {
 	for _, o := range a.GetNotDone() {
 		if g.withoutReasons || g.outcomes > g.limit/2 {
@@ -69,7 +72,7 @@ func (g *gatheredAnswer) add(a *pb.Answer) {
 	}
 }
 
-// appendOutput appends more to an output and returns the result. Neither argument may be used afterwards.
+// appendOutput appends the rows of more to those of o, and returns the result. Either may be nil. Neither may be used afterwards.
 func appendOutput(o, more *pb.Output) *pb.Output {
 	switch {
 	case len(more.GetOrigins()) == 0:

@@ -27,12 +27,12 @@ type ingest struct {
 	board        *flowstate.Board
 	revisions    *revisionFinder
 	coordinators func() map[string]cluster.Coordinator // the coordinators that are registered in etcd, by id
-	tracer       trace.Tracer                          // nil means that nobody traces
+	tracer       trace.Tracer                          // nil means that tracing is off
 	letters      *letterKeeper
 	limits       batch.Limits
 	maxMessage   int // the limit of one message, in bytes
 	budget       *budget
-	ready        <-chan struct{} // closed when the flows are known
+	ready        <-chan struct{} // closed when the coordinator knows the flows
 	draining     <-chan struct{} // closed when no batch is taken any more
 
 	// carriers waits for the goroutines that read and write client streams. They may outlive the calls for a moment.
@@ -43,7 +43,7 @@ type ingest struct {
 	arriving int                        // guarded by mu: streams that are moving here from other coordinators and are not in streams yet
 }
 
-// windows counts the open streams, and adds up the sizes of their windows by flow.
+// windows returns the number of open streams, and by flow the sum of their windows' sizes and of what is used of them.
 func (i *ingest) windows() (streams int, byFlow map[string]windowUse) {
 	i.mu.Lock()
 	open := slices.Collect(maps.Values(i.streams))
@@ -56,7 +56,8 @@ func (i *ingest) windows() (streams int, byFlow map[string]windowUse) {
 	return len(open), byFlow
 }
 
-// Submit runs one batch and answers when each of its rows has an outcome. It blocks until then, or until the caller gives up.
+// Submit runs one batch and answers when each of its rows has an outcome. It blocks until then, until the caller gives up, or until the
+// coordinator is cut off or stops.
 func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (_ *pb.SubmitResponse, failed error) {
 	if err := i.whyClosed(); err != nil {
 		return refusedCall(in.GetSubmission(), err)
@@ -100,8 +101,8 @@ func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (_ *pb.Submit
 	return &pb.SubmitResponse{Answer: answer}, nil
 }
 
-// awaitAnswer gathers a batch's answers into one of at most limit bytes. Rows are running meanwhile, so it never returns an error whose
-// code promises that no row ran.
+// awaitAnswer waits until each row of a batch has its outcome, and gathers the batch's answers into one whose rows and outcomes take about
+// limit bytes at most. Rows are running meanwhile, so it never returns an error whose code promises that no row ran.
 func (i *ingest) awaitAnswer(ctx context.Context, sub *submission, limit int) (*pb.Answer, error) {
 	g := gatheredAnswer{whole: sub.message(&pb.Answer{Last: true}), limit: limit}
 	var items []ending

@@ -9,8 +9,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/leader"
 )
 
-// campaign takes part in the election of the leader again and again, until ctx is done. It pauses while another coordinator reaches more
-// workers: a leader that reaches too few would wait for answers that it can't get.
+// campaign takes part in the election of the leader again and again, until ctx is done; then it returns nil. It pauses while another
+// coordinator reaches more workers: a leader that reaches too few would wait for answers that it can't get.
 //
 //	                    elected in etcd
 //	┌─────────────┐ ──────────────────────> ┌─────────┐
@@ -32,7 +32,8 @@ func (c *Coordinator) campaign(ctx context.Context) error {
 	return nil
 }
 
-// lead waits until this coordinator is elected, and leads until the leadership is lost or ctx is done.
+// lead takes part in one election: it waits until this coordinator is elected, and leads until the leadership is lost or ctx is done. Then
+// it resigns.
 func (c *Coordinator) lead(ctx context.Context) {
 	log := c.log.Named("leader")
 	leads := func(leads bool) {

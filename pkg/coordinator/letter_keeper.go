@@ -23,7 +23,7 @@ type letterKeeper struct {
 
 	kept, notKept, redriven *prometheus.CounterVec
 
-	counted letterCounts // the store's last answer, for metrics
+	counted letterCounts // the numbers of letters that the store gave last, for metrics
 
 	mu      sync.Mutex
 	away    bool            // guarded by mu: the last request to the store failed
@@ -31,10 +31,11 @@ type letterKeeper struct {
 	full    map[string]bool // guarded by mu: flows for which the store had no room the last time
 }
 
-// awayFor is how long a store that has failed is not asked. Otherwise each answer would wait until its request fails, too.
+// awayFor is for how long the store is not asked after a request to it has failed. Otherwise each answer to a client would wait until
+// another request fails.
 const awayFor = time.Second
 
-// newLetterKeeper makes a keeper of dead letters and its counters. A nil store means that dead rows are not kept.
+// newLetterKeeper makes a letterKeeper and its counters. A nil store means that dead rows are not kept.
 func newLetterKeeper(store *deadletter.Store, log hclog.Logger) *letterKeeper {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
@@ -50,7 +51,7 @@ func newLetterKeeper(store *deadletter.Store, log hclog.Logger) *letterKeeper {
 	}
 }
 
-// lossReasons are the reasons why a dead row is not kept although its client wants it to be kept.
+// lossReasons are the reasons for which a dead row may not be kept although its client wants it to be kept and the cluster has a store.
 var lossReasons = []batch.NotKept{batch.StoreFull, batch.StoreAway, batch.TooLarge, batch.Unwritable, batch.Held}
 
 // initCounters makes the counters of a flow begin at 0. Monitoring that computes how fast a counter rises would miss the first increase of
@@ -65,7 +66,7 @@ func (k *letterKeeper) initCounters(flow string) {
 	}
 }
 
-// forget drops the counters of a flow that was deleted.
+// forget drops the counters, and the other memory, of a flow that was deleted.
 func (k *letterKeeper) forget(flow string) {
 	for _, counts := range []*prometheus.CounterVec{k.kept, k.notKept, k.redriven} {
 		counts.DeletePartialMatch(prometheus.Labels{"flow": flow})
@@ -75,7 +76,7 @@ func (k *letterKeeper) forget(flow string) {
 	delete(k.full, flow)
 }
 
-// checkStore logs a warning if the store is away, or is configured so that it may lose letters.
+// checkStore asks the store once, and logs a warning if it can't be reached, or is configured so that it may lose letters.
 func (k *letterKeeper) checkStore(ctx context.Context) {
 	if k.store == nil {
 		return
@@ -89,14 +90,15 @@ func (k *letterKeeper) checkStore(ctx context.Context) {
 	}
 }
 
-// deadCase is a dead row whose client is to be told whether the row is kept.
+// deadCase is a dead row whose client is to be told whether the row is kept. letters are the letters that keep it; decide is called with
+// the reason why they are not in the store, or with 0 if all of them are.
 type deadCase struct {
 	letters []*deadletter.Letter
 	decide  func(batch.NotKept)
 }
 
-// keep tries to keep the dead rows of endings, all of one flow, and notes in each ending whether they are kept. It blocks for one request
-// to the store.
+// keep puts the dead rows of endings into the store, and notes in each ending which of its rows are kept. All endings must be of one flow.
+// It blocks for one request to the store at most.
 func (k *letterKeeper) keep(ctx context.Context, endings []ending) {
 	var cases []deadCase
 	flow := ""
@@ -130,7 +132,8 @@ func (k *letterKeeper) keep(ctx context.Context, endings []ending) {
 	}
 }
 
-// put puts letters into the store and returns, for the first letters, whether each is kept. why is the reason why the rest are not.
+// put puts letters of one flow into the store. kept says, for the first letters, whether each is kept; it may be shorter than letters. why
+// is the reason why the letters beyond kept are not kept.
 func (k *letterKeeper) put(ctx context.Context, flow string, letters []*deadletter.Letter) (kept []bool, why batch.NotKept) {
 	switch {
 	case k.store == nil:
@@ -152,7 +155,8 @@ func (k *letterKeeper) put(ctx context.Context, flow string, letters []*deadlett
 	return kept, batch.StoreAway
 }
 
-// noteStoreState logs when the store goes away, comes back, or has no more room for a flow.
+// noteStoreState notes how a request to the store has ended, with kept and err, and logs if the store has gone away, has come back, or has
+// no more room for a flow.
 func (k *letterKeeper) noteStoreState(ctx context.Context, flow string, kept []bool, err error) {
 	if ctx.Err() != nil {
 		return // the request failed because the client left
@@ -182,7 +186,8 @@ func (k *letterKeeper) noteStoreState(ctx context.Context, flow string, kept []b
 	}
 }
 
-// dead returns the dead rows of an ending, and of the batch itself with its first ending.
+// dead returns a deadCase for each dead row of the ending. With the batch's first ending it also returns the rows that were dead before the
+// batch reached the scheduler (Ended).
 func (e *ending) dead() (cases []deadCase) {
 	s := e.submission
 	if !s.ownDecided {
@@ -224,12 +229,14 @@ func (e *ending) dead() (cases []deadCase) {
 	return cases
 }
 
-// counts reports whether the ending decides the outcome of a row of its part. Another worker may have answered the row before.
+// counts reports whether the ending's result counts for a row of its part, by its place in the part. It does not count if another worker
+// has answered the row before.
 func (e *ending) counts(row uint32) bool {
 	return row < uint32(e.part.Len()) && (e.only == nil || e.only.Has(row))
 }
 
-// outsideFunctions adds a row that died before it entered a function: its letter has the row as it was submitted.
+// outsideFunctions appends the deadCase of a row that no function has seen, if o says that the row is dead, and returns the result. The
+// letter has the row as it was submitted.
 func (s *submission) outsideFunctions(cases []deadCase, o *batch.RowOutcome) []deadCase {
 	if o.Outcome != batch.Dead {
 		return cases
@@ -243,7 +250,8 @@ func (s *submission) outsideFunctions(cases []deadCase, o *batch.RowOutcome) []d
 	return append(cases, c)
 }
 
-// countKept returns why a dead row is not kept, 0 where it is kept, and counts it.
+// countKept counts, in metrics, a dead row that is kept (why is 0) or is not kept for the reason why. It returns the reason that the client
+// is told: why, or a reason that goes before it.
 func (s *submission) countKept(why batch.NotKept) batch.NotKept {
 	switch {
 	case s.reportOnly:
@@ -259,7 +267,8 @@ func (s *submission) countKept(why batch.NotKept) batch.NotKept {
 	return why
 }
 
-// lettersOf makes the letters of a part's dead rows, by the row's number in the part. place gives the row's number in the batch.
+// lettersOf makes the letters of a part's dead rows, and returns them by the row's number in the part. place returns the number in the
+// batch of a row of the part. If the batch's dead rows are not kept, there are no letters.
 func (s *submission) lettersOf(place func(uint32) uint32, dead []*pb.DeadRow) map[uint32][]*deadletter.Letter {
 	if !s.keepsDead || len(dead) == 0 {
 		return map[uint32][]*deadletter.Letter{}
@@ -277,7 +286,7 @@ func (s *submission) lettersOf(place func(uint32) uint32, dead []*pb.DeadRow) ma
 	return all
 }
 
-// letter makes the dead letter of a row of the batch.
+// letter makes the dead letter of d, a row that died in the batch. row is the number in the batch of the row that it comes from.
 func (s *submission) letter(row uint32, d batch.DeadRow) *deadletter.Letter {
 	origin := batch.RowID{Batch: s.id, Row: row}
 	l := &deadletter.Letter{

@@ -24,7 +24,8 @@ type letterRunner struct {
 	limits  batch.Limits
 }
 
-// Prepare makes a letter's batch on the revision that is active now; nothing runs yet. The error says why the letter can't be run.
+// Prepare makes the batch that runs a letter's row again, on the flow's active revision, as an Attempt; nothing runs yet. The error says
+// why the letter can't be run.
 func (r *letterRunner) Prepare(l *deadletter.Letter) (*admin.Attempt, error) {
 	sub, err := r.batchOf(l)
 	if err != nil {
@@ -37,8 +38,9 @@ func (r *letterRunner) Prepare(l *deadletter.Letter) (*admin.Attempt, error) {
 	return a, nil
 }
 
-// batchOf is the batch that runs a letter's row again, on the revision that is active now. Its stream is the letter's id and its sequence
-// the letter's, so that a redrive that begins again sends the same batch, and connectors save its effects once.
+// batchOf makes the submission that runs a letter's row again, on the flow's active revision. The batch's stream is the letter's id, and
+// its sequence is the letter's, so a redrive that begins again sends the same batch, and connectors save its effects once. The error says
+// why the letter can't be run.
 func (r *letterRunner) batchOf(l *deadletter.Letter) (*submission, error) {
 	active, err := r.board.Load().Active(l.Flow)
 	if err != nil {
@@ -71,8 +73,8 @@ func (r *letterRunner) batchOf(l *deadletter.Letter) (*submission, error) {
 	return sub, nil
 }
 
-// key gives a letter's row its shard key. A row that died inside the flow keeps the key that its letter has. A row that is still as the
-// client submitted it, or whose flow has another key field by now, is read for its key.
+// key gives a letter's row the hash of its shard key, if the flow has one. A row that died inside the flow keeps the key that its letter
+// has. A row that is still as the client submitted it, or whose flow has another key field by now, is read for its key.
 func (s *submission) key(l *deadletter.Letter) error {
 	field := s.revision.ShardKey
 	if field == "" {
@@ -91,24 +93,25 @@ func (s *submission) key(l *deadletter.Letter) error {
 	return nil
 }
 
-// Begin returns an empty set of attempts. With results, the set keeps the rows that the flow passes on.
+// Begin returns an empty set of attempts for one redrive. If results is true, the attempts keep the rows that the flow passes on.
 func (r *letterRunner) Begin(results bool) admin.Attempts {
 	return &letterRuns{letterRunner: r, results: results, endings: newQueue[ending](), underWay: map[*submission]*admin.Attempt{}}
 }
 
-// letterRuns are the attempts of one redrive. The redrive's goroutine owns them.
+// letterRuns are the attempts of one redrive that are under way. The redrive's goroutine owns them.
 type letterRuns struct {
 	*letterRunner
 	results  bool // the caller wants the rows that the flow passes on
 	endings  *queue[ending]
-	taken    []ending // emptied, to be used again
+	taken    []ending // a slice without content, which the next call of Ended uses again
 	underWay map[*submission]*admin.Attempt
 }
 
 // Ready returns a channel that holds a token while Ended may have attempts to return.
 func (r *letterRuns) Ready() <-chan struct{} { return r.endings.ready }
 
-// Start hands the batch of an attempt to the scheduler. It blocks while the scheduler's queue is full.
+// Start hands the batch of an attempt to the scheduler. It blocks while the scheduler's queue is full, and fails if ctx is done or the
+// scheduler has ended before.
 func (r *letterRuns) Start(ctx context.Context, a *admin.Attempt) error {
 	sub := a.Owner.(*submission) //nolint:forcetypeassert // every attempt is Prepare's
 	sub.endings = r.endings
@@ -151,7 +154,7 @@ func (r *letterRuns) Ended() (ended []*admin.Attempt) {
 	return ended
 }
 
-// noteEnding notes in an attempt how its row has ended, as far as this ending says it.
+// noteEnding adds to an attempt what one ending says about how its row has ended.
 func noteEnding(a *admin.Attempt, e *ending) {
 	switch {
 	case e.part != nil && e.counts(0):
@@ -174,7 +177,7 @@ func noteEnding(a *admin.Attempt, e *ending) {
 	}
 }
 
-// gatherResults keeps the rows that the flow has passed on, in pieces that fit into messages.
+// gatherResults adds to the attempt's Results the rows that an ending says the flow has passed on, in pieces that fit into messages.
 func gatherResults(a *admin.Attempt, e *ending) {
 	sub := e.submission
 	sub.stripDropped(e.result)
@@ -188,8 +191,8 @@ func gatherResults(a *admin.Attempt, e *ending) {
 	}
 }
 
-// failWithoutResults fails an attempt whose row has ended but whose output is not all here: its letter stays, and can be run again for the
-// output.
+// failWithoutResults turns the outcome of an attempt into Failed if the caller wants output and some of it is missing, although the row has
+// ended. So the letter stays, and can be run again for the output.
 func failWithoutResults(a *admin.Attempt, sub *submission) {
 	if sub.outputDropped.Load() && len(a.Results) > 0 { // the budget needs the room
 		a.Results = nil
@@ -209,7 +212,7 @@ func (r *letterRuns) Finish(a *admin.Attempt) {
 	r.letters.redriven.WithLabelValues(sub.Flow, a.Outcome.String()).Inc()
 }
 
-// Close tells the scheduler that nobody waits for the rows that are still under way.
+// Close cancels the attempts that are still under way: the scheduler is told that nobody waits for their rows any more.
 func (r *letterRuns) Close() {
 	for sub := range r.underWay {
 		r.loop.post(context.Background(), scheduler.Cancelled{Batch: &sub.Batch})

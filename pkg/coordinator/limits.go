@@ -14,13 +14,14 @@ import (
 // sent more than it said that it accepts: a worker says that in Welcome, a client in Open or with its call. Only a row that is too large
 // for the other side fails, with ROW_TOO_LARGE; its session or stream goes on.
 
-// limitsOf returns the limits in the form in which clients are told them.
+// limitsOf converts limits to the message in which clients are told them.
 func limitsOf(l batch.Limits) *pb.Limits {
 	return &pb.Limits{RowBytes: uint32(l.RowBytes), BatchBytes: uint32(l.BatchBytes), BatchRows: uint32(l.BatchRows)}
 }
 
-// clientTakes returns the most bytes of one answer to a client that said that it accepts so many. Clients of builds that say nothing accept
-// the default limit of a message.
+// clientTakes returns the most bytes that one answer to a client may have. said is how many bytes the client said that it accepts; 0 means
+// that its build does not say, and accepts the default limit of a message. The result is never above this coordinator's own limit of a
+// message.
 func (i *ingest) clientTakes(said uint32) int {
 	const least = 2 << 20 // answers are sent in pieces of half of that
 	takes := max(least, int(min(said, math.MaxInt32)))
@@ -30,13 +31,14 @@ func (i *ingest) clientTakes(said uint32) int {
 	return min(takes, i.maxMessage)
 }
 
-// answerLimit returns how many bytes of rows fit into a message of so many bytes, beside its other fields.
+// answerLimit returns how many bytes of rows fit into an answer of message bytes, beside its other fields.
 func answerLimit(message int) int { return message - message/8 }
 
-// partLimits is how many rows and bytes a worker accepts in one part. 0 means as many as a batch may have here, or more.
+// partLimits is how many rows and bytes a worker accepts in one part. 0 means that any batch is accepted that this coordinator accepts.
 type partLimits struct{ rows, bytes int64 }
 
-// limitsOfWorker returns the limits that a worker told, where they are lower than this coordinator's own.
+// limitsOfWorker returns the limits for parts that a worker has told in Welcome. A limit that is not lower than this coordinator's own is
+// 0.
 func limitsOfWorker(w *pb.Welcome, own batch.Limits) (l partLimits) {
 	if n := w.GetBatchRows(); n > 0 && int64(n) < int64(own.BatchRows) {
 		l.rows = int64(n)
@@ -47,8 +49,9 @@ func limitsOfWorker(w *pb.Welcome, own batch.Limits) (l partLimits) {
 	return l
 }
 
-// refusal returns the outcome for the rows of a part that the worker does not accept; nil means that it accepts the part. The scheduler
-// cuts parts to the worker's limits, so that only two cases are left: a single row that is too large, and a batch that must not be divided.
+// refusal returns the outcome that each row of a part gets because the worker does not accept the part; nil means that it accepts the part.
+// The scheduler cuts parts to the worker's limits, so that only two cases are left: a single row that is too large, and a batch that must
+// not be divided.
 func (l partLimits) refusal(p *scheduler.Part) *batch.RowOutcome {
 	if l == (partLimits{}) {
 		return nil

@@ -13,11 +13,12 @@ import (
 // unanswered; callers wait for a bounded time.
 type locateCalls struct {
 	mu      sync.Mutex
-	last    uint64                        // guarded by mu: the number of the last question
+	last    uint64                        // guarded by mu: number of the last question; questions are numbered from 1
 	waiting map[uint64]chan<- *pb.Located // guarded by mu: by the question's number; each channel has room for its answer
 }
 
-// add notes a question and returns its number. The answer goes into the channel, which must have room for it.
+// add notes a question that the worker is about to be asked, and returns its number. The answer will be put into the channel, which must
+// have room for it.
 func (q *locateCalls) add(answer chan<- *pb.Located) (number uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -39,7 +40,7 @@ func (q *locateCalls) answer(l *pb.Located) {
 	}
 }
 
-// remove says that no caller waits for the answer to a question any more.
+// remove forgets a question, because its caller does not wait for the answer any more.
 func (q *locateCalls) remove(number uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -49,8 +50,9 @@ func (q *locateCalls) remove(number uint64) {
 // locatePatience is how long workers have to say where rows are.
 const locatePatience = 2 * time.Second
 
-// Locate asks workers where their rows of a shard key are, and waits for their answers. It returns the answers by worker, and sentences
-// about the workers that gave none.
+// Locate asks workers where their rows of a shard key are, and blocks until they have answered, locatePatience has passed, or ctx is done.
+// It returns the answers by worker id, and in silent a sentence about each worker that gave none. Both are nil if ctx is done or the loop
+// has ended before the workers are asked.
 func (l *schedulerLoop) Locate(ctx context.Context, workers []string, question *pb.Locate) (answers map[string]*pb.Located, silent []string) {
 	peers := make([]*workerPeer, len(workers))
 	if !l.do(ctx, func(l *schedulerLoop) {

@@ -61,10 +61,11 @@ var (
 		"1 for the coordinator that decides revisions.", nil, nil)
 )
 
-// collector reads the coordinator's state when metrics are asked for. The counts of rows come from one moment, so that they add up.
+// collector is the prometheus.Collector of a coordinator. It reads the coordinator's state whenever metrics are asked for. The counts of
+// rows are all read at one moment, so that they add up.
 type collector struct{ coordinator *Coordinator }
 
-// Describe implements prometheus.Collector.
+// Describe sends the descriptions of all metrics of the collector, as prometheus.Collector demands.
 func (*collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		rowsIn, rowsEnded, rowsInFlight, rowsAgain, flowRevision, flowWanted, flowUnserved, connectorDegraded, lookupsMade, sessions, workerStates, workersUnreachable, isCutOff, streams, windowBytes, windowUsed, budgetBytes, isLeader,
@@ -74,7 +75,8 @@ func (*collector) Describe(out chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector.
+// Collect sends the values that the metrics have now, as prometheus.Collector demands. It waits for the coordinator's goroutines for 5
+// seconds at most.
 func (m *collector) Collect(out chan<- prometheus.Metric) {
 	c := m.coordinator
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -127,8 +129,8 @@ func (m *collector) Collect(out chan<- prometheus.Metric) {
 	gauge(isLeader, oneIf(c.leading.Load()))
 }
 
-// collectConnectors reports which connectors are degraded on which worker. A connector may have several versions among flows; if one of
-// them is degraded, the connector is.
+// collectConnectors sends a gauge for each connector and worker: 1 if the connector is degraded there, otherwise 0. Flows may use several
+// versions of a connector; if one of them is degraded, the connector is.
 func (m *collector) collectConnectors(ctx context.Context, gauge func(*prometheus.Desc, float64, ...string)) {
 	c, _ := m.coordinator.fleet.Connectors(ctx)
 	down := flowstate.DownBy(c.Degraded, nil)
@@ -146,7 +148,7 @@ func (m *collector) collectConnectors(ctx context.Context, gauge func(*prometheu
 	}
 }
 
-// oneIf is the value of a gauge for yes (1) or no (0).
+// oneIf returns the value of a gauge: 1 if is is true, and otherwise 0.
 func oneIf(is bool) float64 {
 	if is {
 		return 1
@@ -157,12 +159,12 @@ func oneIf(is bool) float64 {
 const (
 	// storePatience bounds how long a request for metrics waits for the store of dead letters.
 	storePatience = time.Second
-	// storeNews is how old the store's last answer may be.
+	// storeNews is for how long the store's last answer is used before the store is asked again.
 	storeNews = time.Second
 )
 
-// letterCounts is the last answer of the store of dead letters. Only the goroutine that asks, within asking, uses the other fields;
-// concurrent requests for metrics share its answer.
+// letterCounts is the last answer of the store of dead letters. Concurrent requests for metrics share one question to the store: only the
+// goroutine that asks it, within asking, uses the other fields.
 type letterCounts struct {
 	asking singleflight.Group
 	at     time.Time
@@ -170,7 +172,7 @@ type letterCounts struct {
 	err    error
 }
 
-// ask asks the store how many letters each flow has, unless the last answer is recent.
+// ask returns how many letters each flow has. It asks the store, unless the last answer is younger than storeNews.
 func (c *letterCounts) ask(ctx context.Context, store *deadletter.Store) ([]deadletter.Status, error) {
 	flows, err, _ := c.asking.Do("", func() (any, error) {
 		if time.Since(c.at) < storeNews {
@@ -194,7 +196,8 @@ func (c *letterCounts) ask(ctx context.Context, store *deadletter.Store) ([]dead
 	return flows.([]deadletter.Status), err
 }
 
-// collectDead reports how many dead letters the store has.
+// collectDead sends the metrics of the store of dead letters: how many letters each flow has, how many have expired, and whether the store
+// answers. Without a store it sends nothing.
 func (k *letterKeeper) collectDead(ctx context.Context, gauge func(*prometheus.Desc, float64, ...string), counter func(*prometheus.Desc, uint64, ...string)) {
 	if k.store == nil {
 		return

@@ -14,16 +14,16 @@ import (
 // session went refuses connections now. Any other failure may be the coordinator's own: it may be on another machine than the one that
 // the address is meant for, or behind a firewall. Then the worker's lease in etcd decides, and the coordinator dials less and less often.
 
-// errAnotherWorker says that a process answers at the worker's address that is not this worker.
+// errAnotherWorker is the error of a handshake in which a process other than this worker answered at the worker's address.
 var errAnotherWorker = errors.New("another worker answers at its address")
 
 // dialAttempt is one try to connect to a worker.
 type dialAttempt struct {
-	address string // as the worker's record in etcd has it
-	remote  string // the address that answered, as IP:port; empty where none did
+	address string // the address that was dialled, from the worker's record in etcd
+	remote  string // the address that answered, as IP:port; empty if none did
 }
 
-// dial connects to the address where the worker says that it is, and notes which address answered.
+// dial connects to the worker at address, the one that it has registered, and notes in lastDial which address answered.
 func (p *workerPeer) dial(ctx context.Context, address string) (net.Conn, error) {
 	w := p.worker
 	w.Address = address
@@ -36,8 +36,8 @@ func (p *workerPeer) dial(ctx context.Context, address string) (net.Conn, error)
 	return conn, err
 }
 
-// provesDeath reports whether a failed try to begin a session proves that the worker's process is dead. It may dial, and blocks for a second
-// at most.
+// provesDeath reports whether err, with which the last session or try to begin one ended, proves that the worker's process is dead. It may
+// dial once more, and blocks for a second at most.
 func (p *workerPeer) provesDeath(ctx context.Context, err error) bool {
 	last := p.lastDial.Load()
 	if p.sessionDial == nil || last == nil || last.address != p.sessionDial.address {
@@ -63,8 +63,9 @@ func (p *workerPeer) provesDeath(ctx context.Context, err error) bool {
 	return refused && (where == "" || where == p.sessionDial.remote)
 }
 
-// refusedAt reports whether a dial failed because a machine answered that no process listens there, and at which address; the address is
-// empty where the dialer does not tell it. A refusing name server proves nothing about the worker.
+// refusedAt reports whether a dial failed with err because a machine answered that no process listens at the address (connection refused),
+// and which address that was; "" means that the dialer does not tell. If it was a name server that refused, refused is false, since that
+// proves nothing about the worker.
 func refusedAt(err error) (address string, refused bool) {
 	if !errors.Is(err, syscall.ECONNREFUSED) {
 		return "", false
@@ -78,8 +79,9 @@ func refusedAt(err error) (address string, refused bool) {
 	return "", true
 }
 
-// diedUnseen reports whether a worker whose key is gone has died. Another coordinator may have noticed the death first and removed the key.
-// A key whose lease ran out proves nothing.
+// diedUnseen reports whether a worker whose key is gone from etcd has died of itself: another coordinator may have noticed the death first
+// and removed the key. It dials the worker to find out, for a second or two at most, since a missing key alone proves nothing: its lease
+// may have run out.
 func (p *workerPeer) diedUnseen(ctx context.Context) bool {
 	if !p.resumable || p.draining.Load() {
 		return false
@@ -93,7 +95,7 @@ func (p *workerPeer) diedUnseen(ctx context.Context) bool {
 	return p.provesDeath(dialing, err)
 }
 
-// noteUnreachable notes and logs why the worker can't be reached.
+// noteUnreachable notes and logs why the worker can't be reached, and tells the peer's owner.
 func (p *workerPeer) noteUnreachable(ctx context.Context, why string) {
 	address := *p.address.Load()
 	p.unreachable.CompareAndSwap(nil, &why) // the first reason stays, so that each further try is not a change

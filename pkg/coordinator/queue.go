@@ -8,7 +8,7 @@ type queue[T any] struct {
 	mu     sync.Mutex
 	items  []T  // guarded by mu
 	closed bool // guarded by mu: nothing is taken any more
-	// ready holds a token while the taking goroutine has something to look at.
+	// ready holds a token if items were put, or wake was called, since the taking goroutine last received from ready.
 	ready chan struct{}
 }
 
@@ -28,7 +28,7 @@ func (o *queue[T]) put(item T) bool {
 	return true
 }
 
-// close closes the queue and returns the items that are left.
+// close closes the queue, so that put adds nothing any more, and returns the items that are left.
 func (o *queue[T]) close() []T {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -45,7 +45,8 @@ func (o *queue[T]) wake() {
 	}
 }
 
-// take returns all items. The queue keeps spare, emptied, to put the next items in: so two slices take turns, and nothing is allocated.
+// take removes all items and returns them; it does not block. The queue clears spare and uses its memory for the next items, so the caller
+// must not use spare any more. Usually spare is the slice that take returned last: so two slices take turns, and nothing is allocated.
 func (o *queue[T]) take(spare []T) []T {
 	clear(spare)
 	o.mu.Lock()

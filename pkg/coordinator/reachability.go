@@ -22,7 +22,7 @@ const (
 	firstSessionPatience = 3 * time.Second
 )
 
-// surveyReach counts which workers this coordinator reaches, and decides whether it is cut off.
+// surveyReach finds out which registered workers this coordinator reaches, and decides whether it is cut off.
 func (r *roster) surveyReach() (s flowstate.Reachability) {
 	was := r.board.Load().CutOff
 	for _, id := range slices.Sorted(maps.Keys(r.members)) {
@@ -66,8 +66,8 @@ func (r *roster) surveyReach() (s flowstate.Reachability) {
 	return s
 }
 
-// othersReachMore reports whether another coordinator that takes batches has more sessions than so many. silent is the answer for
-// coordinators of builds that do not tell how many they have.
+// othersReachMore reports whether another coordinator that takes batches has more sessions with workers than this one, which has sessions.
+// silent says whether a coordinator whose build does not tell its number of sessions counts as having more.
 func (r *roster) othersReachMore(sessions int, silent bool) bool {
 	for id, c := range r.coordinators() {
 		switch {
@@ -82,8 +82,8 @@ func (r *roster) othersReachMore(sessions int, silent bool) bool {
 // errOthersReachMore is why this coordinator gives up the leadership.
 var errOthersReachMore = errors.New("this coordinator can't reach most workers, and another one reaches more")
 
-// whileReaching returns a context that ends with errOthersReachMore as soon as this coordinator is cut off and another one reaches more
-// workers. The caller calls stop, which waits until the context's goroutine has ended.
+// whileReaching returns a context that is cancelled, with the cause errOthersReachMore, as soon as this coordinator is cut off and another
+// one reaches more workers. The caller must call stop, which also cancels the context and waits until its goroutine has ended.
 func whileReaching(ctx context.Context, b *flowstate.Board) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	ended := make(chan struct{})

@@ -10,7 +10,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 )
 
-// register keeps this coordinator's key in etcd until ctx is done. When the key is lost, it registers again.
+// register keeps this coordinator's key in etcd, with its record, until ctx is done. When the key is lost, it registers again. It always
+// returns nil.
 func (c *Coordinator) register(ctx context.Context) error {
 	record := cluster.Coordinator{ID: c.id, Address: c.config.Advertise, Build: c.config.Build, Started: time.Now().UTC()}
 	if c.config.HTTP != nil {
@@ -56,7 +57,8 @@ func (c *Coordinator) keepRecord(ctx context.Context, r *cluster.Registration[cl
 	}
 }
 
-// currentRecord returns the record with the fields that change set to their values now.
+// currentRecord returns a copy of the record in which the fields that change over time have their values of now, such as Leader and
+// Streams.
 func (c *Coordinator) currentRecord(record cluster.Coordinator) cluster.Coordinator {
 	record.Leader, record.Ready, record.Streams = c.leading.Load(), c.ingest.whyClosed() == nil, c.ingest.streamCount()
 	now := c.board.Load()
@@ -65,8 +67,8 @@ func (c *Coordinator) currentRecord(record cluster.Coordinator) cluster.Coordina
 	return record
 }
 
-// httpAddress returns the listener's address. Where the listener takes connections to any of the machine's addresses, it has the host of
-// known, the address by which others know this machine.
+// httpAddress returns the address of a listener, as host:port, for others to dial. If the listener takes connections to all addresses of
+// the machine, the host is that of known, an address by which others know this machine.
 func httpAddress(listening net.Addr, known string) string {
 	tcp, ok := listening.(*net.TCPAddr)
 	host, _, err := net.SplitHostPort(known)

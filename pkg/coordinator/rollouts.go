@@ -8,7 +8,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/leader"
 )
 
-// requestRollout asks workers to take one revision of a flow; nil ends the flow's rollout.
+// requestRollout sends a revision of a flow to the workers that have its functions and were not sent it yet, and returns how far they are
+// with it. A nil r ends the flow's rollout.
 func (t *flowTable) requestRollout(flow string, r *flowstate.Revision) leader.RolloutProgress {
 	before := t.rollingOut[flow]
 	if r == nil {
@@ -26,7 +27,8 @@ func (t *flowTable) requestRollout(flow string, r *flowstate.Revision) leader.Ro
 	return t.progressOf(r)
 }
 
-// progressOf sorts the live workers by their answers for a revision.
+// progressOf returns how far the workers are with a revision, by their answers to its definition. Workers that are dead or draining are
+// left out.
 func (t *flowTable) progressOf(r *flowstate.Revision) leader.RolloutProgress {
 	s := leader.RolloutProgress{Rejected: map[string][]string{}, Unfit: map[string][]string{}, Missing: map[string]int{}}
 	key := definitionKey{r.Message.GetFlow(), r.ID()}

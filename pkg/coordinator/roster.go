@@ -18,14 +18,15 @@ import (
 // roster is the workers that are registered in etcd, each with its connection. The fleet's goroutine owns it, except where a field says
 // otherwise.
 type roster struct {
-	id       string // of this coordinator
+	id       string // the id of this coordinator
 	store    *cluster.Store
 	board    *flowstate.Board
 	log      hclog.Logger
 	settings *peerSettings
 
 	members map[string]*member // by the worker's id
-	// peers waits for the goroutines of all peers, also of removed workers; removals for those that remove keys of dead workers.
+	// peers waits for the goroutines of all workerPeers, also those of removed workers. removals waits for the goroutines that remove the
+	// keys of superseded workers.
 	peers, removals sync.WaitGroup
 
 	// coordinatorsByID are all coordinators that are registered in etcd, this one included. The follower of etcd replaces the map and
@@ -40,7 +41,7 @@ type member struct {
 	dead   bool // the worker is known to be dead, although its key is still there
 	// sameNameSince is when a worker registered later under the same name was first seen; zero means that there is none.
 	sameNameSince time.Time
-	// definitions are the revisions that the worker was sent in this session, with its answers.
+	// definitions has the worker's answer, by revision, for each revision that it was sent in this session.
 	definitions     byDefinition[definitionAnswer]
 	definitionsSent uint64 // how many definitions the worker was ever sent
 	// renewed are the revisions for which the session was restarted, because the worker's build knows revisions by number alone and
@@ -48,8 +49,8 @@ type member struct {
 	renewed map[definitionKey]bool
 }
 
-// setWorkers takes over which workers are registered: it closes the connections to workers that have left, and begins to dial new ones.
-// ctx bounds the lives of the connections; their owner is told of changes.
+// setWorkers is called with all workers that are registered in etcd, by id. It closes the connections to workers that have left, and begins
+// to dial new ones. The connections end when ctx is done, and tell owner of changes.
 func (r *roster) setWorkers(ctx context.Context, workers map[string]cluster.Worker, owner peerOwner) {
 	for id, m := range r.members {
 		if _, there := workers[id]; !there {
@@ -78,7 +79,7 @@ func (r *roster) setWorkers(ctx context.Context, workers map[string]cluster.Work
 	}
 }
 
-// memberOf returns the member to which the peer belongs; nil when the worker has left, or has registered again.
+// memberOf returns the member whose peer is p; nil means that the worker has left, or that another peer deals with it by now.
 func (r *roster) memberOf(p *workerPeer) *member {
 	if m := r.members[p.worker.ID]; m != nil && m.peer == p {
 		return m
@@ -94,8 +95,9 @@ func (r *roster) closePeer(m *member) {
 	}
 }
 
-// removeWorkerKey deletes a dead worker's key, so that other coordinators need not find out for themselves. It tries until the key is
-// gone or ctx is done. If the process lives all the same, it registers under a new id once its key is gone.
+// removeWorkerKey deletes a dead worker's key from etcd, so that other coordinators need not find out for themselves that it is dead. It
+// blocks, and tries again, until the key is gone or ctx is done. If the process lives after all, it registers under a new id once its key
+// is gone.
 func (r *roster) removeWorkerKey(ctx context.Context, id string) {
 	for told := false; ; told = true {
 		err := r.store.RemoveWorker(ctx, id)
@@ -111,7 +113,8 @@ func (r *roster) removeWorkerKey(ctx context.Context, id string) {
 	}
 }
 
-// coordinators returns the coordinators that are registered in etcd, this one included, by id. Any goroutine may call it.
+// coordinators returns the coordinators that are registered in etcd, this one included, by id; nil until they are known. The caller must
+// not change the map. Any goroutine may call it.
 func (r *roster) coordinators() map[string]cluster.Coordinator {
 	if all := r.coordinatorsByID.Load(); all != nil {
 		return *all
@@ -119,7 +122,7 @@ func (r *roster) coordinators() map[string]cluster.Coordinator {
 	return nil
 }
 
-// missingFunctions lists the functions of the revision that the worker does not have.
+// missingFunctions returns the names of the revision's functions that the worker has not registered.
 func (m *member) missingFunctions(r *flowstate.Revision) []string {
 	var missing []string
 	for _, name := range r.Functions {
@@ -133,10 +136,10 @@ func (m *member) missingFunctions(r *flowstate.Revision) []string {
 // drains reports whether the member's worker takes no new rows, because it is about to stop.
 func (m *member) drains() bool { return m.worker.Draining || m.peer.draining.Load() }
 
-// alive reports whether the worker lives and does not drain, as far as this coordinator knows.
+// alive reports whether the worker is not known to be dead and does not drain. It may have no session.
 func (m *member) alive() bool { return !m.dead && !m.drains() }
 
-// ready reports whether the worker has a session and can run the revision.
+// ready reports whether the worker has a session and has answered that it can run the revision.
 func (m *member) ready(key definitionKey) bool {
 	answer, sent := m.definitions.get(key)
 	return sent && m.peer.connected.Load() && answer.accepted()
@@ -145,11 +148,11 @@ func (m *member) ready(key definitionKey) bool {
 // definitionAnswer is a worker's answer to the definition of a revision.
 type definitionAnswer struct {
 	pending bool // the worker was asked and has not answered
-	// sentAs is the revision's place among all that the worker was sent: the one that was sent last has the greatest number.
+	// sentAs numbers the definitions that a worker was sent: the one that was sent last has the greatest number.
 	sentAs uint64
 	errors []string // why the worker can't run the revision; empty means that it can
 	unfit  bool     // the errors are only that the worker's build is another than the revision needs
 }
 
-// accepted reports whether the worker can run the revision.
+// accepted reports whether the worker has answered that it can run the revision.
 func (a definitionAnswer) accepted() bool { return !a.pending && len(a.errors) == 0 }

@@ -13,11 +13,12 @@ import (
 // find the key of the process that it follows. Coordinators therefore handle two workers of one name: each gets slots of its own, and a
 // worker that no coordinator has a session with is removed.
 
-// sameNamePatience is how long two workers of one name are left alone. By then every coordinator has told of its sessions with them.
+// sameNamePatience is for how long two workers of one name are left alone before one may be removed. By then every coordinator has told, in
+// etcd, with which of them it has a session.
 const sameNamePatience = 3 * time.Second
 
-// slotNameFor returns the name by which a new worker gets its share of the slots: its own name, or its id while a live worker has that
-// name. Otherwise one of the two would get all slots of both.
+// slotNameFor returns the name by which a new worker gets its share of the slots: its own name, or its id if a live worker has slots by
+// that name. With equal names, one of the two would get all slots of both.
 func (r *roster) slotNameFor(w cluster.Worker) string {
 	for _, m := range r.members {
 		if m.peer.slotName == w.Name && m.alive() {
@@ -27,7 +28,7 @@ func (r *roster) slotNameFor(w cluster.Worker) string {
 	return w.Name
 }
 
-// noteSameName notes at live members that a new worker has their name.
+// noteSameName notes, for each live member with the name of a new worker, that a worker registered later has its name.
 func (r *roster) noteSameName(w cluster.Worker) {
 	for _, m := range r.members {
 		if m.worker.Name == w.Name && m.alive() && m.worker.Created < w.Created && m.sameNameSince.IsZero() {
@@ -55,7 +56,8 @@ func (r *roster) removeSuperseded(ctx context.Context) {
 	}
 }
 
-// mayHaveSessionElsewhere reports whether another coordinator may have a session with a worker that shares its name.
+// mayHaveSessionElsewhere reports whether another coordinator may have a session with a worker whose name a newer worker has, too. worker
+// is its id.
 func (r *roster) mayHaveSessionElsewhere(worker string) bool {
 	all := r.coordinators()
 	if _, known := all[r.id]; !known {

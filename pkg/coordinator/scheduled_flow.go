@@ -23,15 +23,16 @@ import (
 //	             a batch came: one more     │       a batch that was submitted before
 //	             lease ─────────────────────┘       is sent again
 type scheduledFlow struct {
-	revision *flowstate.Revision // workers get rows of the flow when they have accepted it
+	revision *flowstate.Revision // the revision that the scheduler runs; a worker gets rows of the flow when it has accepted this revision
 
 	// The fields below are for a flow that is retiring.
 	retirement *time.Timer         // nil while the flow is current
-	usedAgain  bool                // a batch came since the timer was set
+	usedAgain  bool                // a batch was sent again since the timer was set, so the flow stays for another lease
 	earlier    flowstate.Revisions // the revisions that batches which are sent again may name
 }
 
-// schedule has the scheduler run the flow on the workers that have accepted the revision.
+// schedule tells the scheduler to run the flow on revision r, on the workers that have accepted it, and sends the revision to the other
+// workers. If the flow was retiring, it is current again.
 func (t *flowTable) schedule(ctx context.Context, flow string, r *flowstate.Revision) *scheduledFlow {
 	s := t.scheduled[flow]
 	if s == nil {
@@ -57,8 +58,8 @@ func (t *flowTable) schedule(ctx context.Context, flow string, r *flowstate.Revi
 	return s
 }
 
-// retireLater begins the time that a scheduled flow has after it was switched off or deleted. earlier are the revisions that batches may
-// name.
+// retireLater makes a flow that was switched off or deleted retire after a lease (retire). earlier are the revisions that batches which are
+// sent again may name meanwhile. If the scheduler does not run the flow, it is forgotten at once.
 func (t *flowTable) retireLater(ctx context.Context, flow string, earlier flowstate.Revisions) {
 	s := t.scheduled[flow]
 	switch {
@@ -73,8 +74,9 @@ func (t *flowTable) retireLater(ctx context.Context, flow string, earlier flowst
 	s.retirement = t.later(ctx, t.lease, func() { t.retire(ctx, flow, s) })
 }
 
-// recall returns the revision that a batch names which was submitted before; nil when it is not known here. read is that revision where
-// the caller has read it from the history, and nil otherwise. If the flow is switched off or deleted, the scheduler runs it once more.
+// recall returns the revision named by a batch that may have been submitted before; nil means that it is not in memory, or is one with
+// which the flow is switched off. read is the revision if the caller has read it from the history, and otherwise nil. If the flow is
+// switched off or deleted, recall makes the scheduler run it once more.
 func (t *flowTable) recall(ctx context.Context, flow string, named batch.Revision, read *flowstate.Revision) *flowstate.Revision {
 	e, s, r := t.byName[flow], t.scheduled[flow], read
 	if r == nil && e != nil {
@@ -105,8 +107,8 @@ func (t *flowTable) recall(ctx context.Context, flow string, named batch.Revisio
 	return r
 }
 
-// retire has the scheduler and the workers forget a flow that is switched off or deleted, unless a batch came in the last lease, or rows
-// are under way.
+// retire makes the scheduler and the workers forget a flow that is switched off or deleted. If a batch came during the last lease, or rows
+// are under way, it waits for another lease instead.
 func (t *flowTable) retire(ctx context.Context, flow string, s *scheduledFlow) {
 	if t.scheduled[flow] != s || s.retirement == nil {
 		return // it is switched on again
@@ -121,8 +123,8 @@ func (t *flowTable) retire(ctx context.Context, flow string, s *scheduledFlow) {
 	t.eraseTraces(ctx, flow)
 }
 
-// eraseTraces drops the metrics and other traces of a deleted flow, and does so once more after a lease: credit on its way from workers,
-// and answers on their way to clients, leave new traces meanwhile.
+// eraseTraces drops the metrics and other traces of a flow that was deleted, and does so once more after a lease: credit on its way from
+// workers, and answers on their way to clients, leave new traces meanwhile. For a flow that is still in etcd it does nothing.
 func (t *flowTable) eraseTraces(ctx context.Context, flow string) {
 	if t.byName[flow] != nil {
 		return
@@ -141,8 +143,9 @@ func (t *flowTable) eraseTraces(ctx context.Context, flow string) {
 	})
 }
 
-// forgetFlow has the scheduler and every worker forget a flow. It returns false, and does nothing, if something of the flow is under way or
-// about to come.
+// forgetFlow makes the scheduler and every worker forget a flow, and returns true. If rows of the flow are under way, or it is being rolled
+// out or switched to another revision, forgetFlow does nothing and returns false. It also returns false when the coordinator is shutting
+// down.
 func (t *flowTable) forgetFlow(ctx context.Context, flow string) bool {
 	idle, gone := t.rollingOut[flow] == nil && t.switching[flow] == nil, t.byName[flow] == nil
 	if !idle || !t.loop.do(ctx, func(l *schedulerLoop) {

@@ -9,7 +9,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 )
 
-// tick is how often the scheduler looks at deadlines.
+// tick is the interval at which the scheduler is given a scheduler.Tick, after which it looks for deadlines that have passed.
 const tick = 20 * time.Millisecond
 
 // schedulerLoop is the goroutine that owns the scheduler (package scheduler): it alone hands events to the scheduler and carries out the
@@ -18,18 +18,18 @@ type schedulerLoop struct {
 	events chan loopItem
 	done   chan struct{} // closed when run has returned
 
-	// Only run uses these.
+	// Only the goroutine run uses these.
 	scheduler *scheduler.Scheduler
 	peers     map[string]*workerPeer // the workers with a session, or whose session may be resumed, by id
 }
 
-// loopItem is an event for the scheduler, or a function to run in the loop's goroutine.
+// loopItem is an event for the scheduler, or, if do is set, a function to run in the loop's goroutine.
 type loopItem struct {
 	event scheduler.Event
 	do    func(*schedulerLoop)
 }
 
-// newSchedulerLoop makes a loop with a new scheduler, without a goroutine; the caller starts run.
+// newSchedulerLoop makes a loop with a new scheduler. It starts no goroutine; the caller starts run.
 func newSchedulerLoop(c scheduler.Config) *schedulerLoop {
 	return &schedulerLoop{
 		events: make(chan loopItem, 256), done: make(chan struct{}),
@@ -37,14 +37,14 @@ func newSchedulerLoop(c scheduler.Config) *schedulerLoop {
 	}
 }
 
-// post hands an event to the loop. It blocks while the loop's queue is full. When ctx is done or the loop has ended, it drops the event and
-// returns false.
+// post queues an event for the scheduler, and returns true. It blocks while the loop's queue is full. If ctx is done or the loop has ended
+// before there is room, it drops the event and returns false.
 func (l *schedulerLoop) post(ctx context.Context, e scheduler.Event) bool {
 	return l.put(ctx, loopItem{event: e})
 }
 
-// put hands an event or a function to the loop. It blocks while the loop's queue is full, and returns false when ctx is done or the loop has
-// ended.
+// put queues an event or a function for the loop, and returns true. It blocks while the loop's queue is full. If ctx is done or the loop
+// has ended before there is room, it drops the item and returns false.
 func (l *schedulerLoop) put(ctx context.Context, o loopItem) bool {
 	select {
 	case l.events <- o:
@@ -55,8 +55,8 @@ func (l *schedulerLoop) put(ctx context.Context, o loopItem) bool {
 	return false
 }
 
-// do runs f in the loop's goroutine and waits until f has returned. When it returns false, because ctx is done or the loop has ended, f may
-// still run.
+// do runs f in the loop's goroutine, waits until f has returned, and returns true. If it returns false, because ctx is done or the loop has
+// ended before, f may still run later.
 func (l *schedulerLoop) do(ctx context.Context, f func(*schedulerLoop)) bool {
 	ran := make(chan struct{})
 	if !l.put(ctx, loopItem{do: func(l *schedulerLoop) { f(l); close(ran) }}) {
@@ -71,7 +71,7 @@ func (l *schedulerLoop) do(ctx context.Context, f func(*schedulerLoop)) bool {
 	return false
 }
 
-// run hands events to the scheduler, one after the other, until ctx is done.
+// run hands events to the scheduler, and runs functions, one after the other, until ctx is done.
 func (l *schedulerLoop) run(ctx context.Context) {
 	defer close(l.done)
 	ticker := time.NewTicker(tick)
@@ -100,20 +100,20 @@ func (l *schedulerLoop) run(ctx context.Context) {
 	}
 }
 
-// step hands an event to the scheduler and carries out the actions that it returns.
+// step hands an event to the scheduler and carries out the actions that the scheduler returns.
 func (l *schedulerLoop) step(e scheduler.Event) {
 	for _, a := range l.scheduler.Step(e, time.Now()) {
 		l.carryOut(a)
 	}
 	if e, ok := e.(scheduler.Answered); ok {
-		if r := e.Result.(*result); !r.claimed { //nolint:forcetypeassert // every result is link's
+		if r := e.Result.(*result); !r.claimed { //nolint:forcetypeassert // every Answered has a result
 			r.taken() // no batch wants the result: its batch is over, or its rows were answered by another worker
 		}
 	}
 }
 
-// carryOut carries out an action of the scheduler: it puts parts and releases into the queues of workers, and endings into the queues of
-// batches.
+// carryOut carries out an action of the scheduler. It puts parts and releases into the queues of workers, and outcomes into the queues from
+// which clients are answered; it does not block.
 func (l *schedulerLoop) carryOut(a scheduler.Action) {
 	switch a := a.(type) {
 	case scheduler.Send:
@@ -126,13 +126,13 @@ func (l *schedulerLoop) carryOut(a scheduler.Action) {
 			k.instructions.put(instruction{release: &a})
 		}
 	case scheduler.Answer:
-		r := a.Result.(*result) //nolint:forcetypeassert // every result is link's
+		r := a.Result.(*result) //nolint:forcetypeassert // every Answered has a result
 		r.claimed = true
 		submissionOf(a.Part.Batch).put(ending{part: a.Part, result: r, only: a.Only, last: a.Last})
 	case scheduler.Fail:
 		submissionOf(a.Batch).put(ending{rows: a.Rows, outcome: a.Outcome, code: a.Code, last: a.Last})
 	case scheduler.Searched:
-		close(a.Search.Owner.(chan struct{})) //nolint:forcetypeassert // every search is find's
+		close(a.Search.Owner.(chan struct{})) //nolint:forcetypeassert // every search comes from Find
 	case scheduler.Finish:
 		submissionOf(a.Batch).put(ending{last: true})
 	}
@@ -149,7 +149,7 @@ func (l *schedulerLoop) Ledgers(ctx context.Context) map[string]scheduler.Ledger
 	return all
 }
 
-// failure returns the reason that clients read for a row that the scheduler ended with the code.
+// failure returns the text in which clients read why a row ended, for rows that the scheduler itself ended with the code.
 func failure(code batch.Code, flow string) string {
 	switch code {
 	case batch.CodeDeadline:
@@ -165,13 +165,14 @@ func failure(code batch.Code, flow string) string {
 // Done returns a channel that is closed when the loop has ended.
 func (l *schedulerLoop) Done() <-chan struct{} { return l.done }
 
-// Inspect runs f with the scheduler in the loop's goroutine and waits for it. When it returns false, because ctx is done or the loop has
-// ended, f may still run.
+// Inspect calls f with the scheduler in the loop's goroutine, waits until f has returned, and returns true. If it returns false, because
+// ctx is done or the loop has ended before, f may still run later.
 func (l *schedulerLoop) Inspect(ctx context.Context, f func(*scheduler.Scheduler)) bool {
 	return l.do(ctx, func(l *schedulerLoop) { f(l.scheduler) })
 }
 
-// Find has the scheduler search for the rows of a shard key, and blocks until the search is done or ctx is.
+// Find makes the scheduler search for the rows of a shard key, and blocks until s has the result. It returns an error, and s must not be
+// used, if ctx is done or the loop has ended before. It sets s.Owner.
 func (l *schedulerLoop) Find(ctx context.Context, s *scheduler.Search) error {
 	found := make(chan struct{})
 	s.Owner = found
@@ -188,5 +189,5 @@ func (l *schedulerLoop) Find(ctx context.Context, s *scheduler.Search) error {
 	}
 }
 
-// BatchID is the id of a batch that the scheduler knows.
+// BatchID returns the id that the client gave a batch of the scheduler.
 func (*schedulerLoop) BatchID(b *scheduler.Batch) batch.ID { return submissionOf(b).id }

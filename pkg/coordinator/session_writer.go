@@ -13,14 +13,14 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// Results are mostly acknowledged with the next part. While no part goes out, an acknowledgement is sent after this time, or after this
-// many results.
+// Results are mostly acknowledged with the next part that is sent to the worker. While none is sent, an acknowledgement goes out by itself
+// when the oldest unacknowledged result has waited for acknowledgeAfter, or when acknowledgeMany results wait.
 const (
 	acknowledgeAfter = 2 * time.Millisecond
 	acknowledgeMany  = 64
 )
 
-// write sends instructions, and acknowledges results, until the session ends. It returns the reason.
+// write sends instructions to the worker, and acknowledges its results, until the session ends. It returns the error that ended it.
 func (p *workerPeer) write(ctx context.Context, stream pb.Worker_SessionClient) error {
 	s := sessionWriter{stream: stream, peer: p, defined: byDefinition[bool]{}}
 	late := time.NewTimer(acknowledgeAfter)
@@ -55,7 +55,7 @@ func (p *workerPeer) write(ctx context.Context, stream pb.Worker_SessionClient) 
 	}
 }
 
-// sessionWriter turns instructions into the messages of one session. The goroutine of write owns it.
+// sessionWriter turns instructions into messages to the worker, in one session. The goroutine of write owns it.
 type sessionWriter struct {
 	peer                *workerPeer
 	stream              pb.Worker_SessionClient
@@ -63,7 +63,7 @@ type sessionWriter struct {
 	resultsAcknowledged uint64
 }
 
-// send sends one instruction. It blocks while the connection is full.
+// send sends one instruction to the worker. It blocks while the connection takes no more.
 func (s *sessionWriter) send(o instruction) error {
 	switch {
 	case o.part != nil:
@@ -93,10 +93,11 @@ func (s *sessionWriter) send(o instruction) error {
 	}
 }
 
-// message sends a message, with an acknowledgement of the results so far.
+// message sends a message to the worker. It adds an acknowledgement of the results so far.
 func (s *sessionWriter) message(m *pb.CoordinatorMessage) error { return s.messageAs(m, m) }
 
-// messageAs sends a message as form: a value for gRPC's codec that has the message, and says where its rows lie in memory.
+// messageAs sends m to the worker, with an acknowledgement of the results so far. form is the value that gRPC's codec is given for it: m
+// itself, or a value with m that also says where the rows lie in memory.
 func (s *sessionWriter) messageAs(m *pb.CoordinatorMessage, form any) error {
 	m.ResultsReceived = s.peer.resultsReceived.Load() // before tell: the output of these results is counted as untaken by now
 	s.peer.untaken.tell(m, s.peer.settings.untakenLimit())
@@ -107,9 +108,9 @@ func (s *sessionWriter) messageAs(m *pb.CoordinatorMessage, form any) error {
 	return nil
 }
 
-// define sends a revision's documents, once in a session. recalled says that rows of a batch need the revision, not the flow itself. A
-// worker that knows revisions by number alone has one of each number, the last one that it was sent; when rows need the other one, that is
-// sent again.
+// define sends a revision's documents to the worker, unless they were sent in this session. recalled says that only the rows of a batch
+// need the revision, so that it is not one that the flow is to run on. A worker that knows revisions by number alone has one of each
+// number, the last one that it was sent; if rows need another one of the same number, define sends that again.
 func (s *sessionWriter) define(r *flowstate.Revision, recalled bool) error {
 	key := definitionKey{r.Message.GetFlow(), r.ID()}
 	if s.defined[key.flow][key.revision] {
@@ -127,8 +128,8 @@ func (s *sessionWriter) define(r *flowstate.Revision, recalled bool) error {
 	return s.message(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Definition{Definition: m}})
 }
 
-// part sends rows, after the revision that they run on. The rows of a whole batch go out from the memory that they came in. Otherwise each
-// row is copied once, on its way to the connection.
+// part sends a part to the worker, and before it the revision that its rows run on. If the part is a whole batch, its rows go out from the
+// memory in which they came in. Otherwise each row is copied once, on its way to the connection.
 func (s *sessionWriter) part(p *scheduler.Part) error {
 	sub := submissionOf(p.Batch)
 	defer sub.release()

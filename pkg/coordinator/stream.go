@@ -36,29 +36,29 @@ type stream struct {
 	window          *window
 	endings         *queue[ending]          // gets the outcomes of rows from the scheduler; the goroutine that sends takes them
 	cancel          context.CancelCauseFunc // ends the call with an error
-	moveRequests    chan int                // capacity 1: asks the client to move the stream; the number of coordinators to choose from
+	moveRequests    chan int                // capacity 1; a number in it asks the client to move the stream, and says how many coordinators there are to choose from
 	done            chan struct{}           // closed when the call has ended and its batches are cancelled
-	movedHere       bool                    // it comes from another coordinator, which had more than its share of streams
+	movedHere       bool                    // the client moved the stream here from another coordinator, which had more than its share of streams
 	maxAnswer       int                     // the most bytes of one answer that the client accepts
 	acceptsOmission bool                    // the client understands answers whose output was left out
 
 	askedToMove  time.Time     // guarded by ingest.mu: when the client was last asked to move the stream
 	movePatience time.Duration // guarded by ingest.mu: for how long after that the stream counts as moving
 
-	writes atomic.Uint64 // counts the beginnings and ends of writes: odd while a write is under way
+	writes atomic.Uint64 // number of beginnings and ends of writes to the client; it is odd while a write is under way
 
 	// The goroutine that sends owns these.
 	revision batch.Revision // the revision that the client was told last
-	credit   size           // the credit that is to be granted for answered batches
-	credited bool           // there is credit to grant, if only for an empty batch
+	credit   size           // the credit for answered batches that is still to be granted to the client
+	credited bool           // a batch was answered since credit was granted last, so a message with credit is due even if it has none
 
 	mu         sync.Mutex
-	unanswered map[uint64]*submission // guarded by mu: by sequence
+	unanswered map[uint64]*submission // guarded by mu: the submissions that are not answered, by sequence
 	closing    bool                   // guarded by mu: no further submission is tracked
 	posting    sync.WaitGroup         // waits for submissions that are tracked and not yet handed to the scheduler
 }
 
-// size is the size of a batch: its rows, and the bytes of their data.
+// size is the size of a batch, or of credit: a number of rows, and the bytes of their data.
 type size struct{ rows, bytes int64 }
 
 // Stream serves one client's ordered stream of batches for one flow. It blocks until the stream has ended.
@@ -103,11 +103,12 @@ func (i *ingest) Stream(server pb.Ingest_StreamServer) error {
 	return wire.Status(err)
 }
 
-// takePatience is how long a client may take to read one answer while other clients wait for the budget or for workers that it blocks. It
-// may be up to twice as long, since it is checked at this interval.
+// takePatience is how long a client may take to read one answer while it keeps other clients waiting for the budget or for workers. It is
+// also the interval of the check, so the client may in fact take up to twice as long.
 const takePatience = 5 * time.Second
 
-// await waits for the end of the call. It ends the call when the client has not read an answer for a while and holds up others.
+// await blocks until the goroutine that sends has ended, and returns its error, or until ctx is done, and returns nil. It returns an error
+// when the client has not read an answer for takePatience or longer and keeps others waiting.
 func (s *stream) await(ctx context.Context, sent <-chan error) error {
 	look := time.NewTicker(takePatience)
 	defer look.Stop()
@@ -150,7 +151,7 @@ func (s *stream) holdsUpOthers(ctx context.Context) bool {
 	}
 }
 
-// anotherBusy reports whether another stream has batches under way and its client reads its answers.
+// anotherBusy reports whether a stream other than s has batches under way and its client is reading: no write to it is blocked now.
 func (i *ingest) anotherBusy(s *stream) bool {
 	i.mu.Lock()
 	open := slices.Collect(maps.Values(i.streams))
@@ -158,8 +159,9 @@ func (i *ingest) anotherBusy(s *stream) bool {
 	return slices.ContainsFunc(open, func(o *stream) bool { return o != s && o.writes.Load()%2 == 0 && !o.idle() })
 }
 
-// open reads the client's first message and answers it. It fails when the coordinator takes no batches, the flow does not run, or the
-// budget has no room for another stream.
+// open reads the client's first message, Open, and answers it with Opened and the first credit. It fails if the coordinator takes no
+// batches, has its share of streams already (for a stream that moves here), or has no room in its budget for another one. It also fails if
+// the flow does not run, unless the client has unanswered batches.
 func (i *ingest) open(server pb.Ingest_StreamServer) (_ *stream, failed error) {
 	m, err := server.Recv()
 	if err != nil {
@@ -223,8 +225,9 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (_ *stream, failed error) {
 	return s, nil
 }
 
-// register makes s the one call of its stream. If an earlier call of the same stream is still open, because the client has lost its
-// connection, it is ended first, with its batches: batches that the client sends again must come after them.
+// register makes s the only open call of its stream. If an earlier call of the same stream is still open, because the client has lost its
+// connection, register ends that call first and waits until its batches are cancelled: the client may send these again. It fails if ctx is
+// done before.
 func (i *ingest) register(ctx context.Context, s *stream) error {
 	for {
 		i.mu.Lock()
@@ -244,7 +247,8 @@ func (i *ingest) register(ctx context.Context, s *stream) error {
 	}
 }
 
-// unregister takes a stream out of the open ones, because its call has ended. Another call of the same stream may register then.
+// unregister removes s from the open streams and closes s.done, because the call has ended. After that another call of the same stream may
+// register.
 func (i *ingest) unregister(s *stream) {
 	i.mu.Lock()
 	delete(i.streams, s.id)
@@ -252,7 +256,8 @@ func (i *ingest) unregister(s *stream) {
 	close(s.done)
 }
 
-// receive receives submissions. It returns nil when the client closes its side or the coordinator drains, and an error when the call ends.
+// receive receives the client's submissions and hands them to the scheduler. It returns nil when the client closes its side or the
+// coordinator drains, and an error when the client breaks the protocol or the call has ended.
 func (s *stream) receive(ctx context.Context) error {
 	for {
 		m := new(pb.StreamRequest)
@@ -292,7 +297,8 @@ func (s *stream) receive(ctx context.Context) error {
 	}
 }
 
-// track keeps a submission until it is answered. It fails when the stream is ending, because the submission would not be cancelled.
+// track adds a submission to those that are unanswered. It fails if the stream is ending, because the submission would not be cancelled, or
+// if a batch of the same sequence is unanswered.
 func (s *stream) track(sub *submission) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -307,7 +313,7 @@ func (s *stream) track(sub *submission) error {
 	return nil
 }
 
-// forget drops a submission that is answered.
+// forget removes a submission, which is answered now, from those that are unanswered.
 func (s *stream) forget(sub *submission) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -316,8 +322,9 @@ func (s *stream) forget(sub *submission) {
 	}
 }
 
-// dropOutput drops the output of the stream's only batch, if the client understands that. Otherwise it returns false, and the stream is
-// ended. A single batch would have the same output if the client sent it again; a client with several batches sends fewer at a time.
+// dropOutput drops the output of the stream's only unanswered batch and returns true, if the client understands that. If the client does
+// not, or if there is not exactly one such batch, it returns false, so that the stream is ended: a client with several batches can send
+// fewer at a time, but a single batch would have the same output again.
 func (s *stream) dropOutput() bool {
 	if !s.acceptsOmission {
 		return false
@@ -340,7 +347,8 @@ func (s *stream) idle() bool {
 	return len(s.unanswered) == 0
 }
 
-// cancelBatches tells the scheduler that no client waits for the stream's batches any more.
+// cancelBatches tells the scheduler that no client waits for the stream's unanswered batches any more. No submission can be tracked after
+// it.
 func (s *stream) cancelBatches() {
 	s.mu.Lock()
 	s.closing = true
@@ -354,7 +362,8 @@ func (s *stream) cancelBatches() {
 	}
 }
 
-// send sends answers and credit. It returns nil when the client has closed its side and has every answer, and an error when the call ends.
+// send sends answers, credit and notices to the client. It returns nil when the client has closed its side (received is closed then) and
+// every batch is answered. It returns an error when a write fails, ctx is done, or the coordinator drains, stops or is cut off.
 func (s *stream) send(ctx context.Context, received <-chan struct{}) error {
 	var items []ending
 	defer func() {
@@ -407,7 +416,8 @@ func (s *stream) send(ctx context.Context, received <-chan struct{}) error {
 	}
 }
 
-// sendSwitched tells the client when another revision is active, so that the client hashes the shard key of that revision.
+// sendSwitched tells the client if another revision is active than the client was told last, so that the client hashes the shard key of
+// that revision.
 func (s *stream) sendSwitched(c *flowstate.Snapshot) error {
 	e := c.Flows[s.flow]
 	if e == nil || e.Active == nil || e.Active.ID() == s.revision {
@@ -418,7 +428,7 @@ func (s *stream) sendSwitched(c *flowstate.Snapshot) error {
 	return s.write(&pb.StreamResponse{Kind: &pb.StreamResponse_Switched{Switched: m}})
 }
 
-// write sends one message. It blocks while the client does not read.
+// write sends one message to the client. It blocks while the client does not read.
 func (s *stream) write(m any) error {
 	s.writes.Add(1)
 	defer s.writes.Add(1)
@@ -428,7 +438,8 @@ func (s *stream) write(m any) error {
 	return nil
 }
 
-// sendEnding sends the answers of an ending. After a batch's last ending it forgets the batch and notes the credit to grant.
+// sendEnding sends the answers that an ending makes, none or several. After a batch's last ending it forgets the batch and notes the credit
+// to grant.
 func (s *stream) sendEnding(e ending) error {
 	sub := e.submission
 	sub.stripDropped(e.result) // the result may have come before the output was dropped
@@ -458,7 +469,8 @@ func (s *stream) sendEnding(e ending) error {
 	return nil
 }
 
-// sendCredit grants credit for the batches that were answered since the last time, in one message.
+// sendCredit grants the client credit for the batches that were answered since it was called last, in one message. If there are none, it
+// sends nothing.
 func (s *stream) sendCredit() error {
 	if !s.credited {
 		return nil

@@ -20,35 +20,35 @@ import (
 // submission is one batch in this process, from its arrival to its last answer: the scheduler's part of it, its rows, and where its answers
 // go. Fields are set before the batch is handed to the scheduler and do not change afterwards, except where a comment says otherwise.
 type submission struct {
-	scheduler.Batch // the part of it that the scheduler knows
+	scheduler.Batch // what the scheduler knows of the batch
 	id              batch.ID
-	floor           uint64    // the lowest sequence of the stream that is unanswered or failed
+	floor           uint64    // the lowest sequence of the batch's stream that is unanswered or failed, as the client says
 	born            time.Time // when the client first submitted the batch, by this process's clock
 	output          bool      // the client wants the rows that the flow passes on
 	columns         batch.Columns
-	// lent is the memory that the rows' bytes lie in. users counts who may still look at it: the answers are one user, and each part that
-	// waits to be sent is one. At 0 the memory is used again.
+	// lent is the memory that the rows' bytes lie in. users is the number of its users: the answers are one user, and each part that waits
+	// to be sent is one. When it falls to 0 the memory goes back to its pool.
 	lent     *wire.Lent
 	users    atomic.Int32
-	revision *flowstate.Revision // on which the rows run
+	revision *flowstate.Revision // the revision on which the rows run; nil for a batch that was refused
 	letters  *letterKeeper
 	// keepsDead says that dead rows are kept as dead letters. reportOnly says that the client wants them to be reported only.
 	keepsDead, reportOnly bool
 	redrive               bool // the batch is a dead letter's row, which runs again
-	// answerPiece is about how many bytes of rows go into one answer; 0 means wire.SplitBytes. maxOutputRow is the most bytes of one row of
-	// output that the client accepts; 0 means that it accepts any row that a worker sends.
+	// answerPiece is the number of bytes of rows, about, that go into one answer; 0 means wire.SplitBytes. maxOutputRow is the most bytes
+	// of one row of output that the client accepts; 0 means that it accepts any row that a worker sends.
 	answerPiece, maxOutputRow int
-	// start is the function that the rows enter first; empty means the flow's first one. startUse says which of its places in the flow is
-	// meant, counted from 0.
+	// start is the function that the rows enter first; empty means the flow's first function. A function may stand in the flow several
+	// times; startUse says which of these places is meant, counted from 0.
 	start    string
 	startUse uint32
 	// endings gets the outcomes of rows from the scheduler. A goroutine of the call takes the endings and turns each into answers.
 	endings       *queue[ending]
-	spent         size                        // the part of its stream's window that the batch has used
-	answers       *heldAnswers                // counts answers until the client has read them; nil means that nobody counts them
+	spent         size                        // how much credit of its stream's window the batch has used
+	answers       *heldAnswers                // counts the bytes of answers until the client has read them; nil means that they are not counted
 	streamed      bool                        // the client gets answers one by one; false means all at once, when the batch has ended
-	span          *batchSpan                  // nil means that nobody traces
-	outputDropped atomic.Bool                 // the output is no longer kept; set by any goroutine
+	span          *batchSpan                  // nil means that tracing is off
+	outputDropped atomic.Bool                 // output is dropped when it comes; set by any goroutine
 	omitted       atomic.Pointer[batch.Error] // why output is missing; nil means that all of it is there; set by any goroutine
 
 	// Only the goroutine that takes endings uses these.
@@ -63,25 +63,26 @@ type ending struct {
 	submission *submission
 	part       *scheduler.Part    // nil where the scheduler ended the rows
 	result     *result            // the worker's result for rows of part
-	only       bitset.Set         // the rows of part for which the result counts; nil means all of them
+	only       bitset.Set         // the places in part of the rows for which the result counts; nil means all rows
 	rows       []uint32           // the rows that the scheduler ended, by number in the batch
-	outcome    batch.Outcome      // of rows
+	outcome    batch.Outcome      // the outcome of each row in rows
 	code       batch.Code         // why rows have that outcome
 	failed     []batch.RowOutcome // the outcomes of rows, with whether dead rows are kept; nil until that is decided
 	refused    error              // the whole batch was refused before any row ran
 	last       bool               // every row of the batch has its outcome now
-	bytes      int64              // how many bytes count as held for the client
+	bytes      int64              // number of bytes that heldAnswers counts for this ending
 }
 
-// submissionOf returns the submission whose batch the scheduler names.
+// submissionOf returns the submission that a batch of the scheduler belongs to.
 func submissionOf(b *scheduler.Batch) *submission {
 	return b.Owner.(*submission) //nolint:forcetypeassert // every batch is newSubmission's
 }
 
-// retain adds a user of the rows' memory, on behalf of the goroutine that will call release.
+// retain adds a user of the rows' memory. The new user must call release when it does not need the memory any more.
 func (s *submission) retain() { s.users.Add(1) }
 
-// release ends a use of the rows' memory. A use that is never ended leaves the memory to the garbage collector.
+// release removes a user of the rows' memory. After the last one the memory goes back to its pool. If a user never calls release, the
+// garbage collector frees the memory.
 func (s *submission) release() {
 	if s.users.Add(-1) == 0 && s.lent != nil {
 		s.lent.Release()
@@ -104,10 +105,11 @@ func (s *submission) put(e ending) {
 	}
 }
 
-// dropOutput has the batch's output dropped: the output that is still to come, and the output in answers that are not sent yet.
+// dropOutput makes the batch's output be dropped from now on: the output that is still to come, and the output of results that have not
+// been turned into answers yet. Any goroutine may call it.
 func (s *submission) dropOutput() { s.outputDropped.Store(true) }
 
-// stripDropped takes the output out of a result, if the batch's output is dropped.
+// stripDropped removes the output from a result, and notes that output is missing, if the batch's output is dropped. r may be nil.
 func (s *submission) stripDropped(r *result) {
 	if r != nil && s.outputDropped.Load() && len(r.GetOutput().GetOrigins()) > 0 {
 		r.Output = nil
@@ -116,15 +118,15 @@ func (s *submission) stripDropped(r *result) {
 	}
 }
 
-// noteOmitted notes why output is missing. If it is called again, the first reason stays.
+// noteOmitted notes why output of the batch is missing, if the client wants output. If it is called again, the first reason stays.
 func (s *submission) noteOmitted(why *batch.Error) {
 	if s.output {
 		s.omitted.CompareAndSwap(nil, why)
 	}
 }
 
-// newSubmission checks a batch that a client sent and makes it ready for the scheduler. Rows that can't run get their outcome at once. An
-// error means that the whole batch is refused.
+// newSubmission checks a batch that a client sent and makes its submission, which runs on revision r. Rows that can't run, such as rows
+// that are too large, get their outcome at once, in Ended. An error means that the whole batch is refused.
 func newSubmission(r *flowstate.Revision, limits batch.Limits, flow string, stream batch.StreamID, in *pb.Submission, now time.Time) (*submission, error) {
 	if in.GetSequence() == 0 {
 		return nil, batch.Errorf(batch.CodeBadBatchID, "the batch has no sequence: count a stream's batches from 1")
@@ -149,8 +151,9 @@ func newSubmission(r *flowstate.Revision, limits batch.Limits, flow string, stre
 	return s, nil
 }
 
-// fillKeys makes sure that each row has the hash of its shard key, if its flow has one. hashed names the field that the client has hashed.
-// It is empty where the producer gave keys of its own.
+// fillKeys makes sure that each row has the hash of its shard key, if the flow has a shard key. hashed is the field that the client has
+// hashed; it is empty if the client sent no keys, or sent its own instead of a field's. Rows whose key can't be read get their outcome, in
+// Ended. fillKeys fails if the rows have to be read and are not JSON.
 func (s *submission) fillKeys(hashed string) error {
 	field := s.revision.ShardKey
 	c := &s.columns
@@ -170,7 +173,7 @@ func (s *submission) fillKeys(hashed string) error {
 	return nil
 }
 
-// endTooLarge ends rows that are over the limit: they are dead with ROW_TOO_LARGE.
+// endTooLarge ends the rows that have more bytes than a row may have: they are dead with ROW_TOO_LARGE, in Ended.
 func (s *submission) endTooLarge(limits batch.Limits) {
 	if len(s.columns.Data) <= limits.RowBytes {
 		return
@@ -189,7 +192,8 @@ func (s *submission) endTooLarge(limits batch.Limits) {
 	slices.SortFunc(s.Ended, func(a, b batch.RowOutcome) int { return cmp.Compare(a.Row, b.Row) })
 }
 
-// answer turns an ending into answers: none while there is nothing to say, several where one would be too large.
+// answer turns an ending into the answers to send to the client: none if there is nothing to tell, several if one would be too large. The
+// first answers also have the outcomes in Ended; the last answer for the batch has Last set.
 func (s *submission) answer(e ending) []*pb.Answer {
 	var all []*pb.Answer
 	if !s.ownTold {
@@ -223,7 +227,7 @@ func (s *submission) answer(e ending) []*pb.Answer {
 	return all
 }
 
-// outcomesOf lists the outcomes of the rows in an ending that the scheduler has decided, with the reason that clients read.
+// outcomesOf returns the outcomes of the rows in e.rows, which the scheduler ended, with the reason that clients read.
 func (s *submission) outcomesOf(e *ending) []batch.RowOutcome {
 	all := make([]batch.RowOutcome, len(e.rows))
 	reason := failure(e.code, s.Flow)
@@ -233,13 +237,13 @@ func (s *submission) outcomesOf(e *ending) []batch.RowOutcome {
 	return all
 }
 
-// message fills in the batch and the revision that an answer is about, and returns the answer.
+// message fills in a's fields for the batch's sequence and revision, and returns a.
 func (s *submission) message(a *pb.Answer) *pb.Answer {
 	a.Sequence, a.Revision, a.Digest = s.id.Sequence, s.Revision, wire.FromDigest(s.Digest)
 	return a
 }
 
-// addOutcomes adds answers with the outcomes of rows.
+// addOutcomes appends to all the answers that tell the outcomes of rows, and returns the result.
 func (s *submission) addOutcomes(all []*pb.Answer, ended []batch.RowOutcome) []*pb.Answer {
 	for some := range wire.SplitRowOutcomes(ended, s.pieceBytes()) {
 		rows := make([]uint32, len(some))
@@ -251,8 +255,9 @@ func (s *submission) addOutcomes(all []*pb.Answer, ended []batch.RowOutcome) []*
 	return all
 }
 
-// addResult adds answers with a worker's result. It translates row numbers in the part to row numbers in the batch. The worker has split
-// large results already, except for the output of a single row.
+// addResult appends to all the answers that pass on an ending's result of a worker, and returns the result. It translates row numbers in
+// the part to row numbers in the batch, and leaves out rows for which the result does not count. The worker has split large results
+// already, except for the output of a single row.
 func (s *submission) addResult(all []*pb.Answer, e ending) []*pb.Answer {
 	p := e.part
 	r := e.result
@@ -292,7 +297,8 @@ func (s *submission) addResult(all []*pb.Answer, e ending) []*pb.Answer {
 	return append(all, a)
 }
 
-// translateOutput keeps the output of rows that count, with row numbers of the batch. Output that needs no change is not copied.
+// translateOutput returns the output of the rows for which counts returns true, with row numbers in the batch instead of the part; nil
+// means that there is none. It may change o, and shares its memory where it can.
 func translateOutput(o *pb.Output, p *scheduler.Part, counts func(row uint32) bool) *pb.Output {
 	out := o
 	if stray := func(origin uint32) bool { return origin != batch.WholeBatch && !counts(origin) }; slices.ContainsFunc(o.GetOrigins(), stray) {
@@ -319,7 +325,7 @@ func translateOutput(o *pb.Output, p *scheduler.Part, counts func(row uint32) bo
 	return out
 }
 
-// fitAnswersTo sets the sizes of answers to a client that accepts messages of so many bytes.
+// fitAnswersTo sets how large answers and rows of output may be for a client that accepts takes bytes in one message.
 func (s *submission) fitAnswersTo(takes int, limits batch.Limits) {
 	s.answerPiece = min(wire.SplitBytes, takes/2)
 	if longest := answerLimit(takes); longest < limits.BatchBytes {
@@ -327,11 +333,11 @@ func (s *submission) fitAnswersTo(takes int, limits batch.Limits) {
 	}
 }
 
-// pieceBytes returns about how many bytes of rows go into one answer to this batch's client.
+// pieceBytes returns the number of bytes of rows, about, that go into one answer to this batch's client.
 func (s *submission) pieceBytes() int { return cmp.Or(s.answerPiece, wire.SplitBytes) }
 
-// endTooLong ends the rows whose output has a row that is too long for the client: they are dead, and their output is dropped. Workers do
-// that themselves, except for those of early builds.
+// endTooLong changes an answer in which rows have output with a row that is too long for the client: these rows are dead, and their output
+// is dropped. Workers do that themselves, except for those of early builds.
 func (s *submission) endTooLong(a *pb.Answer) {
 	if s.maxOutputRow == 0 || len(a.GetOutput().GetRows().GetData()) <= s.maxOutputRow {
 		return
@@ -356,8 +362,9 @@ func (s *submission) endTooLong(a *pb.Answer) {
 	a.Output = wire.FromOutput(batch.Output{Rows: c.Select(keep), Origins: left})
 }
 
-// endTooLongRow ends the row of which origin is the number, because a row of n bytes was passed on for it. Output of the whole batch has no
-// such row; then the batch's output is incomplete.
+// endTooLongRow adds to an answer that the row with number origin is dead, because its output has a row of n bytes, which is too long for
+// the client. If origin is batch.WholeBatch, the output belongs to no single row; then it is only noted that the batch's output is
+// incomplete.
 func (s *submission) endTooLongRow(a *pb.Answer, origin uint32, n int) {
 	reason := fmt.Sprintf("the output for the row has a row of %d bytes, and the client accepts %d bytes: have the function pass on less", n, s.maxOutputRow)
 	if origin == batch.WholeBatch {

@@ -14,13 +14,13 @@ import (
 )
 
 var (
-	// errStreamEnded ends the span of a batch whose client left.
+	// errStreamEnded is the error in the tracing span of a batch whose client left before it was answered.
 	errStreamEnded = errors.New("the client's stream ended before its answer")
-	// errGivenUp ends the span of a part whose worker was given up.
+	// errGivenUp is the error in the tracing span of a part whose worker was given up.
 	errGivenUp = errors.New("the worker was given up: rows that it had not answered run on another worker")
 )
 
-// batchSpan is the tracing span of a submission; nil means that nobody traces. Any goroutine may use it.
+// batchSpan is the tracing span of a submission. A nil *batchSpan means that tracing is off. Any goroutine may use it.
 type batchSpan struct {
 	trace.Span
 	tracer trace.Tracer
@@ -29,7 +29,8 @@ type batchSpan struct {
 	lost []trace.Link // guarded by mu: spans of parts whose worker was given up before it had answered
 }
 
-// trace begins the submission's span as a child of the client's span, if the client traces. t may be nil.
+// trace begins the submission's tracing span. parent names the client's span, whose child it is; empty means none. If t is nil, tracing is
+// off, and there is no span.
 func (s *submission) trace(t trace.Tracer, parent string) {
 	if t == nil {
 		return
@@ -39,14 +40,15 @@ func (s *submission) trace(t trace.Tracer, parent string) {
 	s.span = &batchSpan{Span: span, tracer: t}
 }
 
-// end ends the span. It may be called more than once; the first error counts.
+// end ends the span, with err if that is not nil. Only the first call has an effect. s may be nil.
 func (s *batchSpan) end(err error) {
 	if s != nil {
 		tracing.End(s.Span, err)
 	}
 }
 
-// part begins the span of a part. If the batch has lost parts, the span links to theirs: its rows may have been in them.
+// part begins the tracing span of a part of the batch. If parts of the batch were lost with their workers, the new span links to their
+// spans: its rows may have been in them.
 func (s *batchSpan) part(worker *workerPeer, p *scheduler.Part) trace.Span {
 	s.mu.Lock()
 	links := s.lost
@@ -70,8 +72,8 @@ type partSpan struct {
 	batch *batchSpan
 }
 
-// sent begins the span of a part that is sent, and returns the span's name for the message. A part that is sent again in the next session has
-// its span already.
+// sent begins the span of a part that is about to be sent, and returns the text that names the span in the message to the worker. A part
+// that is sent again in a later session has its span already; only an event is added to it.
 func (s *partSpans) sent(worker *workerPeer, batch *batchSpan, p *scheduler.Part) (parent string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

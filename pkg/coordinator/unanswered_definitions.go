@@ -22,7 +22,8 @@ func (u *unansweredDefinitions) add(key definitionKey) {
 	u.sent = append(u.sent, key)
 }
 
-// take removes the first definition of a flow with that number and returns its digest; false when there is none.
+// take removes the first definition of a flow whose revision has that number, and returns the revision's digest. It returns false if there
+// is none.
 func (u *unansweredDefinitions) take(flow string, number int64) (batch.Digest, bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -9,8 +9,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/leader"
 )
 
-// whyUnserved returns why no worker can run a flow now; nothing where a worker can, or where the flow is not to run. It returns as soon as
-// it finds a worker that can.
+// whyUnserved returns the reasons why no worker can run a flow now. It returns none if a worker can run it, or if the flow is not meant to
+// run, because it is unknown, switched off or rejected.
 func (t *flowTable) whyUnserved(flow string) (reasons []string) {
 	e := t.byName[flow]
 	switch {
@@ -61,7 +61,7 @@ func (t *flowTable) whyUnserved(flow string) (reasons []string) {
 	return reasons
 }
 
-// whyAway says why there is no session with the worker now.
+// whyAway returns, in words, why there is no session with the worker now.
 func (p *workerPeer) whyAway() string {
 	if why := p.unreachable.Load(); why != nil {
 		return "it can't be reached from here: " + *why

@@ -15,7 +15,8 @@ import (
 const (
 	// leastUntaken is the lowest limit that a worker is told, in bytes.
 	leastUntaken = 256 << 10
-	// A worker is told the amount again when it has changed by the limit divided by tellShare, or when a flow has nothing unread any more.
+	// tellShare says how often a worker is told its unread bytes again: when they have changed by the worker's limit divided by tellShare,
+	// or when a flow has nothing unread any more.
 	tellShare = 16
 )
 
@@ -23,10 +24,10 @@ const (
 // client has read it, or no client wants it any more. The session's reader adds results; the scheduler's loop and the goroutines that
 // answer clients take them out; the session's writer tells the worker.
 type untakenResults struct {
-	wake func() // has the session's writer look at due; it does not block
+	wake func() // wakes the session's writer, which then calls due; it does not block
 
 	mu    sync.Mutex
-	flows map[string]*untakenOfFlow // guarded by mu: flows with unread bytes, and flows of which the worker still believes that
+	flows map[string]*untakenOfFlow // guarded by mu: the flows that have unread bytes, or of which the worker was last told that they have some
 	total int64                     // guarded by mu: unread bytes of all flows
 	told  int64                     // guarded by mu: the total that the worker was told
 	freed bool                      // guarded by mu: a flow has nothing unread any more, and the worker does not know that
@@ -36,12 +37,14 @@ type untakenResults struct {
 // untakenOfFlow is how many bytes of a flow's results clients have not read, and how many the worker was told.
 type untakenOfFlow struct{ bytes, told int64 }
 
-// newUntakenResults makes a counter that calls wake when the worker should be told. wake must not block.
+// newUntakenResults makes an untakenResults without unread bytes. It will call wake when the worker should be told of changes; wake must
+// not block.
 func newUntakenResults(wake func()) *untakenResults {
 	return &untakenResults{wake: wake, flows: map[string]*untakenOfFlow{}}
 }
 
-// begin begins a session, in which the worker knows nothing yet. It returns the unread bytes of each flow, for the message Hello.
+// begin is called when a session begins, in which the worker knows nothing yet. limit is the limit that Hello tells the worker. begin
+// returns the unread bytes of each flow that has some, for the same message.
 func (b *untakenResults) begin(limit int64) []*pb.Untaken {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -73,11 +76,11 @@ func (b *untakenResults) due() bool {
 	return b.isDue()
 }
 
-// isDue does the same as due. The caller holds mu.
+// isDue is due for a caller that holds mu.
 func (b *untakenResults) isDue() bool { return b.freed || b.step() < 0 }
 
-// step is 1 when the total has risen so much that the worker should be told, -1 when it has fallen so much, and 0 otherwise. The caller
-// holds mu.
+// step returns 1 if the total has risen, since the worker was told, by so much that it should be told again, -1 if it has fallen by so
+// much, and otherwise 0. The caller holds mu.
 func (b *untakenResults) step() int {
 	switch more, much := b.total-b.told, max(b.limit/tellShare, 1); {
 	case more >= much:
@@ -117,7 +120,8 @@ func (b *untakenResults) add(flow string, bytes int64) {
 	b.total += bytes
 }
 
-// take stops counting a result of a flow, because a client has read it, and wakes the session's writer if the worker should be told.
+// take stops counting the bytes of a result of a flow, because a client has read it or no client wants it, and wakes the session's writer
+// if the worker should be told.
 func (b *untakenResults) take(flow string, bytes int64) {
 	b.mu.Lock()
 	f := b.flows[flow]
@@ -137,8 +141,8 @@ func (b *untakenResults) take(flow string, bytes int64) {
 	}
 }
 
-// holdsBack reports whether the worker begins no runs at all, while some of the unread bytes are of this flow. A worker stops at half of
-// the limit. It may know a total that is older by one step.
+// holdsBack reports whether the worker probably begins no runs now because of unread bytes, and some of these bytes are of this flow. A
+// worker stops at half of its limit. The comparison is with a little less, since the total that the worker knows may be older.
 func (b *untakenResults) holdsBack(flow string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -149,13 +153,14 @@ func (b *untakenResults) holdsBack(flow string) bool {
 type result struct {
 	*pb.Result
 	lent    *wire.Lent
-	claimed bool // a batch has taken it; only the scheduler's loop uses this
+	claimed bool // the scheduler has passed the result on to a batch; only the scheduler's loop uses this
 
-	counter      *untakenResults // where it is counted; nil where it is not
-	untakenBytes atomic.Int64    // the bytes that are counted; 0 once they are taken out
+	counter      *untakenResults // the untakenResults that counts the result; nil means that it is not counted
+	untakenBytes atomic.Int64    // the bytes that counter counts for the result; 0 once they are taken out
 }
 
-// count counts the result as unread, if its worker respects limits. Results of other workers name no flow.
+// count counts the result as unread in b, if its worker respects limits for unread results. Results of workers that don't name no flow, and
+// are not counted.
 func (r *result) count(b *untakenResults) {
 	if flow, bytes := r.GetFlow(), r.size(); flow != "" && bytes > 0 {
 		r.counter = b
@@ -164,8 +169,8 @@ func (r *result) count(b *untakenResults) {
 	}
 }
 
-// taken says that the client has read the result, that no client wants it, or that it counts no more because its client gets all answers at
-// the end. Only the first call does something. r may be nil.
+// taken stops counting the result as unread: the client has read it, no client wants it, or its client gets all answers at the end. Only
+// the first call has an effect. r may be nil.
 func (r *result) taken() {
 	if r == nil {
 		return
@@ -175,10 +180,11 @@ func (r *result) taken() {
 	}
 }
 
-// waits reports whether the worker makes no more results until the client has read this one.
+// waits reports whether the result is counted as unread, so that its worker makes no more results at some point until clients have read
+// enough. r may be nil.
 func (r *result) waits() bool { return r != nil && r.untakenBytes.Load() > 0 }
 
-// size is about how many bytes the result takes until a client has read it.
+// size returns the number of bytes, about, that the result takes in memory until a client has read it. r may be nil.
 func (r *result) size() (bytes int64) {
 	if r == nil {
 		return 0

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// sleep blocks for a duration. It returns false when ctx is done first.
+// sleep blocks for a duration and returns true. If ctx is done first, it returns false at once.
 func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():
@@ -15,7 +15,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// isClosed reports whether a channel, on which nothing is sent, is closed. It does not block.
+// isClosed reports whether c is closed. Nothing may ever be sent on c. isClosed does not block.
 func isClosed(c <-chan struct{}) bool {
 	select {
 	case <-c:

@@ -13,9 +13,9 @@ import (
 const (
 	firstWindowBytes = 512 << 10 // bytes of credit with which a stream begins
 	firstWindowRows  = 8192      // rows of credit with which a stream begins
-	maxWindowBytes   = 8 << 20   // a window does not grow beyond that
-	maxGrowBatches   = 1024      // a window does not grow while more batches are under way, because each costs memory that its size does not show
-	batchCost        = 1 << 10   // about how many bytes a batch costs beside its rows; clients have no credit for them, so the window may be overdrawn by them
+	maxWindowBytes   = 8 << 20   // the greatest size of a window, in bytes
+	maxGrowBatches   = 1024      // a window does not grow while more batches than this are under way, because each costs memory that its size does not show
+	batchCost        = 1 << 10   // number of bytes, about, that a batch costs beside its rows; clients have no credit for them, so the window may be overdrawn by them
 )
 
 // window bounds how many rows and bytes one client stream may have unanswered. The client is granted credit for that much; a batch spends
@@ -36,7 +36,7 @@ type window struct {
 	bytes      int64     // guarded by mu: credit that is left, in bytes; below zero when overdrawn
 }
 
-// openWindow reserves a first window. It returns nil when the budget is used up.
+// openWindow makes the window of a new stream and reserves firstWindowBytes for it. It returns nil if the budget does not have them.
 func openWindow(b *budget) *window {
 	if !b.reserve(firstWindowBytes) {
 		return nil
@@ -54,8 +54,9 @@ func openWindow(b *budget) *window {
 // lendAfter is how long a window must have been idle before it lends its bytes.
 const lendAfter = time.Second
 
-// lend gives the reserved bytes back to the budget, if the client does not use them, so that idle streams keep no other client out. The
-// client keeps its credit; its next batch waits for room in the budget, if need be. It returns false where there is nothing to lend.
+// lend gives the window's reserved bytes back to the budget and returns true, if the window has been idle for lendAfter, so that idle
+// streams keep no other client out. The client keeps its credit; its next batch waits for room in the budget, if need be. lend returns
+// false if the window is in use or has nothing to lend.
 func (w *window) lend(now time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -67,16 +68,16 @@ func (w *window) lend(now time.Time) bool {
 	return true
 }
 
-// recall reserves lent bytes again, if the budget has room. The caller holds mu.
+// recall reserves the bytes again that the window has lent, if the budget has room for all of them. The caller holds mu.
 func (w *window) recall() {
 	if w.lent > 0 && w.budget.reserveAbove(w.lent, 0) {
 		w.lent = 0
 	}
 }
 
-// spend takes a batch's size from the credit, and blocks until the budget has room for the batch. A batch may overdraw the credit; after
-// that there is none to spend until an answer restores some. A batch also needs batchCost, for which it may overdraw the window. It fails
-// when ctx is done, and when the client has no credit at all.
+// spend takes the size b of a batch from the credit, and blocks until the budget has room for the batch. A batch may overdraw the credit;
+// then the client has none left until an answer restores some. A batch also needs batchCost, for which it may overdraw the window. spend
+// fails if ctx is done, or if the client has no credit left.
 func (w *window) spend(ctx context.Context, b size) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -117,7 +118,8 @@ func (w *window) spend(ctx context.Context, b size) error {
 	}
 }
 
-// debt returns how many bytes so many batches need beyond a window that has so many bytes left.
+// debt returns how many bytes a window has to be overdrawn by, so that it holds the costs of batches, its batches under way, too. bytes is
+// how many bytes the window has left without these costs.
 func debt(batches int, bytes int64) int64 { return max(0, int64(batches)*batchCost-bytes) }
 
 // balance gives back the reserved bytes that the window no longer needs beyond its size; all of them once the window is closed. The caller
@@ -133,8 +135,8 @@ func (w *window) balance() {
 	}
 }
 
-// restore gives a batch's size back, after its last answer, and returns the credit to grant to the client. That may be more than the batch
-// spent: then the window has grown.
+// restore gives the size b of a batch back to the window, after its last answer, and returns the credit to grant to the client. If the
+// window has grown, that is more than the batch spent.
 func (w *window) restore(b size) (credit size) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -159,7 +161,7 @@ func (w *window) restore(b size) (credit size) {
 	return credit
 }
 
-// blocks reports whether the window is overdrawn while batches of other windows wait: no other window may be overdrawn meanwhile.
+// blocks reports whether this window is overdrawn while batches of other windows wait for room. They may wait because of it.
 func (w *window) blocks() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -177,7 +179,8 @@ func (w *window) use() windowUse {
 	return windowUse{size: w.size, used: w.size - w.bytes}
 }
 
-// windowUse is bytes of one window, or of several together.
+// windowUse is the size in bytes of one window, or of several together, and how many of these bytes are used. More than size may be used,
+// since windows may be overdrawn.
 type windowUse struct{ size, used int64 }
 
 // close closes the window, because its stream has ended, and gives all bytes that it has reserved back to the budget.

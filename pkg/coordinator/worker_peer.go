@@ -25,31 +25,34 @@ type peerSettings struct {
 	coordinator string // the id of this coordinator
 	transport   transport.Config
 	dial        func(context.Context, cluster.Worker) (net.Conn, error)
-	tracer      trace.Tracer  // nil means that nobody traces
+	tracer      trace.Tracer  // nil means that tracing is off
 	lease       time.Duration // how long a worker that can't be reached is waited for
-	limits      batch.Limits  // of a batch, and so of a part
-	untaken     int64         // bytes of all workers' results that clients may leave unread before workers wait for them
+	limits      batch.Limits  // the limits of a batch, which a part has, too
+	untaken     int64         // how many bytes of results, of all workers together, clients may leave unread before workers wait for clients
 	board       *flowstate.Board
 	loop        *schedulerLoop
 	log         hclog.Logger
 }
 
-// untakenLimit is how many bytes of one worker's results clients may leave unread before the worker waits for them.
+// untakenLimit returns how many bytes of one worker's results clients may leave unread before the worker waits for clients: an even share
+// among the workers with a session, and leastUntaken at least.
 func (s *peerSettings) untakenLimit() int64 {
 	return max(leastUntaken, s.untaken/int64(max(1, s.board.Load().Sessions)))
 }
 
 // peerOwner is told of the events of a peer. The fleet implements it. Any goroutine may call its methods.
 type peerOwner interface {
-	// sessionBegan says that a session begins. With resumed, the worker still has everything that it was sent in the session before.
+	// sessionBegan is called when a session begins. If resumed is true, the worker still has everything that it was sent in the session
+	// before.
 	sessionBegan(ctx context.Context, p *workerPeer, resumed bool)
-	// peerChanged says that a session has ended, a worker can't be reached, or its connectors have changed.
+	// peerChanged is called when a session has ended, a worker can't be reached, or its connectors have changed.
 	peerChanged(ctx context.Context)
-	// definitionAnswered says that the worker has answered whether it can run a revision.
+	// definitionAnswered is called when the worker has answered whether it can run a revision. digest is the revision's digest; c has its
+	// number, and the answer.
 	definitionAnswered(ctx context.Context, p *workerPeer, digest batch.Digest, c *pb.Compiled)
-	// workerDied says that the worker is proven dead. It blocks until the worker's key is removed from etcd.
+	// workerDied is called when the worker is proven dead. It blocks until the worker's key is removed from etcd, or ctx is done.
 	workerDied(ctx context.Context, p *workerPeer)
-	// tellLeader says that something has changed that the leader decides by.
+	// tellLeader is called when something has changed that the leader decides by.
 	tellLeader()
 	// cutOff reports whether this coordinator can't reach most workers, so that an unreachable worker is not taken for lost.
 	cutOff(ctx context.Context) bool
@@ -77,13 +80,14 @@ type peerOwner interface {
 // The goroutine of run owns the peer, except where a field says otherwise.
 type workerPeer struct {
 	worker   cluster.Worker
-	slotName string // the name by which slots are shared out: the worker's, or its id while another worker has its name
-	secret   []byte // known to this coordinator and the worker alone; it goes into each Hello
+	slotName string // the name by which the worker gets slots: its own, or its id if another worker had its name when it registered
+	secret   []byte // proves to the worker that a session is this coordinator's; it is sent in each Hello
 	settings *peerSettings
 	owner    peerOwner
 	loop     *schedulerLoop
 	log      hclog.Logger
-	// instructions wait to be sent. Any goroutine may put, the session's writer takes.
+	// instructions has what is still to be sent to the worker. Any goroutine may put; only the session's writer, and functions in the
+	// scheduler's loop between sessions, take.
 	instructions *queue[instruction]
 	untaken      *untakenResults // the results of this worker that clients have not read; any goroutine may use it
 	createdAt    time.Time
@@ -91,38 +95,40 @@ type workerPeer struct {
 
 	// Any goroutine may read these; the comment says which one writes them.
 
-	resultsReceived atomic.Uint64               // the number of the last result; the session's reader
-	draining        atomic.Bool                 // the worker says that it drains or ends; the session's goroutines and the fleet
-	connected       atomic.Bool                 // a session is up; run
-	lost            atomic.Bool                 // the worker could not be reached for a lease; run
-	everReached     atomic.Bool                 // there was a session since this coordinator has started; run
-	unreachable     atomic.Pointer[string]      // why the worker can't be reached; nil while a session is up or no try has failed; run
-	address         atomic.Pointer[string]      // where the worker says that it is; the fleet
-	lastDial        atomic.Pointer[dialAttempt] // the goroutine in which gRPC dials
-	lastHeardAt     atomic.Int64                // when the last message came, in nanoseconds since processStart; the session's reader
+	resultsReceived atomic.Uint64          // the number of the last result that came; written by the session's reader and the handshake
+	draining        atomic.Bool            // the worker has said that it drains or ends; written by the session's goroutines and the fleet
+	connected       atomic.Bool            // a session is up; written by run
+	lost            atomic.Bool            // the worker could not be reached for a lease; written by run
+	everReached     atomic.Bool            // there was a session since this coordinator has started; written by run
+	unreachable     atomic.Pointer[string] // why the worker can't be reached; nil while a session is up or no try has failed; written by run
+	address         atomic.Pointer[string] // the address that the worker has registered; written by the fleet
+	// lastDial is the last try to connect to the worker; written by the goroutine in which gRPC dials.
+	lastDial    atomic.Pointer[dialAttempt]
+	lastHeardAt atomic.Int64 // when the last message came, in nanoseconds since processStart; written by run and the session's reader
 
 	// The abilities of the worker's build; the handshake writes these two fields.
 
-	digests atomic.Bool // it tells revisions of the same number apart
-	locates atomic.Bool // it says where rows are
+	digests atomic.Bool // the worker tells revisions of the same number apart, by their digests
+	locates atomic.Bool // the worker answers questions about where rows are
 
-	locateCalls locateCalls           // questions about where rows are
+	locateCalls locateCalls           // the questions about where rows are that the worker has not answered
 	unanswered  unansweredDefinitions // definitions that a worker without digests has not answered in this session
-	connectors  connectorStates       // the states of the worker's connectors
-	spans       partSpans             // of parts that the worker has
+	connectors  connectorStates       // the states of the worker's connectors, as it has told them
+	spans       partSpans             // the tracing spans of the parts that the worker has
 	// endSession ends the session that is up; nil while none is. run writes it.
 	endSession atomic.Pointer[context.CancelCauseFunc]
 
 	// Only run and the goroutines of its session use these.
 
 	resumable    bool          // the worker may still have parts of a session that has ended
-	lastPartSent uint64        // the number of the last part that was sent in the sessions that can be resumed
-	sessionDial  *dialAttempt  // the dial of the last session; nil means that there was none
-	heartbeat    time.Duration // how often the worker promised to send something; 0 means that it did not promise
-	partLimits   partLimits    // how much the worker accepts in one part
+	lastPartSent uint64        // the number of the last part that was sent since the worker last began with nothing
+	sessionDial  *dialAttempt  // the dial with which the last session began; nil means that there was none
+	heartbeat    time.Duration // the interval at which the worker has promised to send something; 0 means that it has not
+	partLimits   partLimits    // how many rows and bytes the worker accepts in one part
 }
 
-// newWorkerPeer makes a peer for a worker, without a session; the caller starts run. cancel must end the context of run.
+// newWorkerPeer makes a peer for a worker, without a session. The caller starts run. cancel must be the function that cancels the context
+// of run.
 func newWorkerPeer(w cluster.Worker, slotName string, s *peerSettings, owner peerOwner, cancel context.CancelCauseFunc) *workerPeer {
 	p := &workerPeer{
 		worker: w, slotName: slotName, secret: newSecret(), settings: s, owner: owner, loop: s.loop, log: s.log,
@@ -133,10 +139,12 @@ func newWorkerPeer(w cluster.Worker, slotName string, s *peerSettings, owner pee
 	return p
 }
 
-// maxRedialPause bounds the pause between two dials of a worker whose rows wait. Other workers may be left alone for half a lease.
+// maxRedialPause is the longest pause between two dials of a worker whose last session may be resumed, because rows wait for that. The
+// pause for other workers grows to half a lease, or maxRedialPause if that is longer.
 const maxRedialPause = time.Second
 
-// run dials the worker again and again. It returns when the worker is removed or dead, or when ctx is done.
+// run keeps a session with the worker going: it dials, runs the session, and dials again after it has ended. It returns when the worker is
+// removed or dead, or when ctx is done.
 func (p *workerPeer) run(ctx context.Context) {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 20*time.Millisecond, max(maxRedialPause, p.settings.lease/2)
@@ -196,14 +204,14 @@ func (p *workerPeer) run(ctx context.Context) {
 	}
 }
 
-// errWorkerGone says that a worker's key is no longer in etcd.
+// errWorkerGone is the cause that ends a peer's run when the worker's key is no longer in etcd, or is about to be removed.
 var errWorkerGone = errors.New("the worker is given up")
 
 // errRestartSession ends a session so that the next one can't resume it.
 var errRestartSession = errors.New("a revision's number was given again, and the worker's build knows revisions by number alone")
 
-// giveUp has the rows that the worker has run on other workers. It does so also when ctx is done. died says that the process is dead, which
-// counts as a death of its rows.
+// giveUp gives the worker up: the scheduler moves the rows that it had to other workers, and no session is resumed. It does so also when
+// ctx is done. died says that the worker's process has died of itself, which counts against the rows that it may have been running.
 func (p *workerPeer) giveUp(ctx context.Context, died bool) {
 	p.resumable = false
 	p.spans.lost() // before the rows are sent again
@@ -214,7 +222,7 @@ func (p *workerPeer) giveUp(ctx context.Context, died bool) {
 	})
 }
 
-// wouldRepeat reports whether a session that ended with the error would end with it again if it were resumed.
+// wouldRepeat reports whether a session that ended with err would end with the same error again if it were resumed.
 func wouldRepeat(err error) bool {
 	switch batch.CodeOf(err) {
 	case batch.CodeBadMessage, batch.CodeBatchTooLarge, batch.CodeInternal:
@@ -233,23 +241,25 @@ func (p *workerPeer) restartSession() {
 // processStart is when this process began. Times that are kept in atomic integers count from it.
 var processStart = time.Now()
 
-// noteHeard notes that a message has come from the worker.
+// noteHeard notes that a message has come from the worker just now.
 func (p *workerPeer) noteHeard() { p.lastHeardAt.Store(int64(time.Since(processStart))) }
 
-// lastHeard is when the last message came from the worker.
+// lastHeard returns when the last message came from the worker; processStart means that none has come.
 func (p *workerPeer) lastHeard() time.Time {
 	return processStart.Add(time.Duration(p.lastHeardAt.Load()))
 }
 
-// leaseLeft is for how long a worker is still waited for whose last message came at a time.
+// leaseLeft returns how much is left of the lease for which the worker is waited for, if its last message came at the time heard. It is
+// negative after the lease.
 func (p *workerPeer) leaseLeft(heard time.Time) time.Duration {
 	return time.Until(heard.Add(p.settings.lease))
 }
 
-// maxSilence is for how long a session may be silent. After that the connection is taken for broken.
+// maxSilence returns for how long the worker may send nothing in a session. After that the connection is taken for broken.
 func (p *workerPeer) maxSilence() time.Duration { return max(p.settings.lease/2, 3*p.heartbeat) }
 
-// watchSilence blocks until the session has been silent for too long, or ctx is done. It returns the reason.
+// watchSilence blocks until nothing has come from the worker for maxSilence, or ctx is done, and returns an error that says which. If the
+// worker has promised no heartbeat, it only waits for ctx.
 func (p *workerPeer) watchSilence(ctx context.Context) error {
 	if p.heartbeat == 0 {
 		<-ctx.Done()
@@ -266,7 +276,7 @@ func (p *workerPeer) watchSilence(ctx context.Context) error {
 	}
 }
 
-// state names the state of the connection, for metrics: up, draining, down or lost.
+// state returns the name that the connection's state has in metrics: up, draining, down or lost.
 func (p *workerPeer) state() string {
 	switch {
 	case p.lost.Load():
@@ -282,15 +292,15 @@ func (p *workerPeer) state() string {
 // instruction is something to tell a worker in a session: rows to run, a revision to compile, and so on. Exactly one field is set.
 type instruction struct {
 	part    *scheduler.Part     // rows to run
-	release *scheduler.Release  // slots whose rows the worker gives back
+	release *scheduler.Release  // slots of which the worker is to give back the rows that have not begun
 	define  *flowstate.Revision // a revision to compile
 	forget  *definitionKey      // a revision to forget
 	active  *definitionKey      // the revision that new batches run on
 	locate  *pb.Locate          // a question about where rows are
 }
 
-// newSecret draws a secret that only this coordinator and one worker know. It proves to the worker that a session is this coordinator's,
-// because any client can read a coordinator's id.
+// newSecret draws a random secret that only this coordinator and one worker will know. It proves to the worker that a session is this
+// coordinator's; the coordinator's id would not, since any client can read it.
 func newSecret() []byte {
 	secret := make([]byte, 16)
 	rand.Read(secret) // never fails: see crypto/rand

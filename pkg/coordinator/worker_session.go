@@ -20,8 +20,8 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// session is the life of one connection: dial, handshake, and then instructions one way and results the other, until an error ends it. It
-// returns that error, and whether the worker had answered the handshake.
+// session runs one session with the worker: it dials, makes the handshake, and then sends instructions and receives results until an error
+// ends the session. It returns that error. lived is true if the worker had answered the handshake.
 func (p *workerPeer) session(ctx context.Context) (lived bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -104,7 +104,8 @@ func (p *workerPeer) session(ctx context.Context) (lived bool, err error) {
 	return true, err
 }
 
-// handshake sends Hello, reads Welcome, and tells the scheduler whether the worker resumes the session before or begins with nothing.
+// handshake sends Hello, reads Welcome, and tells the scheduler that the session resumes the one before (resumed is true), or that the
+// worker begins with nothing. An error means that no session begins.
 func (p *workerPeer) handshake(ctx context.Context, stream pb.Worker_SessionClient) (resumed bool, err error) {
 	hello := &pb.Hello{
 		ProtocolMin: wire.Protocol, ProtocolMax: wire.Protocol, Coordinator: p.settings.coordinator, Worker: p.worker.ID, Resume: p.resumable, Secret: p.secret,
@@ -158,7 +159,7 @@ func (p *workerPeer) handshake(ctx context.Context, stream pb.Worker_SessionClie
 	return false, nil
 }
 
-// read receives the worker's messages until the session ends. It returns the reason.
+// read receives the worker's messages and acts on them until the session ends. It returns the error that ended it.
 func (p *workerPeer) read(ctx context.Context, stream pb.Worker_SessionClient) error {
 	for {
 		m := new(pb.WorkerMessage)
@@ -203,8 +204,8 @@ func (p *workerPeer) read(ctx context.Context, stream pb.Worker_SessionClient) e
 	}
 }
 
-// answeredDigest returns the digest of the revision that an answer to a definition is about. Workers of early builds name the number alone:
-// then the order of the definitions tells which one is meant.
+// answeredDigest returns the digest of the revision that a worker's answer to a definition is about. Workers of early builds name only the
+// number; then the order in which the definitions were sent tells which revision is meant.
 func (p *workerPeer) answeredDigest(c *pb.Compiled) (batch.Digest, error) {
 	if p.digests.Load() {
 		r, err := wire.ToRevision(c.GetRevision(), c.GetDigest())
@@ -218,10 +219,11 @@ func (p *workerPeer) answeredDigest(c *pb.Compiled) (batch.Digest, error) {
 	return digest, nil
 }
 
-// maxRows bounds the row numbers that a message may have.
+// maxRows is the bound for row numbers in a worker's messages: each must be less.
 const maxRows = 1 << 30
 
-// receiveResult checks a result and hands it to the scheduler. It drops a result that came in an earlier session already.
+// receiveResult checks a worker's result and hands it to the scheduler. A result that came in an earlier session already is dropped. An
+// error means that the result is malformed, and ends the session.
 func (p *workerPeer) receiveResult(ctx context.Context, r *result) error {
 	last := p.resultsReceived.Load()
 	switch {
@@ -270,7 +272,7 @@ func (p *workerPeer) receiveResult(ctx context.Context, r *result) error {
 	return nil
 }
 
-// endedTwice returns a row that has two outcomes, if there is one.
+// endedTwice returns a row that is in outcomes more than once. found is false if there is none.
 func endedTwice(outcomes []batch.RowOutcome) (row uint32, found bool) {
 	rows := make([]uint32, len(outcomes))
 	for i := range outcomes {
