@@ -17,7 +17,7 @@ type clock struct {
 	next time.Duration // the constant never if the timer is not set; guarded by mu
 }
 
-// never is the time by the clock that stands for no time at all: it does not come.
+// never stands for no time: it is a time by the clock that does not come.
 const never = time.Duration(math.MaxInt64)
 
 // newClock starts a clock. Its timer is not set.

@@ -4,7 +4,7 @@
 // A run goes through its flow function by function. Its rows stand in vectors of one Go type, with the input row that each row comes from
 // beside them, so that a function that gets single rows costs one call for each row and nothing else.
 //
-// Local is meant for programs of others. All other names are exported for the packages of this project, and change with them: see
+// Programs that use KisGrid may use Local. All other names are exported for the packages of this project, and change with them: see
 // docs/stability.md.
 //
 // The files, in the order in which rows go through them, callers first:

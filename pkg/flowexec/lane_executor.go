@@ -214,7 +214,9 @@ func (x *executor) wait() *work {
 
 // succeed gives the lane another goroutine in place of this one, which does not return from a row. The row ends with o, and the
 // other rows of the run begin anew, or go on where they stand (run.carry). goesOn means that the function may still touch the row.
-// If o has no outcome, or the row is -1 because nobody knows it, no row ends.
+// If o has no outcome, no row ends. If the row is -1, because it is not known, no row ends at first; if that happens again, all
+// rows of the work end with o. If a call of a Batch or FaaS function had rows of several keys, no row ends either: the function is
+// called again for each key alone.
 func (x *executor) succeed(o batch.RowOutcome, row int, goesOn bool) {
 	again := *x.run.work
 	w := &again

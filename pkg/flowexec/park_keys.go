@@ -36,7 +36,7 @@ type keyWatch struct {
 
 	// registering is held while keys are added to the watcher or taken from it, so that the watcher and the lists below agree.
 	registering sync.Mutex
-	closed      bool // nobody can be added any more; guarded by registering
+	closed      bool // nothing can be added any more; guarded by registering
 
 	mu sync.Mutex
 	// groups are the parked groups by the key that they wait for. Those of one key are linked by group.nextWaiting. Guarded by mu.

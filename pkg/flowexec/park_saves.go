@@ -2,9 +2,9 @@ package flowexec
 
 import "sync"
 
-// Saves tells Loads in KisFlow's shape that something was saved in this process through the connector that they load from. These Loads
-// name no key, so that a keyWatch can't tell them. One Saves serves all flows of a process. The zero value is ready to use. It is safe
-// for concurrent use.
+// Saves tells Loads in KisFlow's shape that something was saved in this process through the connector that they load from. Such a Load
+// is a FaaS function with the mode Load. It reads the connector itself and names no key, so that a keyWatch can't tell them. One Saves
+// serves all flows of a process. The zero value is ready to use. It is safe for concurrent use.
 type Saves struct {
 	mu      sync.Mutex
 	counts  map[string]uint64              // the number of Saves so far, by the connector's name; guarded by mu

@@ -27,7 +27,7 @@ type Plan struct {
 	// unsharded says that the flow has no shard key. Then a run is a whole batch, and one row or one function may decide for all of it.
 	unsharded bool
 	copies    int
-	// timeout is how long one row may take in all, waits included. It is over 0.
+	// timeout is how long one row may take in all, waits included. Documents are refused unless it is over 0.
 	timeout time.Duration
 	steps   []*step
 	// places has, for each function, its places in steps.
@@ -61,7 +61,7 @@ type step struct {
 	// retries is how often the function is called again for a row after an error, and retryAfter how long the row waits before each retry.
 	retries    int
 	retryAfter time.Duration
-	// timeout is how long one call may take for one row. It is over 0.
+	// timeout is how long one call may take for one row. Documents are refused unless it is over 0.
 	timeout time.Duration
 	// onMissing says how a Load treats a row whose key is missing. If the row waits for the key, wait is for how long.
 	onMissing definition.OnMissing

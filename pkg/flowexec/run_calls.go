@@ -10,7 +10,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// maxJumps is how often a row may jump.
+// maxJumps is how often a row may jump before it ends as dead, and how often a run without rows may.
 const maxJumps = 1000
 
 // callEach calls a function that gets single rows, for all rows of rs in order. One call loops over as many rows as possible; it

@@ -13,8 +13,8 @@ import (
 // In most flows the other rows begin anew. In a flow with stretches they would then load what they have saved themselves, so the next goroutine
 // takes them over where they stand: rows of the step under way enter it once more, all others go on.
 
-// carried is where the rows of a run stood when a function did not return, and what had become of the rows that had ended. The old goroutine
-// does not touch it any more.
+// carried is where the rows of a run stood when a function did not return, and what had become of the rows that had ended. The fields are those of
+// run; dead is letters.rows and spent is budgets.spent. The old goroutine does not touch them any more.
 type carried struct {
 	waiting [][]*rows.Set
 	parking parking
@@ -103,8 +103,9 @@ func (r *run) withoutBlamed(rs *rows.Set) *rows.Set {
 }
 
 // blame returns the outcomes, and the dead rows, of the rows that end with o because a function does not return: the row in which it hangs (none if
-// row is -1), or in Batch and FaaS all rows of the call. If the row's flow timeout is over, only those rows of such a call end that have the least
-// time left. goesOn means that the function may still touch these rows. blame is called when x's goroutine does not touch the run any more.
+// row is -1), or in Batch and FaaS all rows of the call. Input rows that are behind a call without rows (Set.Behind) end, too. If the flow's timeout
+// for a row is over, only those rows of such a call end that have the least time left. goesOn means that the function may still touch these rows.
+// blame is called when x's goroutine does not touch the run any more.
 func (r *run) blame(o batch.RowOutcome, row int, goesOn bool) ([]batch.RowOutcome, []batch.DeadRow) {
 	st := r.st
 	places := []int{row}

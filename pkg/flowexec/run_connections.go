@@ -19,8 +19,8 @@ type using struct {
 	conns map[*definition.Connector]connector.Connection // guarded by mu
 }
 
-// connect implements Connect of kis.Frame: it returns the connection of the function's connector, which stays open until the run
-// ends. It returns an error if no call of a function is under way, or the function has no connector.
+// connect is the function in the field Connect of kis.Frame. It returns the connection of the function's connector, which stays
+// open until the run ends. It returns an error if no call of a function is under way, or the function has no connector.
 func (x *executor) connect(ctx context.Context) (kis.Connection, error) {
 	var s *step
 	if !x.during(func(st *stepRun) { s = st.step }) {

@@ -8,7 +8,7 @@ import (
 )
 
 // letters is the dead rows of a run, each as it entered the function in which it died. They become dead letters, if the part asks for them
-// (Part.KeepDead). The rows count in the run.
+// (Part.KeepDead). Their row numbers are numbers in the run.
 type letters struct {
 	run  *run
 	rows []batch.DeadRow

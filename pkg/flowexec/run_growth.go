@@ -235,7 +235,7 @@ func (w *work) inPieces(result *RunResult, pieces []batch.Output) (runs []RunRes
 func (ln *lane) relax(r *run) {
 	few := ln.resumeLimit.Load()
 	if few == 0 || r.work.from == nil || r.parking.any() {
-		return // no row was parked for that reason; or there was enough again; or rows wait for something else
+		return // there is no limit, or no parked rows went on, or rows have parked again
 	}
 	if few *= 2; few > 1<<16 {
 		few = 0

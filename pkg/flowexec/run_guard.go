@@ -23,7 +23,7 @@ var (
 var errPaused = errors.New("paused")
 
 const (
-	// tick is how often the watchdog looks while a lane is busy; a timeout is noticed up to two ticks late, never early.
+	// tick is the interval at which the watchdog looks at the calls of busy lanes. A timeout is noticed up to two ticks late, never early.
 	tick = 50 * time.Millisecond
 	// grace is how long a function may go on after its context was cancelled, before its goroutine is abandoned.
 	grace = time.Second
@@ -43,7 +43,8 @@ type guard struct {
 	// budget is how long the current row may take; over is the error that it ends with if it takes longer.
 	budget time.Duration
 	over   error
-	// began is when the current row was first seen in the call; zero if it was not seen yet. row is its number; -1 if nobody knows.
+	// began is when the current row was first seen in the call; zero if it was not seen yet. row is its number; -1 means that it is not
+	// known.
 	began time.Time
 	row   int
 	// step is the step whose function is called.

@@ -71,7 +71,7 @@ func (r *run) queue(rs *rows.Set, step int) {
 	}
 }
 
-// lineageAdvice says how a function keeps its rows' lineage.
+// lineageAdvice is the end of errors about lost lineage. It says how a function keeps the lineage of its rows.
 const lineageAdvice = "name the origins with kis.From(ctx).Origins or flow.From, pass the same pointers on, or as many rows as were given"
 
 // sendJumps sends the rows that jump to their steps. A row that jumps back goes as it was when it came to that step.

@@ -20,7 +20,7 @@ type stepRun struct {
 	saving  saving
 	loading loading
 	whole   wholeCall
-	growth  *growth // how much the function has made so far; nil means that nobody counts
+	growth  *growth // how much the function has made so far; nil means that it is not counted
 
 	// reload decodes the stored value that a Load has loaded for row i once more; nil means that there is nothing to decode.
 	reload func(i int)

@@ -142,8 +142,8 @@ type trial struct {
 	counts bool
 }
 
-// try begins an attempt for row i, or in Batch and FaaS for all rows. For the first attempts (quick) the trial is zero: that test stands apart,
-// so that the compiler inlines it.
+// try begins an attempt for row i, or in Batch and FaaS for all rows. For the first attempts (quick) the trial is zero. The rest of the work is in
+// counted, so that the compiler inlines try.
 func (b *budgets) try(i, attempt int) (t trial) {
 	if attempt > quick {
 		t = b.counted(i)
@@ -183,6 +183,6 @@ func jitter(d time.Duration) time.Duration {
 	return d - d/5 + time.Duration(rand.Int64N(int64(d/5*2)+1))
 }
 
-// soonest returns how long a Load in KisFlow's shape waits at least before a Save may end its wait of wait: an eighth. So Saves of other keys have it
-// called at most about eight times as often as no Saves would.
+// soonest returns how long a Load in KisFlow's shape waits at least before a Save may end its wait: an eighth of wait, which is how long it waits
+// without a Save. So Saves of other keys have it called at most about eight times as often as no Saves would.
 func soonest(wait time.Duration) time.Duration { return wait / 8 }

@@ -48,9 +48,9 @@ type turn struct {
 // origin returns the input row that a row of the stretch comes from.
 func (t *turns) origin(at rows.Ref) rows.RunRow { return t.sets[at.Set].Origins[at.Row] }
 
-// mayGoOn is asked before the run goes on at a step, which is the earliest that rows wait for. It returns true if the run may take the rows of
-// that step through it, and false if it has changed the rows that wait, because a round began or a stretch has ended: then the caller looks for
-// the earliest step again.
+// mayGoOn is called before the run goes on at a step, which is the earliest step that rows wait for. It returns true if the run may take the
+// rows of that step through it, and false if it has changed the rows that wait, because a round began or a stretch has ended: then the caller
+// looks for the earliest step again.
 func (t *turns) mayGoOn(step int) bool {
 	switch {
 	case !t.active:

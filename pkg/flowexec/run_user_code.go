@@ -125,8 +125,8 @@ func (x *executor) during(look func(*stepRun)) bool {
 	return g.calling
 }
 
-// identify implements Identify of kis.Frame: it returns the id of a row of the frame. The id is zero if there is no such row, or
-// no call is under way.
+// identify is the function in the field Identify of kis.Frame. It returns the id of a row of the frame. The id is zero if there is
+// no such row, or no call is under way.
 func (x *executor) identify(row int) (id batch.RowID) {
 	x.during(func(st *stepRun) {
 		if row >= 0 && row < st.rs.Len() {
@@ -137,8 +137,8 @@ func (x *executor) identify(row int) (id batch.RowID) {
 	return id
 }
 
-// raw implements Raw of kis.Frame: it returns the rows of the frame as they came to the function. It returns nil if no call is
-// under way.
+// raw is the function in the field Raw of kis.Frame. It returns the rows of the frame as they came to the function. It returns nil
+// if no call is under way.
 func (x *executor) raw() []any {
 	var rs *rows.Set
 	if !x.during(func(st *stepRun) { rs = st.rs }) {
@@ -147,8 +147,9 @@ func (x *executor) raw() []any {
 	return x.reader.Raw(rs)
 }
 
-// late implements Late of kis.Frame: it logs a warning that a function has used something of its call, what, after the call had
-// ended. It does so once for each function and thing. Goroutines that the function has started call it.
+// late is the function in the field Late of kis.Frame. It logs a warning that a function has used something of its call after the
+// call had ended; what names the thing. It does so once for each function and thing. Goroutines that the function has started call
+// it.
 func (x *executor) late(function, what string) {
 	lanes := x.lane.lanes
 	if _, told := lanes.lateUses.LoadOrStore([2]string{function, what}, true); !told {

@@ -28,7 +28,7 @@ type length struct {
 	each   int64
 }
 
-// weighed is how many rows, or elements of a list, a weigher looks at.
+// weighed is about how many rows, and how many elements of a list, a weigher looks at. There may be a few more rows.
 const weighed = 3
 
 // newWeigher makes a weigher for a row type.

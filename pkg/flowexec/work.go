@@ -20,8 +20,8 @@ type work struct {
 	// abandoned is left by earlier goroutines that ran the work and were abandoned; nil means that there were none.
 	abandoned *abandoned
 
-	// from and groups are the parked rows that go on with this work. Then part and in are the parcel's, and rows count in the parcel.
-	// nil means that the rows begin.
+	// from and groups are the parked rows that go on with this work. Then part and in are the parcel's, and rows count in the parcel. Both are
+	// nil if the rows begin.
 	from   *parcel
 	groups []*group
 }
