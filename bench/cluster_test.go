@@ -42,7 +42,7 @@ func clusterDocuments(passing []string) []definition.Document {
 	return docs
 }
 
-// fiftyBytes packs n rows of 50 bytes, each of another student.
+// fiftyBytes packs n rows of 50 bytes, of up to 900 students.
 func fiftyBytes(n int) batch.Columns {
 	var c batch.Columns
 	for i := range n {

@@ -16,7 +16,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// numbered is a row; the functions go wrong where its N is 1.
+// numbered is a row of the flows whose functions go wrong. They do so for rows whose N is 1.
 type numbered struct {
 	ID int `json:"id"`
 	N  int `json:"n"`
@@ -40,7 +40,7 @@ func registerTroubled(release <-chan struct{}) func(*kis.Registry) {
 	}
 }
 
-// troubledDocuments are a flow for each of these functions, and some flows that can't run.
+// troubledDocuments are the documents of a flow for each function of registerTroubled, and of some flows that can't run.
 func troubledDocuments() []definition.Document {
 	docs := []definition.Document{
 		testgrid.Document(definition.KindFlow, "Disabled", "status: 0\nflows: [{fname: Fails}]\n"),

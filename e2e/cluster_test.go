@@ -12,10 +12,10 @@ import (
 // conf is the folder of the students' example's documents.
 const conf = "../examples/students/conf"
 
-// lease is longer than a busy machine keeps a process from renewing its lease.
+// lease is the lease of the processes. It is long enough for a busy machine, on which a process may renew it late.
 const lease = "6s"
 
-// newGrid makes a grid of which nothing runs yet.
+// newGrid makes a grid. It starts no process.
 func newGrid(t *testing.T) *testgrid.Grid {
 	t.Helper()
 	g := testgrid.New(t)
@@ -23,7 +23,8 @@ func newGrid(t *testing.T) *testgrid.Grid {
 	return g
 }
 
-// startGrid starts etcd, Redis, one coordinator, and so many workers, named w1, w2 and so on. It waits until they all have joined.
+// startGrid starts etcd, Redis, one coordinator, and as many workers as workers says, named w1, w2 and so on. It waits until they
+// all have joined.
 func startGrid(t *testing.T, workers int) *testgrid.Grid {
 	t.Helper()
 	g := newGrid(t)

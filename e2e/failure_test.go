@@ -32,7 +32,7 @@ func scores(t *testing.T, rows int) (path string, want map[int]float64) {
 	return path, want
 }
 
-// checkAverages compares the averages in Redis with the wanted ones.
+// checkAverages fails the test unless Redis has, for each student, the average that want says.
 func checkAverages(g *testgrid.Grid, want map[int]float64) {
 	g.TB.Helper()
 	c := testgrid.RedisClient(g.TB, g.Redis)

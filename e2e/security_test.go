@@ -31,7 +31,7 @@ import (
 // prefix is the prefix of all keys of this cluster in the shared etcd.
 const prefix = "/teams/blue/grid/"
 
-// secured is an etcd that speaks TLS. After secure it also asks for a user and a password.
+// secured is an etcd that speaks TLS. After its method secure has run, it also asks for a user and a password.
 type secured struct {
 	t                  *testing.T
 	address, dir       string
@@ -120,7 +120,7 @@ func (e *secured) start() {
 	}, "--cert-file", e.cert, "--key-file", e.key, "--auth-token-ttl", "3")
 }
 
-// client connects to etcd as a user. An empty user signs in as nobody.
+// client connects to etcd as a user. With an empty user it does not sign in.
 func (e *secured) client(user, password string) *clientv3.Client {
 	e.t.Helper()
 	text, err := os.ReadFile(e.ca)
@@ -272,7 +272,7 @@ func TestSharedEtcd(t *testing.T) {
 	wrong.Await(`check the user name and the password file`)
 }
 
-// told is the output of a command, as an error.
+// told is an error whose text is the output of a command.
 type told struct{ text string }
 
 func (e *told) Error() string { return e.text }

@@ -54,14 +54,14 @@ func startNameServer(t *testing.T, hosts ...string) *nameServer {
 	return n
 }
 
-// say sets the hosts of later answers.
+// say sets the hosts with which the server answers from now on.
 func (n *nameServer) say(hosts ...string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.hosts = hosts
 }
 
-// answer answers one question; nil means that the question can't be read.
+// answer makes the answer to one question; nil means that the question can't be read.
 func (n *nameServer) answer(question []byte) []byte {
 	var p dnsmessage.Parser
 	header, err := p.Start(question)
@@ -232,7 +232,7 @@ func TestAddedCoordinators(t *testing.T) {
 	}
 }
 
-// rest waits for a duration, or until ctx ends.
+// rest waits for the duration d, or until ctx ends.
 func rest(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():

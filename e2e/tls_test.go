@@ -17,7 +17,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// here describes a certificate for this machine.
+// here describes a certificate for this machine: for localhost and 127.0.0.1.
 var here = authority.Leaf{Hosts: []string{"127.0.0.1", "localhost"}}
 
 // newAuthority makes an authority whose certificates are valid for an hour.
@@ -56,11 +56,11 @@ func flags(prefix string, f authority.Files, more ...string) []string {
 type fault struct {
 	files    authority.Files
 	name     string // the name that the client expects in the server's certificate
-	dialling string // a part of the client's error
-	serving  string // a part of the server's log
+	dialling string // a text that the client's error must have
+	serving  string // a text that the server's log must have
 }
 
-// faults are the wrong configurations, by name. Ours is the authority that the servers trust.
+// faults returns the wrong configurations of TLS, by name. ours is the authority that the servers trust.
 func faults(t *testing.T, ours *authority.Authority) map[string]fault {
 	theirs := newAuthority(t, "theirs")
 	expired := here

@@ -28,9 +28,9 @@ const lease = "6s"
 type watched struct {
 	*testgrid.Grid
 	t          *testing.T
-	prometheus string // address
-	dead       string // address of the Redis for dead letters
-	workerHTTP string // address
+	prometheus string // its address
+	dead       string // the address of the Redis for dead letters
+	workerHTTP string // the address at which the worker serves metrics
 	worker     *testprocess.Process
 	stopDead   func() // stops the Redis for dead letters
 }
@@ -92,8 +92,8 @@ func (w *watched) get(path string, into any) error {
 	return json.Unmarshal(text, into)
 }
 
-// firing are the alerts that fire now: by name, the values of the label. It fails the test where the text of an alert was not filled
-// in.
+// firing returns the alerts that fire now: for each alert, by its name, the values of one label. It fails the test if the text of an
+// alert was not filled in.
 func (w *watched) firing(label string) (map[string][]string, error) {
 	var answer struct {
 		Data struct {
@@ -120,7 +120,7 @@ func (w *watched) firing(label string) (map[string][]string, error) {
 	return all, nil
 }
 
-// fires waits until an alert fires whose label has the value.
+// fires waits until an alert fires whose label has the value. alert is its name.
 func (w *watched) fires(alert, label, value string) {
 	w.t.Helper()
 	testprocess.Until(w.t, alert+" fires", func() error {
@@ -132,7 +132,7 @@ func (w *watched) fires(alert, label, value string) {
 	})
 }
 
-// rest waits until none of the alerts fires.
+// rest waits until none of the alerts with these names fires.
 func (w *watched) rest(alerts ...string) {
 	w.t.Helper()
 	testprocess.Until(w.t, fmt.Sprintf("%v rest", alerts), func() error {
@@ -146,7 +146,7 @@ func (w *watched) rest(alerts ...string) {
 	})
 }
 
-// value is the value of a query; 0 means that the query has no result.
+// value returns the value of a query in Prometheus; 0 means that the query has no result.
 func (w *watched) value(query string) (float64, error) {
 	var answer struct {
 		Data struct {
@@ -160,14 +160,14 @@ func (w *watched) value(query string) (float64, error) {
 	return strconv.ParseFloat(text, 64)
 }
 
-// kisgrid runs a command and returns everything that it printed.
+// kisgrid runs a command of the program kisgrid to its end, with any exit code, and returns everything that it printed.
 func (w *watched) kisgrid(stdin string, args ...string) string {
 	w.t.Helper()
 	_, out, log := w.Kisgrid(stdin, args...)
 	return out + log
 }
 
-// bad are rows that die, because a score is not a number.
+// bad makes the text of as many rows as rows says. They die, because a score is not a number.
 func bad(rows int) string {
 	return strings.Repeat("{\"stu_id\":1,\"score_1\":\"x\",\"score_2\":2}\n", rows)
 }

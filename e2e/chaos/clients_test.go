@@ -18,10 +18,10 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/client"
 )
 
-// keys is how many keys there are. Every client uses all of them.
+// keys is the number of shard keys. Every client uses all of them.
 const keys = 2000
 
-// sent is one batch in the ledger of a client.
+// sent is one batch in a client's ledger, which lists the batches that the client has sent.
 type sent struct {
 	rows   []row
 	at     time.Time // when Send was called
@@ -68,15 +68,15 @@ func startProducer(ctx context.Context, t *testing.T, id int, seed uint64, targe
 	}
 }
 
-// breach notes a broken promise.
+// breach notes that a promise of the cluster was broken, for the end of the test.
 func (p *producer) breach(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.breaches = append(p.breaches, fmt.Sprintf("client %d: ", p.id)+fmt.Sprintf(format, args...))
 }
 
-// produce sends batches at a rate in rows per second until stop is closed, and fewer where too many are unanswered. It returns when
-// each batch is answered, or ctx is done.
+// produce sends batches, rate rows per second and fewer while too many are unanswered, until stop is closed. It returns when each
+// batch is answered, or ctx is done.
 func (p *producer) produce(ctx context.Context, stop <-chan struct{}, rate float64) {
 	const every = 25 * time.Millisecond
 	load := testgrid.Load{
@@ -135,15 +135,15 @@ func (p *producer) finish(ctx context.Context, s *sent, r *client.Result, err er
 	}
 }
 
-// note counts an error after which a batch is sent again, by its code.
+// note counts, by its code, an error after which a batch is sent again.
 func (p *producer) note(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.resent[batch.CodeOf(err).String()]++
 }
 
-// check looks for exactly one outcome of each row, and exactly one output of each row that is done. It reports whether all rows are
-// done.
+// check notes a breach unless each row has exactly one outcome, and each row that is done exactly one output. It reports whether
+// all rows are done.
 func (p *producer) check(s *sent, r *client.Result) (done bool) {
 	outcomes := make([]int, len(s.rows))
 	for i := range r.NotDone {

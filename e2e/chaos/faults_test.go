@@ -16,14 +16,14 @@ import (
 	"github.com/kisgrid/kisgrid/internal/devcluster"
 )
 
-// event is something that was done to the cluster.
+// event is a disturbance of the cluster by the test, such as a killed worker.
 type event struct {
 	kind, what string
 	worker     int // index of the worker whose keys are affected; -1 means all keys
 	at, until  time.Time
 }
 
-// chaos does things to a cluster, one after the other. Some of them last while the next ones begin.
+// chaos disturbs a cluster: it makes one event after the other. Some events last while the next ones begin.
 type chaos struct {
 	grid    *grid
 	random  *rand.Rand
@@ -37,7 +37,7 @@ type chaos struct {
 	breaches []string        // guarded by mu
 }
 
-// faults are the kinds of events. Each function does one, or returns nil where that is not possible now.
+// faults returns the kinds of events, by name. Each function makes one event, or returns nil if that is not possible now.
 func (c *chaos) faults() map[string]func() *event {
 	return map[string]func() *event{
 		"kill worker": c.killWorker, "stop worker": c.stopWorker, "cut worker": c.cutWorker, "add worker": c.addWorker, "drain worker": c.drainWorker,
@@ -45,7 +45,7 @@ func (c *chaos) faults() map[string]func() *event {
 	}
 }
 
-// run does an event every gap until stop is closed, and then waits until all events are undone.
+// run makes an event each time when gap is over, until stop is closed, and then waits until all events are undone.
 func (c *chaos) run(stop <-chan struct{}, gap time.Duration) {
 	faults := c.faults()
 	var kinds []string
@@ -71,7 +71,7 @@ func (c *chaos) run(stop <-chan struct{}, gap time.Duration) {
 	}
 }
 
-// begin notes an event that begins now. It lasts no time unless last is called.
+// begin notes an event that begins now. It counts as over at once, unless last is called with it.
 func (c *chaos) begin(kind, what string, worker int) *event {
 	now := time.Now()
 	e := &event{kind: kind, what: what, worker: worker, at: now, until: now}
@@ -82,7 +82,8 @@ func (c *chaos) begin(kind, what string, worker int) *event {
 	return e
 }
 
-// last undoes an event after a duration. Of the events of one group only one may last at a time.
+// last makes an event last: it calls undo, which ends the event, after the duration d. Of the events of one group only one may
+// last at a time.
 func (c *chaos) last(e *event, group string, d time.Duration, undo func()) {
 	c.mu.Lock()
 	c.underWay[group] = true
@@ -105,14 +106,15 @@ func (c *chaos) isUnderWay(group string) bool {
 	return c.underWay[group]
 }
 
-// breach notes a broken promise.
+// breach notes that a promise of the cluster was broken, for the end of the test.
 func (c *chaos) breach(format string, args ...any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.breaches = append(c.breaches, fmt.Sprintf(format, args...))
 }
 
-// pick draws a worker that no event affects, and marks it as busy. It returns nil where no more than enough others would be left.
+// pick draws a worker that no event affects, marks it as busy and returns it. It returns nil if fewer than enough such workers
+// would be left besides it.
 func (c *chaos) pick(enough int) *workerProcess {
 	g := c.grid
 	g.mu.Lock()
@@ -199,7 +201,7 @@ func (c *chaos) cutWorker() *event {
 	return e
 }
 
-// span is a random length for a cut: shorter than a lease, or longer.
+// span draws the length of a cut: shorter than a lease, or longer.
 func (c *chaos) span() time.Duration {
 	return time.Duration((0.3 + 2*c.random.Float64()) * float64(*leaseFlag))
 }

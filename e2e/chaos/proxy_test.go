@@ -53,7 +53,7 @@ func startProxy(t *testing.T, to string) *proxy {
 // address is where the proxy takes clients.
 func (p *proxy) address() string { return p.listener.Addr().String() }
 
-// accept takes clients until the proxy ends.
+// accept takes clients, each on a goroutine, until the proxy ends.
 func (p *proxy) accept() {
 	for {
 		in, err := p.listener.Accept()
@@ -137,7 +137,7 @@ func (p *proxy) await(c *pair) {
 	}
 }
 
-// deafen makes the kernel drop all bytes that the client sends. The caller holds the lock.
+// deafen makes the kernel drop all bytes that the client of a connection sends. The caller holds p.mu.
 func (p *proxy) deafen(c *pair) {
 	c.deaf = true
 	control(c.in, func(fd int) {
@@ -179,7 +179,7 @@ func (p *proxy) heal() {
 	p.healed = make(chan struct{})
 }
 
-// breakAll breaks all connections, as a firewall does that forgets them.
+// breakAll breaks all connections at once, as a firewall does when it forgets them.
 func (p *proxy) breakAll() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

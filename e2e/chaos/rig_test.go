@@ -31,7 +31,7 @@ type workerProcess struct {
 	busy  bool // an event affects the worker, so that no other event may; guarded by the grid's mu
 }
 
-// coordinator is the place of a coordinator, whose processes come and go.
+// coordinator is a coordinator of the cluster. Its addresses stay, and its processes come and go.
 type coordinator struct {
 	*testgrid.Coordinator
 	proxies []*proxy // one for each client
@@ -137,7 +137,7 @@ func (g *grid) startMember(m *member) {
 		"--listen-peer-urls", m.peer, "--initial-advertise-peer-urls", m.peer, "--initial-cluster", g.initial)
 }
 
-// leader is the member that leads etcd; nil means that there is none, or that it does not answer.
+// leader returns the member that leads etcd; nil means that there is none, or that it does not answer.
 func (g *grid) leader() *member {
 	for _, m := range g.members {
 		c, err := clientv3.New(clientv3.Config{Endpoints: []string{m.client}, DialTimeout: time.Second})
@@ -198,7 +198,7 @@ func (g *grid) startWorker(name string) *workerProcess {
 	return w
 }
 
-// remove removes a worker from the list of those that run.
+// remove takes a worker off the list of the workers that run.
 func (g *grid) remove(w *workerProcess) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -208,7 +208,7 @@ func (g *grid) remove(w *workerProcess) {
 // bareName is the name under which a worker registered.
 func (w *workerProcess) bareName() string { return w.Name()[:strings.LastIndexByte(w.Name(), '.')] }
 
-// weigh notes the most memory that a coordinator and a worker have, until stop is closed.
+// weigh measures the memory of coordinators and workers until stop is closed, and notes the most that one of each kind had.
 func (g *grid) weigh(stop <-chan struct{}) {
 	for {
 		g.mu.Lock()

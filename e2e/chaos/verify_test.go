@@ -41,12 +41,12 @@ type verifier struct {
 	breaches   []string
 }
 
-// breach notes a broken promise.
+// breach notes that a promise of the cluster was broken, for the report.
 func (v *verifier) breach(format string, args ...any) {
 	v.breaches = append(v.breaches, fmt.Sprintf(format, args...))
 }
 
-// load sorts ledgers and records by line.
+// load sorts the batches of the clients' ledgers, and the executions that workers recorded, by line.
 func (v *verifier) load(ledgers [][]*sent, executions []execution) {
 	v.lines = map[lineID]*line{}
 	for _, ledger := range ledgers {
@@ -148,8 +148,8 @@ func (v *verifier) history(l *line, i int) string {
 // clock is a time of day with microseconds.
 func clock(t time.Time) string { return t.Format("15:04:05.000000") }
 
-// pauses are the times for which an event delayed rows, the longest row of each affected key, sorted. A delay counts from the event,
-// or from when the row was sent where that was later, to the first execution of the row.
+// pauses returns for how long an event delayed rows: for each affected key the time of the row that it delayed most, sorted. The
+// time counts from the event, or from when the row was sent if that was later, to the first execution of the row.
 func (v *verifier) pauses(e *event) []time.Duration {
 	byKey := map[uint32]time.Duration{}
 	owners := v.owners(e.at)

@@ -34,8 +34,8 @@ type rig struct {
 	redis *goredis.Client
 }
 
-// start starts a cluster with so many coordinators, which get the flags. No flags mean that dead letters are kept in the cluster's
-// Redis.
+// start starts a cluster with as many coordinators as coordinators says, which get the flags. Without flags dead letters are kept
+// in the cluster's Redis.
 func start(t *testing.T, coordinators int, register func(*kis.Registry), flags ...string) *rig {
 	t.Helper()
 	r := &rig{Grid: testgrid.New(t), t: t}
@@ -81,7 +81,7 @@ func (r *rig) kisgrid(args ...string) (out string, code int) {
 	return out + log, code
 }
 
-// must runs a kisgrid command that must end with 0, and returns everything that it printed.
+// must runs a kisgrid command, fails the test unless it ends with 0, and returns everything that it printed.
 func (r *rig) must(args ...string) string {
 	r.t.Helper()
 	out, code := r.kisgrid(args...)
@@ -122,7 +122,7 @@ type store struct {
 	Refused int  `json:"refused"`
 }
 
-// list runs dead list, and returns the letters and the last store that it prints.
+// list runs kisgrid dead list with more arguments. It returns the letters that it prints, and the last of the stores.
 func (r *rig) list(args ...string) (letters []letter, s store) {
 	r.t.Helper()
 	for line := range strings.Lines(r.must(append([]string{"dead", "list", "-o", "json"}, args...)...)) {

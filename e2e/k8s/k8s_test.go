@@ -38,7 +38,8 @@ const (
 	patience = 5 * time.Minute
 )
 
-// Report is the answer of the program load: see there.
+// Report says how the rows of a round of load ended: the JSON that the program in e2e/k8s/load answers with. Its type Report
+// describes the fields.
 type Report struct {
 	Rows, Open, Errors, Failed, Dead int
 	Lost, Doubled, Disordered        int
@@ -126,7 +127,7 @@ func (o *operator) calm() {
 	})
 }
 
-// complete waits for all workloads but etcd, which may lack a member.
+// complete waits until all workloads have rolled out, except for etcd, which may lack a member.
 func (o *operator) complete() {
 	o.t.Helper()
 	for _, workload := range []string{"statefulset/redis", "deployment/coordinator", "deployment/worker", "deployment/load"} {
@@ -134,7 +135,7 @@ func (o *operator) complete() {
 	}
 }
 
-// first is the name of one pod of a workload.
+// first returns the name of one pod of a workload.
 func (o *operator) first(workload string) string {
 	o.t.Helper()
 	return strings.Fields(o.do("get", "pods", "-l", "app.kubernetes.io/name="+workload, "--field-selector", "status.phase=Running",
@@ -179,7 +180,7 @@ func (o *operator) kisgrid(args ...string) string {
 	return string(answer)
 }
 
-// ask sends a request to the program load.
+// ask sends a request to the program load, such as "stop", and decodes the JSON of the answer.
 func (o *operator) ask(what string, answer any) error {
 	out, err := o.try("create", "--raw", "/api/v1/namespaces/"+namespace+"/services/load:8080/proxy/"+what, "-f", os.DevNull)
 	if err != nil {
@@ -188,7 +189,7 @@ func (o *operator) ask(what string, answer any) error {
 	return json.Unmarshal([]byte(out), answer)
 }
 
-// report asks the program load for its report.
+// report asks the program load how the rows of the present round have ended so far.
 func (o *operator) report() (r Report, err error) {
 	out, err := o.try("get", "--raw", "/api/v1/namespaces/"+namespace+"/services/load:8080/proxy/report")
 	if err == nil {

@@ -26,7 +26,7 @@ type tally struct {
 	Points int `json:"points"`
 }
 
-// registerTally registers the functions of the bad documents beside First and Second.
+// registerTally registers First and Second, and beside them the functions of the bad documents.
 func registerTally(r *kis.Registry) {
 	register(r)
 	r.Func("Narrow", kis.Calculate(func(context.Context, row) (struct {

@@ -18,7 +18,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// registerSave registers Keep beside First and Second.
+// registerSave registers First and Second, and beside them the function Keep.
 func registerSave(r *kis.Registry) {
 	register(r)
 	r.Func("Keep", kis.Save(keep))

@@ -94,7 +94,7 @@ type cutter struct {
 	random *rand.Rand // guarded by mu
 }
 
-// now draws whether a connection is to break now.
+// now draws at random whether a connection is to break at this read or write.
 func (c *cutter) now() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

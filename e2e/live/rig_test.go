@@ -156,7 +156,7 @@ type load struct {
 	news      chan struct{}    // replaced and closed when latest changes; guarded by mu
 }
 
-// startLoad starts so many streams, each of which sends batches of so many rows.
+// startLoad opens as many streams to the flow as clients says, and sends batches on each, with as many rows as rows says.
 func (r *rig) startLoad(flow string, clients, rows int) *load {
 	r.t.Helper()
 	l := r.newLoad()
@@ -171,7 +171,7 @@ func (r *rig) newLoad() *load {
 	return l
 }
 
-// stream has so many streams of a client send batches of so many rows.
+// stream opens as many streams of a client to a flow as streams says, and sends batches on each, with as many rows as rows says.
 func (l *load) stream(c *client.Client, flow string, streams, rows int) {
 	l.t.Helper()
 	for i := range streams {
@@ -183,7 +183,8 @@ func (l *load) stream(c *client.Client, flow string, streams, rows int) {
 	}
 }
 
-// call submits batches of so many rows in calls, one after the other, until the load ends.
+// call submits batches in calls, one after the other, until the load ends. Each has the same rows, as many as rows says, the first
+// with the id id.
 func (l *load) call(c *client.Client, flow string, id, rows int) {
 	for {
 		select {
@@ -200,7 +201,7 @@ func (l *load) call(c *client.Client, flow string, id, rows int) {
 	}
 }
 
-// numbered is a batch of rows with ids from id on.
+// numbered makes a batch with as many rows as rows says, whose ids are id, id+1 and so on.
 func numbered(id, rows int) *client.Batch {
 	all := make([]row, rows)
 	for i := range all {

@@ -77,7 +77,7 @@ func join(t *testing.T, c *client.Client, flow string) *client.Stream {
 	return s
 }
 
-// joins has the two streams, and the source of random numbers for their rows.
+// joins submits scores of students on two streams, and checks the averages. random draws the order of the rows.
 type joins struct {
 	random         *rand.Rand
 	thirds, firsts *client.Stream

@@ -89,7 +89,7 @@ func newProducer(g *grid, id int, seed uint64) *producer {
 	return p
 }
 
-// produce submits so many rows, in batches of random sizes.
+// produce submits as many rows as rows says, in batches of random sizes.
 func (p *producer) produce(ctx context.Context, rows int) error {
 	for rows > 0 {
 		n := min(rows, 1+p.random.IntN(1000))
@@ -140,7 +140,8 @@ func (p *producer) submit(ctx context.Context, m *pb.Submission) error {
 	return p.resendHeld(ctx, false)
 }
 
-// resendHeld sends batches again that were held back for that: all of them, or at random one in three.
+// resendHeld sends batches again that were held back for that, the oldest first: all of them if all is true, else one after the
+// other, each with a chance of one in three, until one stays.
 func (p *producer) resendHeld(ctx context.Context, all bool) error {
 	for len(p.held) > 0 && (all || p.random.IntN(3) == 0) {
 		p.resent++
@@ -183,7 +184,8 @@ func (p *producer) finish(ctx context.Context, sequence uint64, at int, m *pb.Su
 	}
 }
 
-// wrong is the reason why a batch must be submitted again; nil means that all of its rows have ended.
+// wrong returns the reason why a batch must be submitted again; nil means that each of its rows is done, or dead because Redis
+// refused it.
 func wrong(a *pb.Answer) error {
 	if r := a.GetRefused(); r != nil {
 		return fmt.Errorf("refused: %v", r)

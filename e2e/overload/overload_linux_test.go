@@ -138,7 +138,7 @@ func TestOverload(t *testing.T) {
 	}
 }
 
-// raise sets a number to n where it is lower.
+// raise sets number to n if it is lower.
 func raise(number *atomic.Int64, n int64) {
 	for {
 		old := number.Load()
@@ -200,14 +200,15 @@ var texts = sync.OnceValue(func() []string {
 	return all
 })
 
-// rows is a batch of n of these texts.
+// rows makes a batch of n of the rows in texts.
 func rows(n int) *client.Batch {
 	all := texts()
 	first := rand.IntN(len(all) - n)
 	return client.Rows(all[first : first+n]...)
 }
 
-// latencies sends a few rows to the quick flow every 10 ms, for a duration. It returns how long each batch took.
+// latencies sends a few rows to the flow of the function Quick every 10 ms, for the duration d. It returns how long each batch
+// took.
 func latencies(t *testing.T, c *client.Client, d time.Duration) []time.Duration {
 	t.Helper()
 	s, err := c.Stream(t.Context(), "Quick")
@@ -246,7 +247,7 @@ func latencies(t *testing.T, c *client.Client, d time.Duration) []time.Duration 
 	return all
 }
 
-// quantile is a percentile of some durations.
+// quantile returns a percentile of some durations; percent says which.
 func quantile(all []time.Duration, percent int) time.Duration {
 	slices.Sort(all)
 	return all[len(all)*percent/100].Round(time.Microsecond)

@@ -151,7 +151,7 @@ func (g *smallGrid) cut() {
 	g.open = nil
 }
 
-// waiting is how many lanes of a worker wait for room.
+// waiting returns the number of lanes of a worker that wait to begin a run until enough output of earlier runs was taken.
 func waiting(t *testing.T, w *worker.Worker) (n float64) {
 	t.Helper()
 	families, err := w.Metrics().Gather()
@@ -197,8 +197,9 @@ func (g *smallGrid) dial(t *testing.T, opts ...client.Option) *client.Client {
 	return c
 }
 
-// send sends batches of rows to a flow, with ids from first on. The function makes so many rows of each. The returned function end
-// waits for all answers, and checks that each row ran once.
+// send sends batches of rows to a flow, with ids from first on: batches is their number, rows the number of rows in each, and each
+// the number of output rows that the function makes of a row. The returned function end waits for all answers, and checks that each
+// row ran once.
 func (g *smallGrid) send(t *testing.T, c *client.Client, flow string, first, batches, rows, each int) (end func()) {
 	t.Helper()
 	s, err := c.Stream(t.Context(), flow)
@@ -252,7 +253,7 @@ func (g *smallGrid) send(t *testing.T, c *client.Client, flow string, first, bat
 	}
 }
 
-// waits is nil once a lane of the worker waits for room.
+// waits returns nil if a lane of the worker waits, as waiting counts them, and else an error.
 func waits(t *testing.T, w *worker.Worker) error {
 	t.Helper()
 	if waiting(t, w) == 0 {

@@ -166,14 +166,14 @@ func (l *load) fail(format string, a ...any) {
 	l.failed = append(l.failed, fmt.Sprintf(format, a...))
 }
 
-// answered is how many batches are answered so far.
+// answered returns the number of batches that are answered so far.
 func (l *load) answered() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.took)
 }
 
-// moves waits until n more batches are answered.
+// moves waits until n more batches are answered than at the time of the call.
 func (l *load) moves(n int) {
 	l.t.Helper()
 	from := l.answered()
@@ -208,7 +208,7 @@ func (l *load) end() (longest, p99 time.Duration) {
 	return l.took[len(l.took)-1], l.took[(len(l.took)-1)*99/100]
 }
 
-// span is n keys: from, from+1 and so on.
+// span returns n keys: from, from+1 and so on.
 func span(from, n int) []int {
 	keys := make([]int, n)
 	for i := range keys {

@@ -15,7 +15,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowtest"
 )
 
-// lane is the number of the lane, of n, in which the rows of a key run.
+// lane returns the index of the lane in which the rows of a key run, in a worker with n lanes.
 func lane(key, n int) int {
 	c := &batch.Columns{}
 	c.Append(fmt.Appendf(nil, `{"key":%d}`, key))

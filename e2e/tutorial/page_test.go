@@ -140,7 +140,7 @@ func pattern(lines []string, whole bool) *regexp.Regexp {
 
 func blank(line string) string { return strings.Join(strings.Fields(line), " ") }
 
-// squeeze is a text in the form that pattern compares: without empty lines, and with single blanks.
+// squeeze returns a text in the form that pattern compares: without empty lines, and with single blanks.
 func squeeze(text string) string {
 	var out strings.Builder
 	for line := range strings.Lines(text) {

@@ -22,7 +22,8 @@ import (
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 )
 
-// patience is the longest that one block may take on a busy machine. Most blocks take less than a second.
+// patience is the longest that a reader waits for one block of a page. Most blocks take less than a second, but the machine may be
+// busy.
 const patience = 4 * time.Minute
 
 // reader follows one page. It replaces the addresses in the page by free ones, because several tests run on one machine.

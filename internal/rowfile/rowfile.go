@@ -25,7 +25,8 @@ const (
 	underWay   = 64      // the limit for batches that wait for their answers
 )
 
-// ErrNotDone is the error of Run if rows are dead or failed. Run has printed their number, and the first of them.
+// ErrNotDone is the error of Run if rows are dead or failed. Run has printed how many rows have each outcome, and the first rows that are
+// not done.
 var ErrNotDone = errors.New("not all rows are done")
 
 // Stream sends batches to a flow. It is a stream of a client, or of a flow in this process.

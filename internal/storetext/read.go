@@ -32,8 +32,8 @@ func Reader(t reflect.Type) func(text string, into reflect.Value) error {
 	}
 }
 
-// guessesText reports whether Reader takes a text for a JSON string, even if it looks like other JSON: for strings, and for types
-// that implement encoding.TextUnmarshaler.
+// guessesText reports whether Reader takes a text that firstReader's function can't read for a string, even if it looks like
+// other JSON. That holds for strings, and for types that implement encoding.TextUnmarshaler.
 func guessesText(t reflect.Type) bool {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()

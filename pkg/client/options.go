@@ -120,8 +120,8 @@ func WithDialOptions(dial ...grpc.DialOption) Option {
 }
 
 // WithRetryFor sets for how long Submit tries again after its first failed try, and for how long the unanswered batches of a stream wait
-// for a coordinator before they end with ErrUnanswered. Default 30 s. With zero, Submit tries once, and the unanswered batches
-// of a stream end when its connection breaks.
+// for a coordinator before they end with an error, which matches ErrUnanswered if they were sent. Default 30 s. With zero, Submit tries
+// once, and the unanswered batches of a stream end when its connection breaks.
 func WithRetryFor(d time.Duration) Option {
 	return func(o *options) {
 		o.checkDurations("WithRetryFor", d)

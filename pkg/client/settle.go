@@ -29,8 +29,8 @@ func (s *Stream) end(p *Pending, err error) {
 	close(p.done)
 }
 
-// fail ends all unanswered batches with an error, in the order of Send. The caller holds mu, and no session runs: so all of them are in the
-// outbox.
+// fail ends all unanswered batches with an error, in the order of Send. The caller holds mu, and no session runs, so all of these batches
+// are in the outbox.
 func (s *Stream) fail(err error) {
 	for _, p := range s.outbox {
 		s.end(p, err)

@@ -32,7 +32,7 @@ import (
 //	  - open: batches are sent and answered. Send blocks only while the window is full. It begins with resubmitting: the batches without an
 //	    answer from before, in the order of Send, go first.
 //	  - moving: batches wait in the outbox, and are sent after the move.
-//	  - refusing: the unanswered batches have ended with ErrUnanswered, and Send returns an error. Tries go on.
+//	  - refusing: the unanswered batches have ended with an error, and Send returns an error. Tries to find a coordinator go on.
 //	  - closed, from every state: Close was called and all batches are answered; or the context or the client ended; or a coordinator
 //	    refused the stream with an error that another try would not change.
 //
@@ -75,9 +75,9 @@ type Stream struct {
 }
 
 // Stream opens a stream to a flow. It blocks until a coordinator has taken the stream. ctx is the life of the stream: when it is over,
-// unanswered batches end with ErrUnanswered. Its deadline is also that of every batch. The error has the code of the
-// coordinator that refused the stream, CodeUnavailable if no coordinator could be reached within WithRetryFor, or CodeCancelled or
-// CodeDeadline if ctx or the client ended. Close the stream after use.
+// unanswered batches end with an error, which matches ErrUnanswered if they were sent. Its deadline is also that of every batch. The error
+// has the code of the coordinator that refused the stream, CodeUnavailable if no coordinator could be reached within WithRetryFor, or
+// CodeCancelled or CodeDeadline if ctx or the client ended. Close the stream after use.
 func (c *Client) Stream(ctx context.Context, flow string) (*Stream, error) {
 	if err := checkContext(ctx, "Stream"); err != nil {
 		return nil, err
@@ -152,8 +152,8 @@ func (s *Stream) Send(ctx context.Context, b *Batch, opts ...SubmitOption) (*Pen
 	return p, nil
 }
 
-// Flush blocks until every batch that was sent before has its result or its error, which its Pending returns, or until ctx is over. Only in
-// the latter case it returns an error, which matches ErrUnanswered.
+// Flush blocks until every batch that was sent before has its result or its error, which its Pending returns, or until ctx is over. In the
+// latter case it returns an error, which matches ErrUnanswered. How the batches ended makes no error of Flush.
 func (s *Stream) Flush(ctx context.Context) error {
 	if err := checkContext(ctx, "Flush"); err != nil {
 		return err

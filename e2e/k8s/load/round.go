@@ -42,7 +42,7 @@ type Report struct {
 	P99     int64 `json:"p99"`
 	Longest int64 `json:"longest"`
 
-	Problems []string `json:"problems,omitempty"` // the first eight
+	Problems []string `json:"problems,omitempty"` // the first eight texts that say what went wrong
 }
 
 // round is one round of load: some rows on their way through flow Load.
@@ -61,7 +61,7 @@ type round struct {
 	give   context.CancelFunc      // ends answer
 }
 
-// start begins a round that sends so many rows a second.
+// start begins a round that sends rate rows a second, over several streams.
 func (g *grid) start(rate int) (*round, error) {
 	r := &round{grid: g, id: rand.Text()[:8], sent: map[string]int{}, again: map[string]map[int]bool{}}
 	producing, stop := context.WithCancel(context.Background())
@@ -80,8 +80,8 @@ func (g *grid) start(rate int) (*round, error) {
 	return r, nil
 }
 
-// produce sends the rows that are due at each tick, until ctx is done. Rows that could not be sent in time are sent late, and their
-// time counts from when they were due.
+// produce sends the rows that are due at each tick on one stream, until ctx is done. number is the stream's number, and rate its
+// rows per second. Rows that could not be sent in time are sent late, and their time counts from when they were due.
 func (r *round) produce(ctx context.Context, s *client.Stream, number, rate int) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
@@ -134,7 +134,8 @@ func (r *round) await(s *client.Stream, b *client.Batch, rows []row, due time.Ti
 	}
 }
 
-// note counts the answer to a batch. It returns false where the batch must be sent again.
+// note counts the answer to a batch. It returns true if the batch has ended, and false if it must be sent again: after an error, or
+// if a row failed.
 func (r *round) note(rows []row, due time.Time, result *client.Result, err error) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -171,14 +172,14 @@ func (r *round) note(rows []row, due time.Time, result *client.Result, err error
 	return true
 }
 
-// problem adds a text to the report, unless it has the text already. The caller holds the lock.
+// problem adds a text to the report, unless the report has it already or has eight texts. The caller holds mu.
 func (r *round) problem(format string, args ...any) {
 	if text := fmt.Sprintf(format, args...); len(r.so.Problems) < 8 && !slices.Contains(r.so.Problems, text) {
 		r.so.Problems = append(r.so.Problems, text)
 	}
 }
 
-// report is the report so far.
+// report returns the report so far.
 func (r *round) report() Report {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -191,7 +192,7 @@ func (r *round) report() Report {
 	return so
 }
 
-// finish ends the round: it sends no more rows, waits for open answers, and compares them with the traces.
+// finish ends the round: it sends no more rows, waits for open answers for patience at most, and compares them with the traces.
 func (r *round) finish(ctx context.Context) (Report, error) {
 	r.stop()
 	waiting := time.AfterFunc(patience, r.give)
@@ -230,7 +231,8 @@ func (r *round) verify(ctx context.Context) error {
 	return nil
 }
 
-// compare checks the traces of one line: each sequence must be there once, and in order. The caller holds the lock.
+// compare counts the faults in the traces of one line: each row must have left one trace, and the traces must be in order. The
+// caller holds mu.
 func (r *round) compare(name string, trace []string) {
 	seen, highest := make([]bool, r.sent[name]+1), 0
 	for _, text := range trace {

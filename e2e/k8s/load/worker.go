@@ -8,13 +8,13 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// row is one row of flow Load: the row with this sequence of its line.
+// row is one row of flow Load.
 type row struct {
 	Line     string `json:"line"`     // the shard key; one stream sends all rows of a line, in order
 	Sequence int    `json:"sequence"` // the number of the row in its line, from 1
 }
 
-// greed is one row of flow Greedy. Its function takes so many MiB of memory, to make the kernel kill the worker.
+// greed is one row of flow Greedy. Its function takes as much memory as MiB says, to make the kernel kill the worker.
 type greed struct {
 	MiB int `json:"mib"`
 }
@@ -23,8 +23,8 @@ type greed struct {
 // which they took effect.
 const prefix = "load:"
 
-// register registers the functions of the worker. Work computes for a moment. Trace leaves a trace of each row in Redis. Greed takes
-// as much memory as its row says.
+// register registers the functions of the worker. Work uses the CPU for as many microseconds as its parameter says. Trace leaves a
+// trace of each row in Redis. Greed takes as much memory as its row says.
 func register(r *kis.Registry) {
 	r.Func("Work", kis.Calculate(func(ctx context.Context, in row) (row, error) {
 		micros, err := strconv.Atoi(kis.From(ctx).Param("micros"))

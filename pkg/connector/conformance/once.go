@@ -122,8 +122,8 @@ func once(t *testing.T, s Store) {
 	}
 }
 
-// repeated saves rows whose effects have one operation on one field each, as most Saves do: first a part of the rows, then all
-// rows twice, with refused effects among them.
+// repeated saves rows whose effects have one operation on one field each, as most Saves do: first some of the effects, then all
+// of them twice. Some effects are refused.
 func repeated(t *testing.T, s Store) {
 	t.Helper()
 	c := s.Open(t, prefix(t))

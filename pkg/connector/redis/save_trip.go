@@ -276,8 +276,8 @@ func isAnswerFor(answer []any, parts []*scriptPart) bool {
 	return true
 }
 
-// readAll notes that the script tried no effect of a part. An empty why means that the batch lies below the floor of its stream. Else
-// Redis refused to read or write the part's record, and why is its error: the part is sent again, alone.
+// readAll notes that no effect of a part took place. An empty why means that the batch lies below the floor of its stream. Else the
+// script could not read or write the part's record, and why is Redis's error: the part is sent again, alone.
 func (p *scriptPart) readAll(why string) {
 	if why == "" {
 		p.givenUp = true
