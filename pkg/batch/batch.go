@@ -8,11 +8,12 @@ import (
 	"time"
 )
 
-// Batch is rows that are submitted together. It gets its id when it is first sent, and keeps it. So after an error that
-// leaves open what became of the rows, a program can safely submit the same Batch again: the id tells that it is the same.
+// Batch is a set of rows that are submitted together. It gets an id at its first submission, and keeps the id once others
+// than the program may have seen it. So after an error that leaves open what became of the rows, a program can safely submit
+// the same Batch again: by the id the cluster knows that the batch is the same.
 //
-// A Batch belongs to one goroutine at a time. From Submit or Send until the answer it belongs to the client. Where a
-// program breaks this rule, the notes that the client keeps in the Batch still stay sound.
+// A Batch belongs to one goroutine at a time. From Submit or Send until the answer it belongs to the client. Even if a
+// program breaks this rule, a lock keeps the fields consistent in which the client notes the state of the submission.
 type Batch struct {
 	columns Columns
 	err     error // why the rows could not be encoded; nil where they could

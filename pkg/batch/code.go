@@ -21,11 +21,11 @@ const (
 	CodeRowTimeout       Code = 7  // from its beginning the row took longer than the flow's timeout
 	CodeLoadTimeout      Code = 8  // a Load waited for a key that nobody saved in time
 	CodeLoadMissing      Code = 9  // a Load found nothing under its key, and its option on_missing is dead
-	CodeConversionFailed Code = 10 // the row does not fit the next function's type
+	CodeConversionFailed Code = 10 // the row does not fit the next function's type, or a Load can't read the value of a key
 	CodeRowUnencodable   Code = 11 // the output row can't be encoded
 	CodeSaveFailed       Code = 12 // the connector refused the row's effect
 	CodeLineageLost      Code = 13 // KisGrid can't tell which input row an output row comes from
-	CodeNeedsWholeBatch  Code = 14 // a function acted on its whole run, in a flow whose batches are divided
+	CodeNeedsWholeBatch  Code = 14 // a function asked for an action on its whole run, such as an abort, in a flow with a shard_key, which divides batches
 	CodeStepLimit        Code = 15 // the row jumped back to earlier functions too often
 	CodePoison           Code = 16 // three workers died while they ran the row
 	CodeDropped          Code = 17 // a function dropped the row
@@ -39,7 +39,7 @@ const (
 	CodeInternal             Code = 64 // a defect of KisGrid
 	CodeUnknownFlow          Code = 65 // there is no such flow
 	CodeFlowDisabled         Code = 66 // the flow's status is 0
-	CodeNoCapableWorker      Code = 67 // no live worker has all of the flow's functions
+	CodeNoCapableWorker      Code = 67 // no worker can run the flow: no live worker is ready that has all of its functions
 	CodeDeadline             Code = 68 // the caller's deadline passed
 	CodeShutdown             Code = 69 // the process is shutting down
 	CodeOverloaded           Code = 70 // a budget of memory is used up: try again later
@@ -134,7 +134,8 @@ func CodeOf(err error) Code {
 	return CodeInternal
 }
 
-// Retryable reports whether the same call may succeed later although nobody changed anything.
+// Retryable reports whether the same call may succeed later although nobody has changed anything: true for codes of a
+// temporary state, such as CodeOverloaded.
 func (c Code) Retryable() bool {
 	switch c {
 	case CodeNoCapableWorker, CodeShutdown, CodeOverloaded, CodeUnavailable, CodeConnectorUnavailable, CodeRevisionChanged:

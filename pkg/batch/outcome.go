@@ -9,13 +9,13 @@ type Outcome uint8
 const (
 	// Done: every function that the row was meant for has run.
 	Done Outcome = 1 + iota
-	// Filtered: a function dropped the row.
+	// Filtered: a function dropped the row, or passed nothing on for it.
 	Filtered
 	// Aborted: a function aborted the run that the row was in.
 	Aborted
-	// Dead: the row itself is at fault. To run it again would give the same.
+	// Dead: the row itself or a function is at fault. To run the row again would give the same until one of them is mended.
 	Dead
-	// Failed: the cluster is at fault. Nobody may know which effects took place; the same batch may be submitted again.
+	// Failed: the cluster is at fault. It may be unknown which effects took place; the same batch may be submitted again.
 	Failed
 )
 
@@ -30,7 +30,7 @@ func (o Outcome) String() string {
 	return "unknown"
 }
 
-// RowOutcome says how a row ended that is not Done.
+// RowOutcome says how one row ended, for a row whose outcome is not Done.
 type RowOutcome struct {
 	// Row is the row's place in its batch, from 0.
 	Row      uint32

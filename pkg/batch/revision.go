@@ -25,7 +25,8 @@ func (d Digest) String() string {
 // MarshalText returns the text that String returns. The error is always nil.
 func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// UnmarshalText reads the text that MarshalText writes. Any other text is an error.
+// UnmarshalText reads the text that MarshalText writes. A text that is neither empty nor 64 hexadecimal digits is an
+// error.
 func (d *Digest) UnmarshalText(text []byte) error {
 	if len(text) == 0 {
 		*d = Digest{}
