@@ -64,8 +64,9 @@ func (p *peer) enter(part *heldPart) func(context.Context, []uint32) func() {
 	}
 }
 
-// enterAlone blocks until there is memory for the output of the run and the gate lets it run with nothing beside it. The
-// caller has the turn of the gate. It returns the expected output in bytes, which belongs into outputAccount.endRun.
+// enterAlone blocks until there is memory for the output of the run and the gate lets it run with nothing beside it, or ctx
+// is done. The caller has the turn of the gate. enterAlone returns the expected output in bytes, with which
+// outputAccount.endRun must be called after the run.
 func (p *peer) enterAlone(ctx context.Context, part *heldPart) (expected int64) {
 	gate, tenant := p.server.gate, part.account.output
 	for {
@@ -78,9 +79,9 @@ func (p *peer) enterAlone(ctx context.Context, part *heldPart) (expected int64) 
 	}
 }
 
-// announce tells the coordinator which rows are about to run, and blocks until it has acknowledged that. When the worker dies
-// in this run, the coordinator knows which rows the death counts against. announce does not wait where there is no session:
-// the lane serves other coordinators too.
+// announce tells the coordinator which rows are about to run, and blocks until it has acknowledged that, for announceTimeout
+// at most. When the worker dies in this run, the coordinator knows which rows the death counts against. announce does not
+// wait while the coordinator has no session, or when ctx is done: the lane serves other coordinators too.
 func (p *peer) announce(ctx context.Context, part *heldPart, rows []uint32) {
 	p.mu.Lock()
 	if p.dropped {
@@ -114,7 +115,7 @@ func (p *peer) newestAcknowledged() <-chan struct{} {
 }
 
 // awaitAcknowledged blocks until the channel of newestAcknowledged is closed, the session ends, ctx is done, or
-// announceTimeout is over. A nil channel returns at once.
+// announceTimeout is over. It returns at once if the channel is nil or the peer has had no session.
 func (p *peer) awaitAcknowledged(ctx context.Context, heard <-chan struct{}) {
 	sess := p.session.Load()
 	if heard == nil || sess == nil {
@@ -130,9 +131,9 @@ func (p *peer) awaitAcknowledged(ctx context.Context, heard <-chan struct{}) {
 	}
 }
 
-// withdraw tells the coordinator which announced rows have stopped running without an end, because they are parked. Rows that
-// had to run alone also wait until that is acknowledged. Otherwise the death of the worker in the next run would count against
-// them.
+// withdraw tells the coordinator which announced rows have stopped running without an end, because they are parked. For rows
+// that had to run alone it also blocks until the coordinator has acknowledged that, as awaitAcknowledged does. Otherwise the
+// death of the worker in the next run would count against them.
 func (p *peer) withdraw(ctx context.Context, part *heldPart, rows []uint32) {
 	p.report(part) // results of rows that have ended
 	p.mu.Lock()

@@ -41,8 +41,8 @@ func newClientBacklog(m *outputMemory) *clientBacklog {
 	return &clientBacklog{memory: m, untaken: map[string]int64{}}
 }
 
-// reset is called when a session begins. It forgets the amounts that the coordinator told in the session before, and takes
-// those of the new session's first message.
+// reset forgets the limit and the untaken amounts of the session before, and takes those of a new session's first message,
+// hello, with its list untaken. nil for both removes the limit.
 func (b *clientBacklog) reset(hello *pb.Hello, untaken []*pb.Untaken) {
 	b.memory.mu.Lock()
 	defer b.memory.mu.Unlock()
@@ -94,8 +94,8 @@ func (a *outputAccount) clientsKeepUp() bool {
 	return true
 }
 
-// waitToSend blocks until a piece of a run's output may go to the coordinator, or ctx is done. bytes is the size of the piece;
-// left is the size of all output of the run that is still here, the piece included.
+// waitToSend blocks until a piece of a run's output may go to the coordinator, rows of the account are handed back, or ctx is
+// done. bytes is the size of the piece; left is the size of all output of the run that is still here, the piece included.
 func (a *outputAccount) waitToSend(ctx context.Context, p *heldPart, bytes, left int64) {
 	m := a.memory
 	m.mu.Lock()
@@ -114,7 +114,8 @@ func (a *outputAccount) waitToSend(ctx context.Context, p *heldPart, bytes, left
 	m.notify()
 }
 
-// pieceMayLeave reports whether a piece of output may go to the coordinator. The caller holds the lock.
+// pieceMayLeave reports whether a piece of output of this size may go to the coordinator, by the policy of clientBacklog. The
+// caller holds the lock.
 func (a *outputAccount) pieceMayLeave(bytes int64) bool {
 	b, its := a.backlog, a.backlog.untaken[a.flow]+a.held
 	switch used := b.untakenTotal + b.held; {

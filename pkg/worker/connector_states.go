@@ -158,7 +158,7 @@ var standingOnWire = map[connector.Standing]pb.ConnectorState_Standing{
 // maxReasonBytes is the longest reason for a degraded connector that a coordinator is told, in bytes.
 const maxReasonBytes = 500
 
-// oneLine makes a text one line of valid UTF-8 and cuts it after maxReasonBytes.
+// oneLine makes a text one line of valid UTF-8. It cuts a text after maxReasonBytes, and then adds an ellipsis.
 func oneLine(text string) string {
 	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "?")), " ")
 	if len(text) > maxReasonBytes {

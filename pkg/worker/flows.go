@@ -156,7 +156,7 @@ func (f *flows) stopAll() {
 	f.stopping.Wait()
 }
 
-// lanesOf returns the lanes of a flow, nil when it has none.
+// lanesOf returns the lanes of the flow with this name. nil means that the flow has no lanes here.
 func (f *flows) lanesOf(name string) *flowexec.Lanes {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -87,8 +87,8 @@ func (sess *session) join(m *pb.CoordinatorMessage, resume bool, received uint64
 // maxSecretBytes is the largest secret of a coordinator that the worker accepts.
 const maxSecretBytes = 64
 
-// peerKey is the key of a coordinator's peer in server.peers: its id together with the secret that it drew for this worker. A
-// process that knows only the id gets a peer of its own, and so can't end the session of the real coordinator.
+// peerKey returns the key of a coordinator's peer in server.peers: its id together with the secret that it drew for this
+// worker. A process that knows only the id gets another peer, and so can't end the session of the real coordinator.
 func peerKey(hello *pb.Hello) string {
 	if len(hello.GetSecret()) == 0 {
 		return hello.GetCoordinator() // an earlier build has no secrets
@@ -129,8 +129,8 @@ func (s *server) findPeer(hello *pb.Hello, resume bool) (p, before *peer, err er
 	return p, before, nil
 }
 
-// maxOutputPerRow is the largest output of one row, and the largest dead letter, that the coordinator accepts, in bytes. It is
-// the coordinator's limit for a batch, and at most this worker's own.
+// maxOutputPerRow returns the largest output of one row, and the largest dead letter, that the coordinator accepts, in bytes.
+// It is the coordinator's limit for a batch, and at most this worker's own.
 func (s *server) maxOutputPerRow(hello *pb.Hello) int {
 	if limit := int(hello.GetBatchBytes()); limit > 0 {
 		return min(limit, s.config.Limits.BatchBytes)
@@ -138,8 +138,8 @@ func (s *server) maxOutputPerRow(hello *pb.Hello) int {
 	return s.config.Limits.BatchBytes
 }
 
-// attach makes sess the current session of the coordinator. When attach returns, the session before is over and its reader has
-// ended, so that lastPart does not change until sess reads. attach fails when sess itself was replaced by a newer session.
+// attach makes sess the current session of the coordinator. When attach returns, the session before is over and its reader
+// has ended, so that lastPart does not change until sess reads. attach fails if the peer was dropped.
 func (p *peer) attach(sess *session) error {
 	p.mu.Lock()
 	if p.dropped {

@@ -151,7 +151,8 @@ func (s *serveFlags) run(register func(*kis.Registry)) func(*cobra.Command, []st
 const besideBudget = 96 << 20
 
 // warnOfMemory logs a warning when the operating system has killed processes of this control group for their use of memory,
-// and when the group's limit is below the memory that the budget may need. Coordinators can't see either.
+// and another when the group's limit is below the memory that the budget, in bytes, may need. No coordinator can know these
+// facts.
 func warnOfMemory(log hclog.Logger, of command.Cgroup, budget int64) {
 	if of.Kills > 0 {
 		log.Warn("the operating system has killed processes in this container for their use of memory: raise the container's limit, lower --memory-budget, or let functions keep less data",

@@ -19,8 +19,8 @@ import (
 
 // Times of registration in etcd.
 const (
-	registerPause = time.Second     // pause after a failed attempt to register
-	leaveTimeout  = 2 * time.Second // limit for removing the record when the worker ends
+	registerPause = time.Second     // pause before a failed request to etcd is tried again
+	leaveTimeout  = 2 * time.Second // removing the record from etcd may take at most so long
 )
 
 // membership keeps the worker's record in etcd, by which coordinators find the worker. Each registration uses a new id, so
@@ -97,8 +97,9 @@ func (m *membership) run(ctx context.Context, drain <-chan struct{}) error {
 	return nil
 }
 
-// register writes a record with a new id to etcd, and tries without a limit of time. It returns nil when ctx is done first. It
-// returns nil and an error when another worker keeps the name. first says that this process has not registered before.
+// register writes a record with a new id to etcd, and tries without a limit of time. It returns the registration and the
+// record. It returns a nil registration and no error when ctx is done first, and a nil registration and an error when another
+// worker keeps the name. first says that this process has not registered before.
 func (m *membership) register(ctx context.Context, first bool) (*cluster.Registration[cluster.Worker], cluster.Worker, error) {
 	for {
 		if err := m.store.Wait(ctx, m.setWaiting); err != nil {
@@ -134,8 +135,9 @@ func (m *membership) register(ctx context.Context, first bool) (*cluster.Registr
 }
 
 // judge returns the function that decides about another worker with the same name. The three verdicts are: both share the
-// name, the other worker yields its place, or the other worker keeps the name. first says that this process has not registered
-// before. A process that has lost its own record makes no other worker yield, because the other worker may be its successor.
+// name, the other worker yields the name to this one, or the other worker keeps the name. first says that this process has
+// not registered before. A process that has lost its own record makes no other worker yield, because the other worker may be
+// its successor.
 func (m *membership) judge(first bool) func(cluster.Worker) cluster.NamesakeVerdict {
 	return func(w cluster.Worker) cluster.NamesakeVerdict {
 		switch {
@@ -156,9 +158,9 @@ func (m *membership) judge(first bool) func(cluster.Worker) cluster.NamesakeVerd
 // run out only from time to time.
 const nameMargin = 2 * time.Second
 
-// awaitName waits until no other worker keeps the name, or ctx is done; both give nil. A dead worker loses its name when
-// coordinators see its death, or when its lease runs out, which may take longer than this worker's own lease. A worker that
-// lives keeps its name: then the result is an error.
+// awaitName blocks until no other worker keeps the name, or ctx is done; both give nil. first is passed to judge. A dead
+// worker loses its name when coordinators see its death, or when its lease runs out, which may take longer than this worker's
+// own lease. If the worker holder or another one still keeps the name after that time, the result is an error.
 func (m *membership) awaitName(ctx context.Context, first bool, holder cluster.Worker) error {
 	holds := "with which coordinators have sessions"
 	if holder.Session == cluster.SessionNone {
@@ -256,7 +258,7 @@ func (m *membership) keepRegistered(
 	}
 }
 
-// update writes the record to etcd and reports whether that succeeded.
+// update writes the record to etcd and reports whether that succeeded. It logs a failure.
 func (m *membership) update(ctx context.Context, r *cluster.Registration[cluster.Worker], record cluster.Worker) bool {
 	err := r.Update(ctx, record)
 	if err != nil && ctx.Err() == nil {

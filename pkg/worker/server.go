@@ -110,15 +110,15 @@ func (s *server) wakeSenders() {
 	}
 }
 
-// workerID returns the worker's current id, "" while it has none.
+// workerID returns the worker's current id. It is "" while the worker has none.
 func (s *server) workerID() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.id
 }
 
-// addSession counts a new session in. It returns false when the server is closed. The first session starts the goroutine that
-// watches connectors.
+// addSession adds a new session to the open ones. It returns false, and does nothing, when the server is closed. The first
+// session starts the goroutine that watches connectors.
 func (s *server) addSession(sess *session) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -200,8 +200,8 @@ func (s *server) expirePeer(sess *session) {
 	}
 }
 
-// removePeer takes a coordinator's peer off the list in which new sessions look for an earlier peer. It returns false when the
-// list has another peer of this coordinator already.
+// removePeer takes a coordinator's peer off the list in which new sessions look for an earlier peer. It returns false, and
+// does nothing, when the peer is not in the list any more.
 func (s *server) removePeer(p *peer) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

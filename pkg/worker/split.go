@@ -223,7 +223,7 @@ func sizeOfRun(run *flowexec.RunResult) int64 {
 	return int64(bytes)
 }
 
-// rangesOf packs the rows of a set, from first to end-1, into ranges.
+// rangesOf packs the row numbers that are in the set, from first to end-1, into ranges.
 func rangesOf(s bitset.Set, first, end uint32) []batch.Range {
 	var out []batch.Range
 	for row := first; row < end; row++ {

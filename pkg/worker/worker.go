@@ -373,7 +373,7 @@ func (p *httpServer) Close() {
 	}
 }
 
-// advertised returns the address that coordinators are to dial, for a worker that listens on the address listening.
+// advertised returns the address that coordinators are to dial. listening is the address of the open listener.
 func (c *Config) advertised(listening net.Addr) (string, error) {
 	return serve.Advertised(c.Advertise, c.Listen, listening, c.Etcd.Endpoints)
 }
