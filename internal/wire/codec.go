@@ -97,7 +97,8 @@ func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
 // only the rows, but they keep the whole message in memory.
 const besideRows = 4 << 10
 
-// unpackBatch does what unpack does, and refuses a client's batch that has more than besideRows beside its rows.
+// unpackBatch does what unpack does. It refuses a client's batch that has more than besideRows bytes beside its rows;
+// other messages have no such limit.
 func unpackBatch(b []byte, m proto.Message) error {
 	beside := math.MaxInt
 	switch m.(type) {

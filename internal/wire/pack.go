@@ -17,8 +17,8 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// field is a field of a message that may be large. Exactly one of bytes, words and longs is set, or, for a field that has a
-// message, create.
+// field is a field of a message that may be large. Of the pointers bytes, words and longs, the one for the field's type
+// is set. For a field whose value is a message, inner and create are set instead.
 type field struct {
 	number protowire.Number // of the field in its message
 	bytes  *[]byte
@@ -138,7 +138,7 @@ func (p *pieces) all() mem.BufferSlice {
 	return p.list
 }
 
-// addMessage adds a message without its length.
+// addMessage adds the encoded fields of m, without a tag and a length before them.
 func (p *pieces) addMessage(m proto.Message) (err error) {
 	// First the small fields, as protobuf writes them, then the large ones.
 	fields := largeFields(m)
@@ -186,7 +186,7 @@ func (p *pieces) addShared(number protowire.Number, b []byte) {
 	p.list = append(p.list, bufferPart(b, p.from))
 }
 
-// endPiece makes the gathered bytes a piece.
+// endPiece makes the bytes that were gathered since the last piece a piece of list.
 func (p *pieces) endPiece() {
 	if len(p.gathered) > 0 {
 		p.list, p.gathered = append(p.list, mem.SliceBuffer(p.gathered)), nil
@@ -195,8 +195,8 @@ func (p *pieces) endPiece() {
 
 var errTooMuchBeside = batch.Errorf(batch.CodeBadMessage, "the message of the batch has more than %d bytes beside the rows, for the name of the flow, the shard key and so on: shorten these", besideRows)
 
-// unpack reads a message from b. The large fields share their bytes with b. beside is how many bytes all other fields may
-// have; it is lowered by those that were read.
+// unpack reads a message from b. The field with the rows' bytes shares memory with b. beside is how many bytes may come
+// that are not rows; unpack lowers it by those that it reads, and fails when it gets negative.
 func unpack(b []byte, m proto.Message, beside *int) error {
 	fields := largeFields(m)
 	if fields == nil {
@@ -275,8 +275,8 @@ func (f *field) unpack(value []byte, beside *int) error {
 	return nil
 }
 
-// littleEndian returns numbers as bytes of the wire. Where the machine stores numbers in the same way, it is the memory of
-// the slice itself.
+// littleEndian returns numbers as their bytes on the wire. On a little-endian machine the result is the memory of the
+// slice numbers itself.
 func littleEndian[N uint32 | uint64](numbers []N) []byte {
 	if binary.NativeEndian.Uint16([]byte{1, 0}) == 1 {
 		return bytesOf(numbers)

@@ -73,9 +73,9 @@ var grpcCodes = map[batch.Code]codes.Code{
 	batch.CodeConflict:         codes.Aborted,
 }
 
-// Status converts an error to the one that a gRPC handler returns: a status with the code and the message in its details.
-// An error that is a status already stays as it is. The error of a context becomes CodeDeadline or CodeCancelled. Any other
-// error without a code becomes CodeInternal.
+// Status converts an error to the error that a gRPC handler returns: a status with the code and the message in its
+// details. The error of a context becomes CodeDeadline or CodeCancelled. An error without a *batch.Error that is a gRPC
+// status stays as it is; any other error without a code becomes CodeInternal. nil stays nil.
 func Status(err error) error {
 	if err == nil {
 		return nil
@@ -158,7 +158,7 @@ func errorOfStatus(s *status.Status) *batch.Error {
 	return batch.Errorf(batch.CodeInternal, "%s (gRPC %s)", s.Message(), s.Code())
 }
 
-// ToError converts the error in a message; nil gives nil.
+// ToError converts the error in a message to a *batch.Error. A code that is missing becomes CodeInternal. nil gives nil.
 func ToError(e *pb.Error) error {
 	if e == nil {
 		return nil
