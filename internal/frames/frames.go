@@ -112,7 +112,8 @@ func (r *Reader) begin() {
 	}
 }
 
-// Between reports whether another frame may be put in here: no frame has begun, and the headers of a call are complete.
+// Between reports whether another frame may be put in behind the bytes that were read: no frame is incomplete, and the
+// headers of a call are complete.
 func (r *Reader) Between() bool {
 	kind, flags := r.header[3], r.header[4]
 	return r.skip == 0 && r.filled == 0 && (kind != headersFrame && kind != continuationFrame || flags&endHeaders != 0)
