@@ -90,7 +90,7 @@ func remoteAlert(err error) string {
 	return ""
 }
 
-// alertAdvice says how to fix the cause of a server's alert.
+// alertAdvice returns advice how to fix the cause of the TLS alert that a server sent.
 func (c *Config) alertAdvice(alert string) string {
 	if strings.Contains(alert, "certificate required") {
 		return fmt.Sprintf("the server asks for a certificate: give one with %s and %s", c.Flag("tls-cert"), c.Flag("tls-key"))

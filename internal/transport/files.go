@@ -85,7 +85,8 @@ func (f *tlsFiles) reload() {
 	log.Info("TLS files reloaded", "cert", f.config.TLSCert, "ca", f.config.TLSCA)
 }
 
-// read reads the files. It returns the current content where the files have not changed.
+// read reads the files and makes the TLS settings of their contents. It returns the current tlsState if the files have not
+// changed.
 func (f *tlsFiles) read() (*tlsState, error) {
 	id := new(tlsState)
 	for _, file := range []struct {
@@ -111,7 +112,7 @@ func (f *tlsFiles) read() (*tlsState, error) {
 	return id, f.parse(id)
 }
 
-// parse makes the TLS settings of the files' contents.
+// parse makes the TLS settings of the contents that id has, and stores them in id.
 func (f *tlsFiles) parse(id *tlsState) error {
 	c := &f.config
 	if c.TLSCert != "" {

@@ -83,7 +83,7 @@ func (l *dnsResolver) Close() {
 	l.running.Wait()
 }
 
-// run looks the name up every lookupPause until ctx is done, and reports changes.
+// run looks the name up every lookupPause until ctx is done, and reports changed addresses and errors to gRPC.
 func (l *dnsResolver) run(ctx context.Context) {
 	var known []string
 	for {
