@@ -132,7 +132,7 @@ func admin(address string, f func(pb.AdminClient) error) error {
 	return wire.FromStatus(f(pb.NewAdminClient(conn)))
 }
 
-// Owner is the worker to which rows with a shard key go now, as the first living coordinator says. The key is written as it stands in a
+// Owner returns the worker to which rows with a shard key go now, as the first living coordinator says. The key is written as it stands in a
 // row's JSON, such as 101 or "roof" with its quotes:
 //
 //	g.Owner("Weather", `"roof"`).Kill()

@@ -113,7 +113,8 @@ func (n *Node) Drain() {
 
 // Cut cuts the node off from the given parties, as a broken network does: nothing gets through in either direction, and neither side is
 // told. Without a party it cuts the node off from all, those too that are started later. After 5 s the connections break, as the kernel's
-// probes would break them. The function heal ends the cut, and is safe to call twice; bytes that were on their way arrive then.
+// probes would break them. The function heal ends the cut, and is safe to call twice. Bytes that were on their way arrive then, unless their
+// connection has been broken.
 //
 //	heal := g.Worker(0).Cut(g.Coordinator(0))
 //	...
@@ -134,9 +135,9 @@ func (n *Node) Pause() (resume func()) {
 // maxSlow is the longest delay of one Slow. No test lasts so long, and the sum of many such delays does not overflow.
 const maxSlow = 24 * time.Hour
 
-// Slow delays everything between the node and the given parties by a duration, in each direction; a day at most. Without a party it
-// delays everything between the node and all others, those too that are started later. Several delays add up. The function restore ends
-// the delay, and is safe to call twice.
+// Slow delays all bytes between the node and the given parties by the duration by, at most a day, in each direction. Without a party it
+// delays the bytes between the node and all other parties, including parties that are started later. Several delays add up. The function
+// restore ends the delay, and is safe to call twice.
 func (n *Node) Slow(by time.Duration, to ...Party) (restore func()) {
 	n.grid.t.Helper()
 	if by < 0 || by > maxSlow {
@@ -177,7 +178,7 @@ func (n *Node) disturb(does string, parties []Party, change func(*link) func()) 
 // Metrics returns the metrics that the node would serve to Prometheus.
 func (n *Node) Metrics() prometheus.Gatherer { return n.node.Metrics() }
 
-// Metric is the value of a counter or a gauge, or the number of observations of a histogram. Labels are pairs of a name and a value; the
+// Metric returns the value of a counter or a gauge, or the number of observations of a histogram. labels are pairs of a name and a value; the
 // values of all series that have these labels are added up. It is 0 where there is no series:
 //
 //	n.Metric("kisgrid_rows_ended_total", "flow", "Weather", "outcome", "done")

@@ -31,7 +31,7 @@ type options struct {
 	conf   fs.FS // folder of the documents; nil means that there are none
 }
 
-// Register gives every worker the functions that register registers. Default: workers have no functions.
+// Register gives every worker the functions that register adds to a registry. Default: workers have no functions.
 func Register(register func(*kis.Registry)) Option {
 	return func(o *options) { o.config.Register = register }
 }
