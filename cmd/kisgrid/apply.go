@@ -84,7 +84,7 @@ func (o *applyOptions) bind(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&o.inParts, "in-parts", false, "use several transactions where one can't take all documents: connectors first, flows last")
 }
 
-// bound derives from ctx a context that ends when --timeout is over. Its cause is an error that names the flag.
+// bound returns ctx with --timeout as its time limit. When the time is over, the context's cause is an error that names the flag.
 func (o *applyOptions) bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("not settled within --timeout %s", o.timeout))
 }

@@ -105,7 +105,8 @@ prints the environment variables that let other programs use them.`,
 	return cmd
 }
 
-// throwAway makes an authority, and a certificate for this machine, in a new temporary folder. The caller deletes the folder.
+// throwAway makes a certificate authority, and a certificate of it for this machine, in a new temporary folder. The caller deletes
+// the folder.
 func throwAway() (authority.Files, error) {
 	a, err := authority.New("kisgrid dev", 30*24*time.Hour)
 	if err != nil {

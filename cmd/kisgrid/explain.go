@@ -74,7 +74,8 @@ type explainedRow struct {
 	Broken      bool    `json:"coordinator_away,omitempty"` // that coordinator has no session with the worker
 }
 
-// explainedCount is the number of rows of the key in one place, as -o json prints it. Others means rows of other coordinators.
+// explainedCount is the number of rows of the key in one place, as -o json prints it. The field Others says that the rows are those
+// of other coordinators.
 type explainedCount struct {
 	Where  string `json:"where"`
 	Worker string `json:"worker,omitempty"`

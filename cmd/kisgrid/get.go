@@ -93,7 +93,7 @@ func printResources(out io.Writer, in *pb.GetRequest, got *pb.GetResponse, forma
 	return fmt.Errorf("--output %q: give json, yaml or name", format)
 }
 
-// printData prints the resources as JSON or YAML: an array, or one object where a name was asked for.
+// printData prints the resources as JSON or YAML, as format says: an array, or one object if the request has a name.
 func printData(out io.Writer, in *pb.GetRequest, got *pb.GetResponse, format string) error {
 	all := []map[string]any{}
 	for _, r := range got.GetResources() {

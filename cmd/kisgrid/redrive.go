@@ -191,7 +191,8 @@ func (r *redriver) sum(p *pb.DeadProgress) *pb.DeadProgress {
 	}
 }
 
-// show prints the progress of a redrive: one line of JSON with -o json, else a progress bar.
+// show prints the progress of a redrive: one line of JSON with -o json, else a progress bar. There is no bar with --dry-run or
+// --results.
 func (r *redriver) show(p *pb.DeadProgress) error {
 	p = r.sum(p)
 	if r.format == "json" {
