@@ -26,14 +26,14 @@ type Codec struct {
 	plain bool
 }
 
-// These types are read in ways of their own.
+// The codec treats these types in special ways.
 var (
 	unmarshalerType = reflect.TypeFor[json.Unmarshaler]()
 	numberType      = reflect.TypeFor[json.Number]()
 	rawType         = reflect.TypeFor[json.RawMessage]()
 )
 
-// For makes the codec of a row type.
+// For returns a new codec for a row type. The type may be any that encoding/json can handle.
 func For(row reflect.Type) *Codec {
 	c := &Codec{row: row, raw: row == rawType}
 	c.refuseNull = row.Kind() == reflect.Struct && !reflect.PointerTo(row).Implements(unmarshalerType)
@@ -44,22 +44,22 @@ func For(row reflect.Type) *Codec {
 	return c
 }
 
-// IsText reports whether a row type is a string type, without methods of its own to read or write it.
+// IsText reports whether a row type is a string type without methods to read or write itself as JSON. json.Number is none.
 func IsText(row reflect.Type) bool {
 	return row.Kind() == reflect.String && !marshalsItself(row) && row != numberType
 }
 
-// ForText makes a codec of a row type for which IsText is true. The codec reads rows that are no JSON, or JSON that is no string, as the
-// text that they are.
+// ForText returns a new codec for a row type for which IsText is true. The codec reads a JSON string as its value, and any other row as its
+// own bytes: the row {"a":1} becomes the string {"a":1}.
 func ForText(row reflect.Type) *Codec { return &Codec{row: row, text: true} }
 
-// marshalsItself reports whether a type, or a pointer to it, reads or writes its own JSON.
+// marshalsItself reports whether t or *t has methods by which encoding/json reads or writes it, such as MarshalJSON.
 func marshalsItself(t reflect.Type) bool { return jsonrule.HasMethods(reflect.PointerTo(t)) }
 
-// errNull is the error of a row null, where that would be read as an empty row.
+// errNull is the error for a row that is null, where encoding/json would leave the struct empty without an error.
 var errNull = errors.New("the row is null")
 
-// Decode reads a row into the value at into, which must be zero. A json.RawMessage gets the bytes of the row, not a copy.
+// Decode reads a row of JSON into the value at into, which must be zero. A json.RawMessage shares the memory of row.
 func (c *Codec) Decode(row []byte, into unsafe.Pointer) error {
 	if _, ok := c.Try(row, into); ok {
 		return nil
@@ -67,7 +67,7 @@ func (c *Codec) Decode(row []byte, into unsafe.Pointer) error {
 	return c.Slow(row, into)
 }
 
-// DecodeString is Decode for a row in a string. A json.RawMessage gets a copy.
+// DecodeString does the same as Decode for a row in a string. A json.RawMessage gets a copy.
 func (c *Codec) DecodeString(row string, into unsafe.Pointer) error {
 	if c.plain {
 		if _, ok := c.Try(unsafe.Slice(unsafe.StringData(row), len(row)), into); ok {
@@ -77,14 +77,14 @@ func (c *Codec) DecodeString(row string, into unsafe.Pointer) error {
 	return c.Decode([]byte(row), into)
 }
 
-// Must is a set of fields that a row has to have, as bits by the field's place in the codec's struct.
+// Must is a set of fields that each row has to have. Bit i stands for the i-th field of the codec's struct.
 type Must uint64
 
-// Has reports whether a row has all fields of the set. seen is the first result of Try for the row.
+// Has reports whether a row has all fields of the set. seen is the first result of Codec.Try for the row.
 func (m Must) Has(seen uint64) bool { return Must(seen)&m == m }
 
-// Must makes the set of the named fields. It returns false if the codec can't tell whether a row has them: the type is not compiled, or the
-// field is not among its first 64.
+// Must returns the set of the named fields. It returns false if the codec can't tell whether a row has them all: encoding/json reads the
+// rows, or a name is not among the first 64 fields.
 func (c *Codec) Must(names []string) (Must, bool) {
 	var must Must
 	for _, name := range names {
@@ -97,8 +97,9 @@ func (c *Codec) Must(names []string) (Must, bool) {
 	return must, true
 }
 
-// Try is Decode for rows that leave no doubt. seen has a bit for each of the first 64 fields that got a value. If ok is false, the row is
-// in doubt, and the value at into may be filled in part: the caller goes on with Slow.
+// Try does the same as Decode, but without the help of encoding/json for the row as a whole. It returns false if it can't be sure of the
+// result; the value at into may be filled in part then, and the caller has to call Slow. In seen, bit i is set if the i-th field got a
+// value other than null.
 func (c *Codec) Try(row []byte, into unsafe.Pointer) (seen uint64, ok bool) {
 	if c.raw {
 		value, ok := Value(row)
@@ -111,7 +112,8 @@ func (c *Codec) Try(row []byte, into unsafe.Pointer) (seen uint64, ok bool) {
 	return c.decode(row, into)
 }
 
-// Slow is Decode for rows that Try has left in doubt. It uses encoding/json. A panic in a type's own UnmarshalJSON becomes an error.
+// Slow does the same as Decode, with encoding/json. It is for rows for which Try returned false. A panic in a type's own UnmarshalJSON
+// becomes an error.
 func (c *Codec) Slow(row []byte, into unsafe.Pointer) error {
 	if c.refuseNull && isNull(row) {
 		return errNull
@@ -131,13 +133,13 @@ func (c *Codec) Slow(row []byte, into unsafe.Pointer) error {
 	return unmarshal(row, target)
 }
 
-// isNull reports whether a row is null, with space around it or not.
+// isNull reports whether a row is the JSON value null. Space around it is allowed.
 func isNull(row []byte) bool {
 	i := skipSpace(row, 0)
 	return len(row)-i >= 4 && string(row[i:i+4]) == "null" && skipSpace(row, i+4) == len(row)
 }
 
-// Append writes the row at from as JSON, and appends that to dst. After an error dst is as it was.
+// Append appends the row at from to dst, as JSON. After an error it returns dst as it was.
 func (c *Codec) Append(dst []byte, from unsafe.Pointer) ([]byte, error) {
 	if c.fields != nil {
 		if out, ok := c.encode(dst, from); ok {
@@ -147,12 +149,12 @@ func (c *Codec) Append(dst []byte, from unsafe.Pointer) ([]byte, error) {
 	return AppendAny(dst, reflect.NewAt(c.row, from).Interface())
 }
 
-// kind is how a field is read and written.
+// kind says how compiled code reads and writes a field: as a Go type of that name, or not at all (kindOther).
 type kind uint8
 
 // Each kind but kindOther is that of the Go type with the same name.
 const (
-	// kindOther fields are read and written by encoding/json.
+	// kindOther is the kind of a field that encoding/json reads and writes.
 	kindOther kind = iota
 	kindString
 	kindBool
@@ -170,7 +172,7 @@ const (
 	kindFloat64
 )
 
-// kinds has the kind of each Go kind that compiled code handles.
+// kinds maps each Go kind that compiled code handles to its kind. A lookup of another Go kind gives kindOther.
 var kinds = map[reflect.Kind]kind{
 	reflect.String: kindString, reflect.Bool: kindBool,
 	reflect.Int: kindInt, reflect.Int8: kindInt8, reflect.Int16: kindInt16, reflect.Int32: kindInt32, reflect.Int64: kindInt64,
@@ -178,7 +180,7 @@ var kinds = map[reflect.Kind]kind{
 	reflect.Float32: kindFloat32, reflect.Float64: kindFloat64,
 }
 
-// kindOf is how values of a type are read and written.
+// kindOf returns the kind of a field of type t.
 func kindOf(t reflect.Type) kind {
 	if marshalsItself(t) || t == numberType {
 		return kindOther
@@ -197,7 +199,8 @@ type field struct {
 	omitEmpty bool
 }
 
-// compile returns the fields of a struct type; nil means that encoding/json has to read and write it.
+// compile returns the fields of a struct type for compiled code. nil means that compiled code can't handle the struct, so that
+// encoding/json reads and writes it. A struct without fields gives an empty list.
 func compile(row reflect.Type) []field {
 	fields := make([]field, 0, 8)
 	for _, f := range Fields(row) {
@@ -211,8 +214,8 @@ func compile(row reflect.Type) []field {
 	return fields
 }
 
-// plainName reports whether a name is written in JSON as it is, and is matched by no other spellings than those that differ in the case of
-// ASCII letters.
+// plainName reports whether JSON has a name without escapes, and encoding/json matches no other spellings with it than those that differ in
+// the case of ASCII letters.
 func plainName(name string) bool {
 	for i := range len(name) {
 		if c := name[i]; c < ' ' || c >= 0x80 || c == '"' || c == '\\' {

@@ -8,15 +8,15 @@ import (
 	"unsafe"
 )
 
-// Converter turns rows of one type into rows of another: the outcome is that of writing the row as JSON and reading it again. It is
+// Converter converts rows of one type to another. The result is the same as if the row were written as JSON and read again. It is
 // immutable and safe for concurrent use.
 type Converter struct {
 	write, read *Codec
-	// moves is how the row's fields go over; nil means that encoding/json converts the row.
+	// moves has the compiled code that converts the row's fields; nil means that the row is written as JSON and read again.
 	moves *moveList
 }
 
-// move is how one field of a row goes over to the other type.
+// move converts one field of a struct to the field with the same name in the other type.
 type move struct {
 	// to is nil if the other type has no field of that name.
 	from, to *field
@@ -24,7 +24,7 @@ type move struct {
 	convert convertFunc
 }
 
-// moveList is how one struct type becomes another, field by field.
+// moveList converts one struct type to another: it has a move for each field.
 type moveList []move
 
 // NewConverter makes the converter from one row type to another.
@@ -36,8 +36,9 @@ func NewConverter(from, to reflect.Type) *Converter {
 	return c
 }
 
-// newMoveList makes the list for two struct types. It returns nil if a type is not compiled, or if a field has its like only when case is
-// ignored. within are the pairs of types that this one is a part of.
+// newMoveList makes the moveList for the struct types of two codecs. It returns nil if a codec has no compiled code, or if a field's name
+// matches one of the other type only when the case of letters is ignored. within are the pairs of types that this pair is nested in, and
+// the pair itself.
 func newMoveList(from, to *Codec, within []typePair) *moveList {
 	if from.fields == nil || to.fields == nil {
 		return nil
@@ -66,8 +67,8 @@ func newMoveList(from, to *Codec, within []typePair) *moveList {
 	return &all
 }
 
-// Convert turns the row at from into a row of the other type at to, which must be zero. A row of the same type is assigned, so that both
-// share the memory that they point to.
+// Convert converts the row at from to the other type, and writes it to the memory at to, which must be zero. If both types are the same,
+// it assigns the row, so that both rows share the memory that they point to.
 func (c *Converter) Convert(to, from unsafe.Pointer) error {
 	if c.write.row == c.read.row {
 		reflect.NewAt(c.read.row, to).Elem().Set(reflect.NewAt(c.write.row, from).Elem())
@@ -89,7 +90,8 @@ func (c *Converter) Convert(to, from unsafe.Pointer) error {
 	return nil
 }
 
-// move takes all fields over. It returns false if a value is in doubt; the row at to may be filled in part then.
+// move converts all fields of the struct at from to those of the struct at to, which must be zero. It returns false if it can't be sure
+// of the result; the struct at to may be filled in part then.
 func (l moveList) move(to, from unsafe.Pointer) bool {
 	for i := range l {
 		m := &l[i]
@@ -111,7 +113,8 @@ func (l moveList) move(to, from unsafe.Pointer) bool {
 	return true
 }
 
-// copyPlain takes a plain value over. It returns false if the value is in doubt: it does not fit, or not exactly.
+// copyPlain converts a field of a plain kind: a string, bool or number. It returns false if the other field can't hold exactly this
+// value, or JSON can't.
 func (m *move) copyPlain(to, from unsafe.Pointer) bool {
 	switch m.from.kind {
 	case kindString:
@@ -139,7 +142,7 @@ func (m *move) copyPlain(to, from unsafe.Pointer) bool {
 	return m.to == nil || m.copyInteger(to, from)
 }
 
-// copyFloat is copyPlain for a float.
+// copyFloat does the same as copyPlain, for a field that is a float.
 func (m *move) copyFloat(to, from unsafe.Pointer) bool {
 	var f float64
 	if m.from.kind == kindFloat64 {
@@ -166,7 +169,7 @@ func (m *move) copyFloat(to, from unsafe.Pointer) bool {
 	return m.to.setInteger(to, int64(f))
 }
 
-// copyInteger is copyPlain for an integer, into a field that there is.
+// copyInteger does the same as copyPlain, for a field that is an integer. m.to must not be nil.
 func (m *move) copyInteger(to, from unsafe.Pointer) bool {
 	var v int64
 	switch m.from.kind {
@@ -208,7 +211,7 @@ func (m *move) copyInteger(to, from unsafe.Pointer) bool {
 	return m.to.setInteger(to, v)
 }
 
-// setInteger stores an integer. It returns false if the field can't hold it.
+// setInteger stores an integer in a field of any integer kind. It returns false if the field's type can't hold it, or is no integer type.
 func (f *field) setInteger(into unsafe.Pointer, v int64) bool {
 	switch f.kind {
 	case kindInt, kindInt8, kindInt16, kindInt32, kindInt64:

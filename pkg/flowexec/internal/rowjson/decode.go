@@ -7,8 +7,8 @@ import (
 	"unsafe"
 )
 
-// decode reads a row into the struct at into. seen has a bit for each of the first 64 fields that got a value. If ok is false, the row is
-// in doubt, and the struct may be filled in part.
+// decode reads a row into the struct at into, and returns the same as Try: seen has a bit for each of the first 64 fields that got a
+// value other than null; false means that the result is in doubt, and the struct may be filled in part.
 func (c *Codec) decode(row []byte, into unsafe.Pointer) (seen uint64, ok bool) {
 	i := skipSpace(row, 0)
 	if i >= len(row) || row[i] != '{' {
@@ -61,12 +61,13 @@ func (c *Codec) decode(row []byte, into unsafe.Pointer) (seen uint64, ok bool) {
 	}
 }
 
-// hasPrefix reports whether a row begins with a prefix.
+// hasPrefix reports whether row begins with lead.
 func hasPrefix(row []byte, lead string) bool {
 	return len(row) >= len(lead) && string(row[:len(lead)]) == lead
 }
 
-// scanName reads the name of a field and the colon behind it. A name that is not printable ASCII without escapes is in doubt.
+// scanName reads the name of a field, whose opening quote must be at row[i], and the colon behind it. end is the place behind the
+// colon. It returns false if there is no name, or if the name has escapes or other bytes than printable ASCII.
 func scanName(row []byte, i int) (name []byte, end int, ok bool) {
 	if i >= len(row) || row[i] != '"' {
 		return nil, i, false
@@ -87,7 +88,8 @@ func scanName(row []byte, i int) (name []byte, end int, ok bool) {
 	return name, i + 1, true
 }
 
-// find returns the place of the field of that name; -1 means none. A name that differs from a field's name only in case is in doubt.
+// find returns the place of the field with the given name among c.fields; -1 means none. doubt is true if a field has the name only
+// when the case of letters is ignored; place is -1 then.
 func (c *Codec) find(name []byte) (place int, doubt bool) {
 	for i := range c.fields {
 		if string(name) == c.fields[i].name {
@@ -102,7 +104,7 @@ func (c *Codec) find(name []byte) (place int, doubt bool) {
 	return -1, false
 }
 
-// sameLetters reports whether two names are equal when the case of ASCII letters is ignored. Both are as long.
+// sameLetters reports whether two names of the same length are equal when the case of ASCII letters is ignored.
 func sameLetters(a []byte, b string) bool {
 	for i := range a {
 		x, y := a[i], b[i]
@@ -113,7 +115,8 @@ func sameLetters(a []byte, b string) bool {
 	return true
 }
 
-// decode reads the value that begins at i into the field, and returns where it ends.
+// decode reads the JSON value that begins at row[i] into the field at into, and returns the place behind the value. It returns false
+// if it can't be sure of the result; the field may have any value then.
 func (f *field) decode(row []byte, i int, into unsafe.Pointer) (int, bool) {
 	if i < len(row) && row[i] == 'n' && f.kind != kindOther {
 		return skipLiteral(row, i, "null") // null leaves a plain field as it is
@@ -159,7 +162,7 @@ func (f *field) decode(row []byte, i int, into unsafe.Pointer) (int, bool) {
 	return end, ok && unmarshal(row[i:end], reflect.NewAt(f.typ, into)) == nil
 }
 
-// setInt stores an integer in a signed field. It returns false if the field can't hold it.
+// setInt stores an integer in a field of a signed kind. It returns false if the field's type can't hold it.
 func (f *field) setInt(into unsafe.Pointer, v int64) bool {
 	switch f.kind {
 	case kindInt:
@@ -180,7 +183,7 @@ func (f *field) setInt(into unsafe.Pointer, v int64) bool {
 	}
 }
 
-// setUint stores an integer in an unsigned field. It returns false if the field can't hold it.
+// setUint stores an integer in a field of an unsigned kind. It returns false if the field's type can't hold it.
 func (f *field) setUint(into unsafe.Pointer, v uint64) bool {
 	switch f.kind {
 	case kindUint:

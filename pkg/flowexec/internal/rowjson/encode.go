@@ -7,8 +7,8 @@ import (
 	"unsafe"
 )
 
-// encode writes the struct at from as JSON, and appends that to dst. If it returns false, the struct is in doubt, and the returned bytes
-// mean nothing.
+// encode appends the struct at from to dst, as JSON. If it returns false, encoding/json has to write the struct instead, and the bytes
+// behind dst mean nothing.
 func (c *Codec) encode(dst []byte, from unsafe.Pointer) ([]byte, bool) {
 	dst = append(dst, '{')
 	empty := true
@@ -30,7 +30,7 @@ func (c *Codec) encode(dst []byte, from unsafe.Pointer) ([]byte, bool) {
 	return append(dst, '}'), true
 }
 
-// encode writes the field's value at p, and appends that to dst.
+// encode appends the value of the field at p to dst, as JSON. It returns false if encoding/json has to write the struct instead.
 func (f *field) encode(dst []byte, p unsafe.Pointer) ([]byte, bool) {
 	switch f.kind {
 	case kindString:
@@ -67,7 +67,7 @@ func (f *field) encode(dst []byte, p unsafe.Pointer) ([]byte, bool) {
 	return dst, err == nil
 }
 
-// isEmpty reports whether the field is left out because of omitempty.
+// isEmpty reports whether the value of the field at p is empty in the sense of the tag omitempty.
 func (f *field) isEmpty(p unsafe.Pointer) bool {
 	v := reflect.NewAt(f.typ, p).Elem()
 	switch v.Kind() {
@@ -79,7 +79,8 @@ func (f *field) isEmpty(p unsafe.Pointer) bool {
 	return v.IsZero()
 }
 
-// appendString writes a string. It writes plain ASCII itself, and has encoding/json write any other.
+// appendString appends a string to dst, as JSON. It writes printable ASCII itself, and lets encoding/json write other strings. It returns
+// false if that fails.
 func appendString(dst []byte, s string) ([]byte, bool) {
 	for i := range len(s) {
 		if b := s[i]; b < ' ' || b >= 0x7f || b == '"' || b == '\\' {
@@ -92,8 +93,8 @@ func appendString(dst []byte, s string) ([]byte, bool) {
 	return append(dst, '"'), true
 }
 
-// appendFloat writes a number as encoding/json does: with the fewest digits that mean it, and with an exponent if it is very small or very
-// large. NaN and infinite numbers are in doubt.
+// appendFloat appends a number to dst as encoding/json does: with the fewest digits that identify it, and with an exponent if it is very
+// small or very large. bits is 32 or 64, the size of the number's type. It returns false for NaN and infinite numbers.
 func appendFloat(dst []byte, f float64, bits int) ([]byte, bool) {
 	if math.IsNaN(f) || math.IsInf(f, 0) {
 		return dst, false

@@ -8,7 +8,7 @@ import (
 	"sync"
 )
 
-// unmarshal is json.Unmarshal. A panic in a type's own code becomes an error.
+// unmarshal calls json.Unmarshal for the pointer into. A panic in a type's own code becomes an error.
 func unmarshal(text []byte, into reflect.Value) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -18,8 +18,8 @@ func unmarshal(text []byte, into reflect.Value) (err error) {
 	return json.Unmarshal(text, into.Interface())
 }
 
-// AppendAny writes a row of any type as JSON, and appends that to dst. A panic in a type's own MarshalJSON becomes an error. After an error
-// dst is as it was.
+// AppendAny appends a value of any type to dst, as encoding/json writes it. A panic in a type's own MarshalJSON becomes an error. After an
+// error it returns dst as it was.
 func AppendAny(dst []byte, row any) (out []byte, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -58,8 +58,8 @@ func newEncoder() *encoder {
 	return e
 }
 
-// encoders has the encoders that are not in use: *encoder.
+// encoders has the encoders that no goroutine uses at the moment.
 var encoders sync.Pool // of *encoder
 
-// maxKept is the largest buffer, in bytes, that is kept for another row.
+// maxKept is the largest buffer, in bytes, that an encoder may have to be kept for another row.
 const maxKept = 64 << 10

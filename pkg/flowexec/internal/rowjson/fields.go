@@ -8,7 +8,8 @@ import (
 	"github.com/kisgrid/kisgrid/internal/jsonrule"
 )
 
-// Field is a field that a struct type has in JSON.
+// Field describes one field that encoding/json reads and writes for a struct type. A field of an embedded struct counts as a field of the
+// outer struct, as in JSON.
 type Field struct {
 	Name string
 	Type reflect.Type
@@ -102,8 +103,8 @@ func Fields(t reflect.Type) []Field {
 	return fields
 }
 
-// dominant chooses among the fields of one name, as encoding/json does: the one that is embedded least deep; among several of these, the
-// only one that has a tag; otherwise none.
+// dominant chooses among fields with the same name as encoding/json does, and returns the fields chosen. The field that is embedded least
+// deep wins; among several of these, the only one that has a tag; otherwise all fields of the name are left out.
 func dominant(fields []Field) []Field {
 	byName := make(map[string][]Field)
 	var names []string
@@ -128,7 +129,8 @@ func dominant(fields []Field) []Field {
 	return kept
 }
 
-// quotable reports whether the tag's option string has an effect on a type.
+// quotable reports whether the option string of a json tag has an effect on a field of type t: it has one on strings, numbers and bools,
+// and on pointers to them.
 func quotable(t reflect.Type) bool {
 	if t.Kind() == reflect.Pointer && t.Name() == "" {
 		t = t.Elem()
@@ -142,8 +144,8 @@ func quotable(t reflect.Type) bool {
 	return false
 }
 
-// Find returns the field that encoding/json reads a name into: the field of that name, or else the first one whose name differs only in
-// case.
+// Find returns the field into which encoding/json reads a value with the given name: the field of that name, or else the first one whose
+// name differs only in the case of letters. It returns false if there is none.
 func Find(fields []Field, name string) (Field, bool) {
 	for _, f := range fields {
 		if f.Name == name {

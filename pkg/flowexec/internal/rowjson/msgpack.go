@@ -11,10 +11,12 @@ import (
 	"github.com/vmihailenco/msgpack/v5/msgpcode"
 )
 
-// maxDepth is how deep a row of MessagePack may be nested.
+// maxDepth is the largest number of lists and maps within each other in a row of MessagePack.
 const maxDepth = 1000
 
-// FromMessagePack writes a row of MessagePack as JSON. Binary data becomes base64, and a timestamp becomes RFC 3339 in UTC.
+// FromMessagePack converts a row of MessagePack to JSON. Binary data becomes a base64 string, and a timestamp a string as RFC 3339
+// has it, in UTC. It is an error if the row is not exactly one value, or has a value that JSON can't hold, such as NaN or a map with
+// keys that are no strings.
 func FromMessagePack(row []byte) (text []byte, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -34,7 +36,8 @@ func FromMessagePack(row []byte) (text []byte, err error) {
 	return text, nil
 }
 
-// appendMessagePack reads the next value and appends it to dst as JSON. depth is how many lists and maps it is in.
+// appendMessagePack reads the next value from d and appends it to dst as JSON. depth is the number of lists and maps that the value
+// is in.
 func appendMessagePack(dst []byte, d *msgpack.Decoder, depth int) ([]byte, error) {
 	code, err := d.PeekCode()
 	switch c := code; {
@@ -78,7 +81,7 @@ func appendMessagePack(dst []byte, d *msgpack.Decoder, depth int) ([]byte, error
 	return dst, fmt.Errorf("byte 0x%x begins no value", code)
 }
 
-// appendAny appends a value that was read to dst as JSON; err is the error of reading it.
+// appendAny appends value to dst as JSON, unless err is not nil: then it returns err, which is the error of reading the value.
 func appendAny(dst []byte, value any, err error) ([]byte, error) {
 	if err != nil {
 		return dst, err

@@ -7,14 +7,16 @@ import (
 	"unsafe"
 )
 
-// convertFunc turns the value at from into one of another type at to, which must be zero. It returns false if the value is in doubt.
+// convertFunc converts the value at from to another type and writes it to the memory at to, which must be zero. It returns false if it
+// can't be sure of the result.
 type convertFunc func(to, from unsafe.Pointer) bool
 
-// typePair is the types that a value has before and after its conversion.
+// typePair is the type of a value before a conversion (from) and after it (to).
 type typePair struct{ from, to reflect.Type }
 
-// converterFor compiles the conversion of a value. Types that it has no code for are written as JSON and read again. So are types that
-// contain themselves, because encoding/json notices cycles. within are the pairs of types that this one is a part of.
+// converterFor returns the convertFunc for two types. If there is no compiled code for them, the convertFunc writes the value as JSON and
+// reads it again. It does that also for types that contain themselves, because encoding/json notices cycles. within are the pairs of types
+// that this pair is nested in.
 func converterFor(from, to reflect.Type, within []typePair) convertFunc {
 	p := typePair{from, to}
 	if slices.Contains(within, p) || marshalsItself(from) || marshalsItself(to) {
@@ -50,18 +52,18 @@ func converterFor(from, to reflect.Type, within []typePair) convertFunc {
 	return throughJSON(p)
 }
 
-// isBinary reports whether a slice is written as base64 in JSON.
+// isBinary reports whether values of a slice type are written as base64 strings in JSON, as []byte is.
 func isBinary(slice reflect.Type) bool {
 	return slice.Elem().Kind() == reflect.Uint8 && !marshalsItself(slice.Elem())
 }
 
-// isPlainMap reports whether a type is a map of strings to plain values.
+// isPlainMap reports whether a type is a map from strings to strings, bools or numbers that have no methods to read or write themselves.
 func isPlainMap(t reflect.Type) bool {
 	return t.Kind() == reflect.Map && t.Key().Kind() == reflect.String && !marshalsItself(t.Key()) && kindOf(t.Elem()) != kindOther
 }
 
-// throughJSON converts a value by writing it as JSON and reading it again. If the pair has no type to become, it only finds out whether the
-// value can be written.
+// throughJSON returns a convertFunc that writes a value as JSON and reads it again as the type p.to. If p.to is nil, the convertFunc only
+// reports whether the value can be written as JSON.
 func throughJSON(p typePair) convertFunc {
 	return func(to, from unsafe.Pointer) bool {
 		text, err := AppendAny(nil, reflect.NewAt(p.from, from).Interface())
@@ -69,7 +71,7 @@ func throughJSON(p typePair) convertFunc {
 	}
 }
 
-// sliceConverter converts slices to slices.
+// sliceConverter returns the convertFunc for two slice types. within are the pairs of types that p is nested in, and p itself.
 func sliceConverter(p typePair, within []typePair) convertFunc {
 	elem := converterFor(p.from.Elem(), p.to.Elem(), within)
 	step, size := p.to.Elem().Size(), p.from.Elem().Size()
@@ -96,7 +98,7 @@ func sliceConverter(p typePair, within []typePair) convertFunc {
 	}
 }
 
-// mapConverter converts maps of plain values to such maps.
+// mapConverter returns the convertFunc for two map types for which isPlainMap is true.
 func mapConverter(p typePair) convertFunc {
 	elem := converterFor(p.from.Elem(), p.to.Elem(), nil)
 	return func(to, from unsafe.Pointer) bool {
@@ -123,7 +125,8 @@ func mapConverter(p typePair) convertFunc {
 	}
 }
 
-// isAlwaysEncodable reports whether JSON can hold every value of a type. A float can be NaN, which JSON can't hold.
+// isAlwaysEncodable reports whether it is certain that each value of a type can be written as JSON. It is not for floats, which may be
+// NaN, nor for types that contain themselves or have their own code. within are the types that t is nested in.
 func isAlwaysEncodable(t reflect.Type, within []reflect.Type) bool {
 	if slices.Contains(within, t) || marshalsItself(t) {
 		return false

@@ -4,18 +4,18 @@ import (
 	"unsafe"
 )
 
-// Projection takes the fields of a narrow struct type out of a wide struct type that has all of them. It is immutable and safe for
-// concurrent use.
+// Projection copies fields from a row of one struct type, the wide one, to a row of another, the narrow one, all of whose fields the
+// wide one has too. It is immutable and safe for concurrent use.
 type Projection struct{ fields []projectedField }
 
-// projectedField is one field: its offsets in the narrow and in the wide type.
+// projectedField is one field that a Projection copies: its offset in the narrow type (to) and in the wide type (from), in bytes.
 type projectedField struct {
 	to, from uintptr
 	kind     kind
 }
 
-// Project makes a projection. If the wide codec reads a row without doubt, the projection gives the same as if the narrow codec had read
-// the row. It returns false if the types are not so.
+// Project makes the Projection from the row type of the codec wide to that of narrow. For a row that wide.Try reads, it gives the same
+// values as if narrow had read the row. It returns false if the two types do not allow that.
 func Project(narrow, wide *Codec) (*Projection, bool) {
 	if narrow.fields == nil || wide.fields == nil {
 		return nil, false
@@ -37,7 +37,7 @@ func Project(narrow, wide *Codec) (*Projection, bool) {
 	return p, true
 }
 
-// Take fills the narrow row at to, which must be zero, from the wide row at from.
+// Take sets the fields of the narrow row at to, which must be zero, from the wide row at from.
 func (p *Projection) Take(to, from unsafe.Pointer) {
 	for _, m := range p.fields {
 		to, from := unsafe.Add(to, m.to), unsafe.Add(from, m.from)

@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// skipSpace returns the place of the first byte from i on that is no space.
+// skipSpace returns the place of the first byte, from i on, that is not JSON space; len(row) if there is none.
 func skipSpace(row []byte, i int) int {
 	for i < len(row) && row[i] <= ' ' && (row[i] == ' ' || row[i] == '\n' || row[i] == '\t' || row[i] == '\r') {
 		i++
@@ -18,13 +18,15 @@ func skipSpace(row []byte, i int) int {
 	return i
 }
 
-// skipLiteral returns where a literal ends that begins at i. It returns false if it does not stand there.
+// skipLiteral returns the place behind a literal such as "true" that begins at row[i]. It returns false if row does not have the literal
+// there.
 func skipLiteral(row []byte, i int, literal string) (int, bool) {
 	end := i + len(literal)
 	return end, end <= len(row) && string(row[i:end]) == literal
 }
 
-// scanString returns where a string ends that begins at i. A string with escapes, or that is no valid UTF-8, is in doubt.
+// scanString returns the place behind a string whose opening quote is at row[i]. It returns false if there is no string, or if it has
+// escapes or is not valid UTF-8.
 func scanString(row []byte, i int) (end int, ok bool) {
 	if i >= len(row) || row[i] != '"' {
 		return i, false
@@ -43,7 +45,8 @@ func scanString(row []byte, i int) (end int, ok bool) {
 	return end, false
 }
 
-// scanInt reads an integer of at most 18 digits. Numbers with more digits, a fraction or an exponent are in doubt.
+// scanInt reads an integer of at most 18 digits that begins at row[i]; end is the place behind it. It returns false if there is none, and
+// for numbers with more digits, a fraction or an exponent.
 func scanInt(row []byte, i int) (v int64, end int, ok bool) {
 	negative := i < len(row) && row[i] == '-'
 	if negative {
@@ -70,8 +73,9 @@ func scanInt(row []byte, i int) (v int64, end int, ok bool) {
 // powers has the powers of ten that a float64 holds exactly.
 var powers = [...]float64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22}
 
-// scanFloat reads a number. A number of at most 15 digits is the quotient of two numbers that a float64 holds exactly, so that it is
-// rounded only once, as it has to be.
+// scanFloat reads a number that begins at row[start]; end is the place behind it. It returns false if there is no valid number, or if a
+// float64 can't hold it. A number of at most 15 digits is computed as the quotient of two numbers that a float64 holds exactly, so that
+// it is rounded only once, as encoding/json rounds it.
 func scanFloat(row []byte, start int) (v float64, end int, ok bool) {
 	i := start
 	negative := i < len(row) && row[i] == '-'
@@ -113,7 +117,7 @@ func scanFloat(row []byte, start int) (v float64, end int, ok bool) {
 	return v, end, err == nil && !math.IsInf(v, 0)
 }
 
-// skipNumber returns where a number ends that begins at i.
+// skipNumber returns the place behind a number that begins at row[i]. It returns false if row has no valid JSON number there.
 func skipNumber(row []byte, i int) (end int, ok bool) {
 	if i < len(row) && row[i] == '-' {
 		i++
@@ -141,7 +145,7 @@ func skipNumber(row []byte, i int) (end int, ok bool) {
 	return i, true
 }
 
-// skipDigits returns the place of the first byte from i on that is no digit.
+// skipDigits returns the place of the first byte, from i on, that is not a digit.
 func skipDigits(row []byte, i int) int {
 	for i < len(row) && row[i]-'0' <= 9 {
 		i++
@@ -149,7 +153,8 @@ func skipDigits(row []byte, i int) int {
 	return i
 }
 
-// Value returns the JSON value in row, without the space around it. It returns false if row is no JSON value, or is in doubt.
+// Value returns the JSON value in row, without the space around it; the slice shares row's memory. It returns false if row is not one
+// JSON value, and also for some values that are valid, such as those nested more than 64 deep: then encoding/json has to decide.
 func Value(row []byte) ([]byte, bool) {
 	if isObject(row) {
 		return slices.Clip(row), true
@@ -162,8 +167,8 @@ func Value(row []byte) ([]byte, bool) {
 	return row[start:end:end], true
 }
 
-// isObject reports whether row is a JSON object without space around its tokens, as most rows are. It is faster than skipValue. If it
-// returns false, skipValue decides.
+// isObject reports whether row is a JSON object without space between its tokens, as most rows are. It is faster than skipValue. If it
+// returns false, row may still be valid JSON: skipValue has to decide.
 func isObject(row []byte) bool {
 	last := len(row) - 1
 	if last < 0 || row[0] != '{' || row[last] != '}' {
@@ -197,8 +202,8 @@ func isObject(row []byte) bool {
 	return false
 }
 
-// closingQuote returns the place of the quote that ends a string without escapes, whose text begins at i. It returns len(row) if there is
-// none.
+// closingQuote returns the place of the closing quote of a string whose text begins at row[i]. It returns len(row) if there is none, or
+// if a backslash or control character comes before it.
 func closingQuote(row []byte, i int) int {
 	for i+8 <= len(row) {
 		n := firstSpecial(row[i:])
@@ -216,7 +221,8 @@ func closingQuote(row []byte, i int) int {
 	return len(row)
 }
 
-// skipValue returns where a value ends that begins at i. A value that is nested more than 64 deep is in doubt.
+// skipValue returns the place behind a JSON value that begins at row[i]. It returns false if there is no valid value. depth is the number
+// of objects and arrays around the value; beyond 64 it returns false too.
 func skipValue(row []byte, i, depth int) (end int, ok bool) {
 	if i >= len(row) || depth > 64 {
 		return i, false
@@ -236,7 +242,8 @@ func skipValue(row []byte, i, depth int) (end int, ok bool) {
 	return skipNumber(row, i)
 }
 
-// skipString returns where a string ends that begins at i, with or without escapes.
+// skipString returns the place behind a string whose opening quote is at row[i]. The string may have escapes. It returns false if the
+// string is not valid or does not end.
 func skipString(row []byte, i int) (end int, ok bool) {
 	if i++; i+8 <= len(row) {
 		if end := firstSpecial(row[i:]); end < 8 && row[i+end] == '"' {
@@ -273,7 +280,7 @@ func skipString(row []byte, i int) (end int, ok bool) {
 }
 
 // firstSpecial returns the place of the first quote, backslash or control character among the first 8 bytes of row; 8 means that there is
-// none. It looks at all 8 bytes at once.
+// none. row must have 8 bytes or more. It looks at all 8 bytes at once.
 func firstSpecial(row []byte) int {
 	const ones, highs = 0x0101010101010101, 0x8080808080808080
 	w := binary.LittleEndian.Uint64(row)
@@ -284,7 +291,8 @@ func firstSpecial(row []byte) int {
 // isHex reports whether a byte is a hexadecimal digit.
 func isHex(b byte) bool { return b-'0' <= 9 || b|0x20-'a' <= 5 }
 
-// skipNested returns where an object or an array ends that begins at i.
+// skipNested returns the place behind an object or array that begins at row[i]. It returns false if that is not valid. depth is the
+// number of objects and arrays around it.
 func skipNested(row []byte, i, depth int) (end int, ok bool) {
 	object, closing := row[i] == '{', row[i]+2 // in ASCII '}' is '{' + 2, and ']' is '[' + 2
 	if i = skipSpace(row, i+1); i < len(row) && row[i] == closing {

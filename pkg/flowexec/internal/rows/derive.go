@@ -2,7 +2,7 @@ package rows
 
 import "github.com/kisgrid/kisgrid/pkg/kis"
 
-// Input is n rows of a run as they came.
+// Input returns a Set of the n input rows of a run, as they came: row i has the origin i.
 func (m *Memory) Input(n int) *Set {
 	s := m.sets.take()
 	s.Origins = As[RunRow](m.numbers.take(n))
@@ -12,7 +12,8 @@ func (m *Memory) Input(n int) *Set {
 	return s
 }
 
-// Subset is the rows of a Set at the given places, which ascend, born for a step.
+// Subset returns a new Set of the rows of s at the given places, which ascend. born is the step that they are for. The new Set keeps the
+// slice places.
 func (m *Memory) Subset(s *Set, places []uint32, born int) *Set {
 	sub := m.sets.take()
 	sub.Born, sub.Prev, sub.Parents = born, s, places
@@ -40,14 +41,14 @@ func (m *Memory) Subset(s *Set, places []uint32, born int) *Set {
 	return sub
 }
 
-// gathered is the rows of a vector at the given places.
+// gathered returns a vector with copies of the rows of v at the given places.
 func (m *Memory) gathered(v kis.Vector, places []uint32) kis.Vector {
 	out := m.Like(v)
 	out.Gather(v, places)
 	return out
 }
 
-// Keep is the rows of a Set without those gone, whose places ascend.
+// Keep returns a Set of the rows of s without those at the places in gone, which ascend. If gone is empty, it returns s.
 func (m *Memory) Keep(s *Set, gone []uint32) *Set {
 	if len(gone) == 0 {
 		return s
@@ -55,7 +56,7 @@ func (m *Memory) Keep(s *Set, gone []uint32) *Set {
 	return m.Subset(s, m.Without(s.Len(), gone), s.Born)
 }
 
-// Without lists the numbers from 0 to n-1 without those gone, which ascend.
+// Without returns the numbers from 0 to n-1 that are not in gone, in ascending order. gone ascends too.
 func (m *Memory) Without(n int, gone []uint32) []uint32 {
 	left := m.numbers.take(n)[:0]
 	for i := range uint32(n) {
@@ -68,8 +69,8 @@ func (m *Memory) Without(n int, gone []uint32) []uint32 {
 	return left
 }
 
-// Next is what a function made of each row of a Set, one for one, without those gone. out has an element for all rows, and becomes the
-// new Set's; born is the step that the new rows are for.
+// Next returns the Set of the rows that a function made of s, one of each row. out holds them: row i was made of row i of s. The rows at the
+// places in gone, which ascend, are left out. born is the step that the new rows are for. The new Set owns out.
 func (m *Memory) Next(s *Set, out kis.Vector, gone []uint32, born int) *Set {
 	next := m.sets.take()
 	next.Born, next.Prev, next.Vec = born, s, out
@@ -83,8 +84,8 @@ func (m *Memory) Next(s *Set, out kis.Vector, gone []uint32, born int) *Set {
 	return next
 }
 
-// Made is what a function made of a Set, where each row made names its parent, the row of s that it comes from. out holds the new rows; born
-// is the step that they are for.
+// Made returns the Set of the rows that a function made of s, any number of each row. out holds the rows: row i was made of row parents[i]
+// of s. born is the step that they are for. The new Set owns out, and copies parents.
 func (m *Memory) Made(s *Set, out kis.Vector, parents []uint32, born int) *Set {
 	parents = append(m.numbers.take(len(parents))[:0], parents...)
 	made := m.sets.take()
@@ -94,7 +95,8 @@ func (m *Memory) Made(s *Set, out kis.Vector, parents []uint32, born int) *Set {
 	return made
 }
 
-// Written is what a function made of a Set, to be written as output and then forgotten: no path is kept. parents is the new Set's then.
+// Written is like Made, for rows that are only written as output and then forgotten: it leaves out Nth, Trips and Paths. The new Set owns
+// out and parents.
 func (m *Memory) Written(s *Set, out kis.Vector, parents []uint32, born int) *Set {
 	made := m.sets.take()
 	made.Born, made.Prev, made.Parents, made.Vec = born, s, parents, out
@@ -102,8 +104,9 @@ func (m *Memory) Written(s *Set, out kis.Vector, parents []uint32, born int) *Se
 	return made
 }
 
-// OfWholeBatch is rows that a function made of the whole batch: nobody can tell which row comes from which. path is what tells them
-// apart from rows that were made of the whole batch elsewhere.
+// OfWholeBatch returns the Set of the rows in out, which a function made of the whole batch, so that nobody can tell which input row they
+// come from. path tells them apart from rows that were made of the whole batch elsewhere in the flow; born is the step that they are for.
+// The new Set owns out.
 func (m *Memory) OfWholeBatch(out kis.Vector, path uint64, born int) *Set {
 	n := out.Len()
 	made := &Set{Born: born, Vec: out, Origins: As[RunRow](m.numbers.take(n)), Nth: m.numbers.take(n), Paths: make([]uint64, n)}

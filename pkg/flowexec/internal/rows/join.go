@@ -5,11 +5,12 @@ import (
 	"slices"
 )
 
-// Ref is a row of one of several Sets.
+// Ref names a row in a list of Sets: Set is the place of its Set in the list, Row its place in that Set.
 type Ref struct{ Set, Row uint32 }
 
-// InOrder cuts Sets into pieces, and orders these, so that their rows come in the order of their origins: rows of one key stay in order also
-// where one of them went another way. Of rows of the same origin those of an earlier Set come first.
+// InOrder returns the rows of several Sets in the order of their origins, so that rows of one key stay in order even if one of them went
+// another way through the flow. In each Set the rows must be in that order already. It cuts Sets into smaller ones where it has to; it does
+// not join any. Rows with the same origin come in the order of their Sets. Empty Sets come last.
 func (m *Memory) InOrder(sets []*Set) []*Set {
 	if areInOrder(sets) {
 		return sets
@@ -54,7 +55,8 @@ func (m *Memory) InOrder(sets []*Set) []*Set {
 	return ordered
 }
 
-// areInOrder reports whether the rows of each Set come behind those of the Sets before it.
+// areInOrder reports whether no row of a Set has an origin before that of the last row in the Sets before it, so that InOrder has nothing
+// to do. Empty Sets do not count.
 func areInOrder(sets []*Set) bool {
 	last := RunRow(0)
 	for _, s := range sets {
@@ -70,8 +72,9 @@ func areInOrder(sets []*Set) bool {
 	return true
 }
 
-// Join puts the rows of several Sets in the order of their origins, and those of one origin in the order of the Sets. Neighbours that
-// functions have made in the same way come into one Set, with all that they were before.
+// Join returns the rows of several Sets in the order of their origins, and rows with the same origin in the order of their Sets. Rows that
+// stand side by side then and come from Sets that are alike (isAlike) are joined into one Set, which also knows the earlier Sets of its
+// rows. Empty Sets come last.
 func (m *Memory) Join(sets []*Set) []*Set {
 	if len(sets) < 2 {
 		return sets
@@ -104,7 +107,8 @@ func (m *Memory) Join(sets []*Set) []*Set {
 	return append(joined, empty...)
 }
 
-// joinAlike makes one Set of the rows in of, whose Sets must be alike; see isAlike.
+// joinAlike makes one Set of the rows that of names in sets. The Sets of these rows must be alike (isAlike). If the rows are all rows of
+// one Set, it returns that Set.
 func (m *Memory) joinAlike(sets []*Set, of []Ref) *Set {
 	first := of[0].Set
 	if slices.ContainsFunc(of, func(at Ref) bool { return at.Set != first }) {
@@ -120,8 +124,8 @@ func (m *Memory) joinAlike(sets []*Set, of []Ref) *Set {
 	return m.Subset(sets[first], places, sets[first].Born)
 }
 
-// isAlike reports whether two Sets, and all that their rows were before, are of the same steps and types. A Set whose rows bring something
-// along is alike only with itself.
+// isAlike reports whether rows of a and b can be joined into one Set: both Sets, and all earlier Sets that they were made from, are of the
+// same steps and Go types. A Set with Along or Came is alike only with itself.
 func isAlike(a, b *Set) bool {
 	if a.Along != nil || a.Came != nil || b.Along != nil || b.Came != nil {
 		return a == b
@@ -141,7 +145,8 @@ func isAlike(a, b *Set) bool {
 	return true
 }
 
-// joinRows is one Set of the rows named, which come of several Sets that are alike.
+// joinRows makes one new Set of the rows that of names in sets, which must be alike (isAlike), and joins the earlier Sets of these rows in
+// the same way.
 func (m *Memory) joinRows(sets []*Set, of []Ref) *Set {
 	first := sets[of[0].Set]
 	j := m.sets.take()
@@ -186,7 +191,7 @@ func (m *Memory) joinRows(sets []*Set, of []Ref) *Set {
 	return j
 }
 
-// joinLists fills the lists of j that are nil for most Sets.
+// joinLists fills Trips and Paths of j, the Set made of the rows that of names in sets. A list in which all elements would be 0 stays nil.
 func (m *Memory) joinLists(j *Set, sets []*Set, of []Ref) {
 	for i, a := range of {
 		s := sets[a.Set]

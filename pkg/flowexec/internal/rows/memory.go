@@ -7,29 +7,29 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// Memory is where the Sets of one run, their lists of numbers and their vectors live. Everything is handed out for the length of the run, and
-// Reset takes all of it back at once. So a run allocates next to nothing. The zero Memory is ready for use. It belongs to the goroutine of
-// one lane.
+// Memory hands out the Sets of one run, their lists of numbers and their vectors. All of these may be used until Reset, which takes them back
+// at once and uses their memory for the next run, so that a run allocates next to nothing. The zero Memory is ready for use. It belongs to
+// the goroutine of one lane.
 type Memory struct {
 	sets    sets
 	numbers numbers
 	vectors vectors
 }
 
-// Reset takes everything back that was handed out. Nobody may use it any more.
+// Reset takes back everything that was handed out. The caller must make sure that nobody uses any of it any more.
 func (m *Memory) Reset() {
 	m.numbers.reset()
 	m.vectors.reset()
 	m.sets.reset()
 }
 
-// New is an empty Set.
+// New returns an empty Set.
 func (m *Memory) New() *Set { return m.sets.take() }
 
-// Numbers is a list of n zeros.
+// Numbers returns a list of n zeros.
 func (m *Memory) Numbers(n int) []uint32 { return m.numbers.take(n) }
 
-// Pick is the elements of a list at the given places. Nil stays nil.
+// Pick returns a new list of the elements of list at the given places. For a nil list it returns nil.
 func (m *Memory) Pick(list, places []uint32) []uint32 {
 	if list == nil {
 		return nil
@@ -41,20 +41,20 @@ func (m *Memory) Pick(list, places []uint32) []uint32 {
 	return picked
 }
 
-// origins is Pick for origins.
+// origins does the same as Pick, for a list of origins.
 func (m *Memory) origins(list []RunRow, places []uint32) []RunRow {
 	return As[RunRow](m.Pick(As[uint32](list), places))
 }
 
-// Lend is a free vector of a kind, or one that fresh makes if none is free.
+// Lend returns an empty vector of a kind: one that is free, or if there is none, the result of fresh.
 func (m *Memory) Lend(kind Kind, fresh func() kis.Vector) kis.Vector {
 	return m.vectors.lend(kind, fresh)
 }
 
-// Like is an empty vector of the same kind as another.
+// Like returns an empty vector of the same kind as v.
 func (m *Memory) Like(v kis.Vector) kis.Vector { return m.vectors.lend(KindOf(v), v.New) }
 
-// sets hands out Sets.
+// sets hands out empty Sets, out of one chunk of memory as far as that suffices.
 type sets struct {
 	chunk []Set
 	used  int
@@ -76,14 +76,14 @@ func (s *sets) reset() {
 	s.used = 0
 }
 
-// numbers hands out lists of numbers.
+// numbers hands out lists of zeros, out of one chunk of memory as far as that suffices.
 type numbers struct {
 	chunk []uint32
 	used  int
-	spare int // how many numbers did not fit into chunk
+	spare int // how many numbers were handed out that did not fit into chunk
 }
 
-// maxNumbers bounds the memory that is kept from run to run for lists of numbers: 1 MiB.
+// maxNumbers is the largest length of numbers.chunk, the memory that is kept from run to run for lists: 2^18 numbers, or 1 MiB.
 const maxNumbers = 1 << 18
 
 func (w *numbers) take(n int) []uint32 {
@@ -97,7 +97,7 @@ func (w *numbers) take(n int) []uint32 {
 	return list
 }
 
-// reset takes all lists back, and makes room for those that did not fit.
+// reset takes back all lists. If some did not fit into the chunk, it makes a larger chunk for the next run.
 func (w *numbers) reset() {
 	if size := min(w.used+w.spare, maxNumbers); size > len(w.chunk) {
 		w.chunk = make([]uint32, size)
@@ -122,16 +122,16 @@ type vectorPool struct {
 	free *sync.Pool // of kis.Vector
 }
 
-// vectorPools are the pools that all lanes share: Kind → *sync.Pool.
+// vectorPools has the pools of free vectors that all lanes share: it maps a Kind to a *sync.Pool.
 var vectorPools sync.Map
 
-// Kind is what two vectors have in common if rows can be copied from one to the other: the type of the rows, and that of the vector.
+// Kind says which vectors can take each other's rows: those with the same type of row and the same type of vector.
 type Kind struct{ Row, Vector reflect.Type }
 
-// KindOf is the kind of a vector.
+// KindOf returns the kind of a vector.
 func KindOf(v kis.Vector) Kind { return Kind{v.Type(), reflect.TypeOf(v)} }
 
-// pool is where free vectors of a kind lie.
+// pool returns the pool of free vectors of a kind, and makes it if there is none.
 func (p *vectors) pool(kind Kind) *sync.Pool {
 	for _, pool := range p.pools {
 		if pool.kind == kind {
@@ -153,7 +153,7 @@ func (p *vectors) lend(kind Kind, fresh func() kis.Vector) kis.Vector {
 	return v
 }
 
-// reset takes all vectors back, emptied of what they point to.
+// reset takes back all vectors that were lent, and empties them, so that they keep nothing in memory that rows point to.
 func (p *vectors) reset() {
 	for i, l := range p.lent {
 		p.lent[i] = lentVector{}

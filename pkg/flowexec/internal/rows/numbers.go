@@ -13,18 +13,18 @@ type (
 	BatchRow uint32
 	// PartRow is the place of a row in its part: those rows of the batch that one worker got.
 	PartRow uint32
-	// RunRow is the place of a row in its run: those rows of the part that go through the flow together in one lane. WholeBatch stands for
-	// no single row: the row was made of the whole batch.
+	// RunRow is the place of a row in its run: those rows of the part that go through the flow together in one lane. The value WholeBatch is
+	// no place: it stands for the whole batch.
 	RunRow uint32
-	// ParcelRow is the place of a row in its parcel: those rows of a run that parked in it.
+	// ParcelRow is the place of a row in its parcel: the memory of the rows of a run that parked together.
 	ParcelRow uint32
 )
 
-// WholeBatch is the RunRow of a row that was made of the whole batch, not of one of its rows.
+// WholeBatch stands for the origin of a row that was made of the whole batch, and not of one of its rows.
 const WholeBatch RunRow = RunRow(batch.WholeBatch)
 
-// As is the same list, in the same memory, with its numbers counted as another type: for the places where a list crosses into an interface
-// that has plain numbers.
+// As returns the same list, in the same memory, with numbers of another of these types. It serves where a list goes to or comes from an
+// interface with plain numbers.
 func As[To, From ~uint32](list []From) []To {
 	if list == nil {
 		return nil
@@ -32,7 +32,7 @@ func As[To, From ~uint32](list []From) []To {
 	return unsafe.Slice((*To)(unsafe.Pointer(unsafe.SliceData(list))), cap(list))[:len(list)]
 }
 
-// Range lists the numbers from lo to hi-1.
+// Range returns the numbers from lo to hi-1 as a new list.
 func Range[N ~uint32](lo, hi int) []N {
 	list := make([]N, hi-lo)
 	for i := range list {
@@ -41,7 +41,7 @@ func Range[N ~uint32](lo, hi int) []N {
 	return list
 }
 
-// Pick is the elements of a list at the given places, in new memory. Nil stays nil.
+// Pick returns the elements of list at the given places, in newly allocated memory. For a nil list it returns nil.
 func Pick[T any, N ~uint32](list []T, places []N) []T {
 	if list == nil {
 		return nil
@@ -53,7 +53,7 @@ func Pick[T any, N ~uint32](list []T, places []N) []T {
 	return out
 }
 
-// At is element i of a list that is nil where all elements are 0.
+// At returns element i of a list. A nil list stands for one whose elements are all 0.
 func At[T uint32 | uint64](list []T, i int) T {
 	if list == nil {
 		return 0

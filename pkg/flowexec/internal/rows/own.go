@@ -9,7 +9,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// CopyOf is a vector of the same rows that shares no memory with the other.
+// CopyOf returns a new vector with deep copies of the rows of v. The vectors share no memory, except types that package rowcopy never copies.
 func CopyOf(v kis.Vector) kis.Vector {
 	made := v.New()
 	made.Reset(v.Len())
@@ -21,8 +21,8 @@ func CopyOf(v kis.Vector) kis.Vector {
 	return made
 }
 
-// AsCame is the rows of a Set at the given places as they came to their step, whatever its function has changed since. Rows that are still as
-// they came to the flow are to be decoded anew.
+// AsCame returns the rows of s at the given places, which ascend, as they were before the step's function was called, even if the function
+// has changed them since. Rows that are still encoded are decoded anew when they are read. born is the step that they are for.
 func (m *Memory) AsCame(s *Set, places []uint32, born int) *Set {
 	was := *s
 	was.View, was.Wide, was.Seen, was.Came = nil, nil, nil, nil
@@ -37,7 +37,8 @@ func (m *Memory) AsCame(s *Set, places []uint32, born int) *Set {
 	return sub
 }
 
-// Resumed is the rows of a packed Set at the given places, and all that these rows were before, for a run in which they have other origins.
+// Resumed takes rows out of a Set that Packed made, for the run in which they go on: the rows at the given places, with all their earlier
+// Sets. origins has their origins in that run. For a nil Set it returns nil.
 func (m *Memory) Resumed(s *Set, places []uint32, origins []RunRow) *Set {
 	if s == nil {
 		return nil
@@ -58,8 +59,8 @@ func (m *Memory) Resumed(s *Set, places []uint32, origins []RunRow) *Set {
 	return sub
 }
 
-// Packed is the rows of a Set at the given places, and what they were before, in memory of their own, which outlives the run. start is the
-// step at which the run began. It has no origins, and nothing that rows bring along: the caller knows both.
+// Packed copies the rows of s at the given places, with all their earlier Sets, into memory that outlives the run. start is the step at which
+// the run began. The copy has neither Origins nor Along: the caller has to keep these itself.
 func Packed(s *Set, places []uint32, start int) *Set {
 	p := &Set{Born: s.Born, Nth: Pick(s.Nth, places), Trips: Pick(s.Trips, places), Paths: Pick(s.Paths, places)}
 	if s.Vec == nil {
@@ -82,7 +83,7 @@ func Packed(s *Set, places []uint32, start int) *Set {
 	return p
 }
 
-// ownBytes copies rows that may lie in the columns of their part.
+// ownBytes replaces each json.RawMessage in a vector by a copy, because its bytes may lie in the columns of the part.
 func ownBytes(v kis.Vector) {
 	switch v := v.(type) {
 	case *kis.Vec[json.RawMessage]:

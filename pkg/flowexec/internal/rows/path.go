@@ -8,7 +8,8 @@ package rows
 // number among these. The first one keeps its parent's path. Two rows part where one function made both, so no two rows that come to
 // the same function on the same trip have the same path. A path is kept as a hash of 64 bits, on which workers of all builds must agree.
 
-// paths are the paths of rows that a step made of the rows of s. Row i of them was made of row parents[i] of s.
+// paths returns the paths of the rows that a step made of the rows of s: row i was made of row parents[i] of s. A nil list means that all
+// paths are 0.
 func (m *Memory) paths(s *Set, parents []uint32, step int) []uint64 {
 	once := true
 	for i := 1; i < len(parents) && once; i++ {
@@ -25,7 +26,8 @@ func (m *Memory) paths(s *Set, parents []uint32, step int) []uint64 {
 	return paths
 }
 
-// fork is the path of the n-th row, from 0, that a step made of one row.
+// fork returns the path of the n-th row, from 0, that a step made of one row. path is the path of that row, trip the number of times that it
+// has jumped.
 func fork(path uint64, step int, trip, n uint32) uint64 {
 	if n == 0 {
 		return path
@@ -33,8 +35,8 @@ func fork(path uint64, step int, trip, n uint32) uint64 {
 	return Mix(Mix(path, uint64(step)<<32|uint64(trip)), uint64(n))
 }
 
-// Mix adds one more number to a hash. It is the finalizer of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators,
-// 2014).
+// Mix returns a hash of hash and one more number n. It is the finalizer of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom
+// Number Generators, 2014).
 func Mix(hash, n uint64) uint64 {
 	hash = (hash ^ n) + 0x9e3779b97f4a7c15
 	hash = (hash ^ hash>>30) * 0xbf58476d1ce4e5b9

@@ -33,26 +33,28 @@ type Set struct {
 	// Came is a copy of the rows from before the function of this step was called, because the function may change what rows point to. Nil
 	// means that there is no copy.
 	Came kis.Vector
-	// Along is what rows bring along that were parked before this step. Nil means that none was parked.
+	// Along is the data that rows keep which were parked before this step. Nil means that none was parked.
 	Along Along
 	// Forced means that the next function is called even if there are no rows. Behind are then the input rows that its results come from.
 	Forced bool
 	Behind []RunRow
 }
 
-// DecodedBit marks an element of Set.Seen whose row is decoded; the bits below it are those of the fields.
+// DecodedBit is set in an element of Set.Seen if its row is decoded. The bits below it say which fields the row has.
 const DecodedBit = 1 << 31
 
-// Along is what rows bring along to their next step. This package only knows that it has an element for each row.
+// Along is the data that rows which were parked keep with them until their next step, with an element for each row of the Set. Package
+// flowexec defines it; this package only picks elements.
 type Along interface {
-	// Pick is what the rows at the given places bring along.
+	// Pick returns the data of the rows at the given places.
 	Pick(places []uint32) Along
 }
 
-// Len is the number of rows.
+// Len returns the number of rows.
 func (s *Set) Len() int { return len(s.Origins) }
 
-// Ancestor finds the row that row i was when it entered an earlier step. The Set is nil if that can't be told.
+// Ancestor returns the row that row i was when it entered the given step or an earlier one, as a Set and the row's place in it. The Set is
+// nil if that is not known.
 func (s *Set) Ancestor(i uint32, step int) (*Set, uint32) {
 	for s != nil && s.Born > step {
 		if s.Parents != nil {
@@ -63,7 +65,7 @@ func (s *Set) Ancestor(i uint32, step int) (*Set, uint32) {
 	return s, i
 }
 
-// before is the Set of an earlier step that the rows were made from; nil if there is none, or it can't be told.
+// before returns the Set of an earlier step from which the rows of s were made. It returns nil if there is none, or if it is not known.
 func (s *Set) before() *Set {
 	prev := s.Prev
 	for prev != nil && prev.Born >= s.Born {
@@ -72,7 +74,8 @@ func (s *Set) before() *Set {
 	return prev
 }
 
-// ForgetView drops the View that an earlier step has read, and Wide with it if that is the same: the function may have changed the rows.
+// ForgetView drops View, because the function of an earlier step that read it may have changed the rows in it. If Wide is the same vector,
+// it drops Wide too.
 func (s *Set) ForgetView() {
 	if s.Wide == s.View {
 		s.Wide, s.Seen = nil, nil
