@@ -12,9 +12,9 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// Access says which variables and files of a process the documents of connectors may read. Without a limit, somebody who may
-// write documents could read any secret of the process, since the document also names the address to which it is sent. The zero
-// Access is the default.
+// Access says which environment variables and files of a process the documents of connectors may read. It protects secrets:
+// somebody who may write documents could otherwise read any secret of the process, since the document also names the address to
+// which it is sent. The zero Access is the default.
 type Access struct {
 	// Env are the names of environment variables that ${NAME} may use. A name with a * at its end stands for all names that begin
 	// so. nil, the default, means all variables except those of KisGrid's own programs, KISGRID_* and OTEL_*.
@@ -24,13 +24,14 @@ type Access struct {
 	Files []string
 }
 
-// programs are the patterns of variables that belong to KisGrid's own programs, and may have their secrets.
+// programs are patterns of the names of variables that belong to KisGrid's own programs, and that may have their secrets.
 var programs = []string{"KISGRID_*", "OTEL_*"}
 
-// fileParams are the parameters of connectors that name files.
+// fileParams are the names of those parameters of connectors whose values are paths of files.
 var fileParams = []string{"tls_ca", "tls_cert", "tls_key"}
 
-// Valid returns an error if a name in Env or Files can't be meant.
+// Valid returns an error if an entry of Env can't be the name of a variable or a pattern for names, or if an entry of Files is
+// empty.
 func (a Access) Valid() error {
 	for _, name := range a.Env {
 		if prefix, open := strings.CutSuffix(name, "*"); !validVariable(name) && (!open || prefix != "" && !validVariable(prefix)) {
@@ -43,7 +44,7 @@ func (a Access) Valid() error {
 	return nil
 }
 
-// Environment returns lookup for the names that documents may read. Other names are not found.
+// Environment returns a function that looks up variables as lookup does, but finds only those that documents may read.
 func (a Access) Environment(lookup func(string) (string, bool)) func(string) (string, bool) {
 	return func(name string) (string, bool) {
 		if !a.readsName(name) {
@@ -53,7 +54,7 @@ func (a Access) Environment(lookup func(string) (string, bool)) func(string) (st
 	}
 }
 
-// readsName reports whether documents may read the environment variable of a name.
+// readsName reports whether documents may read the environment variable with the given name.
 func (a Access) readsName(name string) bool {
 	if a.Env == nil {
 		return !matches(programs, name)
@@ -61,7 +62,8 @@ func (a Access) readsName(name string) bool {
 	return matches(a.Env, name)
 }
 
-// matches reports whether a name is among patterns. A pattern with a * at its end stands for all names that begin so.
+// matches reports whether a name matches one of the patterns. A pattern with a * at its end matches all names that begin so; any
+// other pattern matches only itself.
 func matches(patterns []string, name string) bool {
 	return slices.ContainsFunc(patterns, func(pattern string) bool {
 		prefix, open := strings.CutSuffix(pattern, "*")
@@ -69,8 +71,9 @@ func matches(patterns []string, name string) bool {
 	})
 }
 
-// CheckNames looks for variables that a connector's document uses and may not read. With accepted, the document runs already:
-// then a variable that only the default forbids is a warning, and no error.
+// CheckNames returns an error if a connector's document uses environment variables that it may not read. accepted means that a
+// cluster took in the document earlier: if a.Env is nil, so that only the default forbids the variables, CheckNames returns
+// warnings then, and no error.
 func (a Access) CheckNames(c *Connector, accepted bool) (warnings []string, err error) {
 	var mistakes Mistakes
 	c.eachValue(func(key, value string) {
@@ -85,8 +88,9 @@ func (a Access) CheckNames(c *Connector, accepted bool) (warnings []string, err 
 	return mistakes.unless(accepted && a.Env == nil)
 }
 
-// CheckFiles looks for files that a connector's resolved document names and may not read; accepted means the same as for
-// CheckNames. It finds out where the files lie, and does not open them.
+// CheckFiles returns an error if a connector's document names files that it may not read. The document must be resolved: it must
+// have no ${NAME} any more. accepted means the same as for CheckNames, with a.Files in place of a.Env. CheckFiles follows
+// symbolic links to find out where the files lie, and does not open them.
 func (a Access) CheckFiles(c *Connector, accepted bool) (warnings []string, err error) {
 	var mistakes Mistakes
 	c.eachFile(func(key, path string) {
@@ -98,8 +102,8 @@ func (a Access) CheckFiles(c *Connector, accepted bool) (warnings []string, err 
 	return mistakes.unless(accepted && a.Files == nil)
 }
 
-// CheckSet is CheckNames and CheckFiles for all connectors of a set, as new documents. Names of files that have ${NAME} in them
-// are left to workers.
+// CheckSet returns the errors of CheckNames and CheckFiles for all connectors of a set, as for documents that are new. A file
+// whose path has a ${NAME} in it is not checked: workers check it when they know the path.
 func (a Access) CheckSet(s *Set) error {
 	var mistakes Mistakes
 	for _, name := range sortedKeys(s.Connectors) {
@@ -119,8 +123,8 @@ func (a Access) CheckSet(s *Set) error {
 	return mistakes.err()
 }
 
-// defaultOf returns text, the end of an error message about what documents may read by default, if the process goes by that
-// default; otherwise "".
+// defaultOf returns text if is is true, otherwise "". text is the end of an error message that says what documents may read by
+// default; is says whether the default is in force.
 func defaultOf(is bool, text string) string {
 	if is {
 		return text
@@ -128,7 +132,7 @@ func defaultOf(is bool, text string) string {
 	return ""
 }
 
-// unless returns the mistakes as warnings if the document was accepted before, and else as an error.
+// unless returns the mistakes as an error, or as warnings without an error if accepted is true.
 func (ms Mistakes) unless(accepted bool) (warnings []string, err error) {
 	if !accepted {
 		return nil, ms.err()
@@ -164,7 +168,8 @@ func (c *Connector) eachFile(f func(key, path string)) {
 	}
 }
 
-// readsFile reports whether a file lies in one of the folders.
+// readsFile reports whether a file lies in one of the folders in Files, or in folders within them, after symbolic links are
+// followed. A path that can't be followed does not.
 func (a Access) readsFile(path string) bool {
 	at, err := whereabouts(path)
 	return err == nil && slices.ContainsFunc(a.Files, func(folder string) bool {
@@ -177,8 +182,8 @@ func (a Access) readsFile(path string) bool {
 	})
 }
 
-// whereabouts returns the place at which a path ends, after symbolic links are followed. A file that does not exist lies where it
-// would be made.
+// whereabouts returns the absolute path of a file after symbolic links are followed. For a file that does not exist, it is the
+// path at which the file would be made. It is an error if a link on the way leads nowhere or can't be read.
 func whereabouts(path string) (string, error) {
 	if !filepath.IsAbs(path) {
 		here, err := os.Getwd()

@@ -7,8 +7,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// Bundle returns a flow with the documents that it needs. The error is CodeNotFound if there is no such flow. Else it has the
-// mistakes of these documents; mistakes of other documents do not matter.
+// Bundle returns a flow with the documents that it needs. If no document describes the flow, the error has CodeNotFound.
+// Otherwise the error has the mistakes of these documents; mistakes of other documents do not matter.
 func (s *Set) Bundle(flow string) (*Bundle, error) {
 	mistakes := s.mistakes[reference{KindFlow, flow}]
 	f := s.Flows[flow]
@@ -35,7 +35,7 @@ func (s *Set) Bundle(flow string) (*Bundle, error) {
 	return s.bundle(f), nil
 }
 
-// bundle collects the documents of a flow that are there.
+// bundle makes the Bundle of a flow. A document that the flow needs and the set does not have is left out.
 func (s *Set) bundle(f *Flow) *Bundle {
 	b := &Bundle{Flow: f, Functions: make(map[string]*Function), Connectors: make(map[string]*Connector)}
 	for _, step := range f.Functions {
@@ -63,11 +63,12 @@ type Bundle struct {
 	Revision int64
 }
 
-// NewBundle parses the documents of one flow, as they are sent to a worker. It is an error if they belong to several flows or to
-// none, or if a document that the flow needs is missing or wrong.
+// NewBundle parses the documents of one flow, as a worker gets them, and checks them. It is an error if they belong to several
+// flows or to none, or if a document that the flow needs is missing or wrong.
 func NewBundle(docs []Document) (*Bundle, error) { return newBundle(NewSet(docs)) }
 
-// BundleOf is NewBundle for documents that were parsed before: read returns for each document the result of Parse.
+// BundleOf does the same as NewBundle, but calls read in place of Parse, so that a caller can keep the results of Parse and use
+// them again.
 func BundleOf(docs []Document, read func(Document) (Parsed, error)) (*Bundle, error) {
 	return newBundle(newSet(docs, func(d Document) (Parsed, Mistakes) {
 		p, err := read(d)
@@ -82,7 +83,8 @@ func BundleOf(docs []Document, read func(Document) (Parsed, error)) (*Bundle, er
 	}))
 }
 
-// newBundle returns the bundle of the only flow in a set.
+// newBundle returns the bundle of the only flow in a set. err is the error of making the set; if it is not nil, newBundle
+// returns it.
 func newBundle(s *Set, err error) (*Bundle, error) {
 	if err != nil {
 		return nil, err
@@ -94,7 +96,7 @@ func newBundle(s *Set, err error) (*Bundle, error) {
 	return s.Bundle(names[0])
 }
 
-// Documents returns the documents of the bundle: the flow, then functions and connectors, sorted by name.
+// Documents returns the documents of the bundle: the flow, then functions by name, then connectors by name.
 func (b *Bundle) Documents() []Document {
 	docs := []Document{b.Flow.Document}
 	for _, name := range sortedKeys(b.Functions) {

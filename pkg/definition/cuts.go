@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Notes returns the places at which the data that rows find in a connector may depend on how rows are cut into batches
-// (docs/authoring.md), as far as documents show it. They are no mistakes. Each note has the form document:line: key: text.
+// Notes returns a note for each place in the documents where the data that a row finds in a connector may depend on how
+// rows are cut into batches (docs/authoring.md). Notes are no mistakes. Each has the form document:line: key: text.
 func (s *Set) Notes() (notes []string) {
 	users := make(map[string][]string) // the flows that use a connector, by its name
 	several := make(map[string]string) // a flow of which several steps do, and one of them saves
@@ -32,13 +32,13 @@ func (s *Set) Notes() (notes []string) {
 	return notes
 }
 
-// use is a step of a flow that saves to a connector or loads from it.
+// use is a step of a flow that saves to a connector or loads from it, with the step's function.
 type use struct {
 	*Function
 	line int // line of the step in the flow's document
 }
 
-// uses returns the steps of a flow that use connectors, by the connector's name.
+// uses returns the steps of a flow that save to a connector or load from it, by the connector's name.
 func (s *Set) uses(f *Flow) map[string][]use {
 	uses := make(map[string][]use)
 	for _, entry := range f.Functions {
@@ -49,7 +49,8 @@ func (s *Set) uses(f *Flow) map[string][]use {
 	return uses
 }
 
-// cutNotes returns the notes about one connector that several steps of the flow use.
+// cutNotes returns the notes about one connector. uses are the steps of the flow that use it: two or more, of which one
+// saves.
 func (f *Flow) cutNotes(connector string, uses []use) (notes []string) {
 	if f.ShardKey == "" {
 		return []string{note(f.Document, uses[0].line, "flows", "%s uses connector %s, and %s does too: without a shard_key what a row finds "+
@@ -75,12 +76,12 @@ func (f *Flow) cutNotes(connector string, uses []use) (notes []string) {
 	return notes
 }
 
-// has reports whether a field of the row is part of the key.
+// has reports whether the template contains the row's field with the given name. The case of letters does not count.
 func (t *Template) has(field string) bool {
 	return slices.ContainsFunc(t.Parts, func(p TemplatePart) bool { return strings.EqualFold(p.Field, field) })
 }
 
-// note formats a note as document:line: key: text.
+// note returns a note in the form document:line: key: text, where format and args make the text.
 func note(d Document, line int, key, format string, args ...any) string {
 	m := Mistake{Document: d.String(), Line: line, Key: key, Problem: fmt.Sprintf(format, args...)}
 	return m.Error()

@@ -10,16 +10,17 @@ import (
 	"github.com/pmezard/go-difflib/difflib"
 )
 
-// Change is a document that differs between two states.
+// Change is a document that differs between two states of a set of documents.
 type Change struct {
 	Kind Kind
 	Name string
-	// Before and After are nil if the document is not there.
+	// Before is the document in the first state, After in the second; nil means that the state does not have the document.
 	Before, After *Document
 }
 
-// Diff compares the documents of two states. It tells documents apart by kind and name, which must be set, and compares their
-// texts. The changes are sorted by kind (flow, func, conn, global) and name.
+// Diff returns the documents that differ between the states before and after: those whose YAML differs, and those that only one
+// state has. Documents with the same kind and name are compared, so both must be set. The changes are sorted by kind (flow,
+// func, conn, global) and name.
 func Diff(before, after []Document) []Change {
 	changes := make(map[reference]Change)
 	for i := range before {
@@ -46,8 +47,8 @@ func Diff(before, after []Document) []Change {
 	return sorted
 }
 
-// maxCompared bounds the pairs of lines that are compared to find the lines that a change keeps: the time for that grows faster
-// than the square of the lines.
+// maxCompared is the largest number of pairs of lines, the lines before times the lines after, that String compares line by
+// line: the time for that grows faster than the square of the number of lines.
 const maxCompared = 1 << 20
 
 // String returns the change as a unified diff. If very many lines differ, all lines between the first and the last one that
@@ -64,8 +65,8 @@ func (c Change) String() string {
 	return text
 }
 
-// replaced returns the change as one block of lines that go and one block of lines that come. large is false if there are few
-// enough lines to compare them one by one.
+// replaced returns the change as a unified diff with one block: all lines removed, then all lines added, from the first line
+// that differs to the last. large is false, and text empty, if there are few enough lines to compare them one by one.
 func (c Change) replaced() (text string, large bool) {
 	const context = 3
 	before, after := lines(c.Before), lines(c.After)
@@ -97,7 +98,8 @@ func (c Change) replaced() (text string, large bool) {
 	return out.String(), true
 }
 
-// side returns the name of the document before or after the change, for the head of a diff.
+// side returns the name of d, the document before or after the change, for the first lines of a diff. A nil document is called
+// /dev/null.
 func (c Change) side(d *Document) string {
 	switch {
 	case d == nil:
@@ -110,7 +112,8 @@ func (c Change) side(d *Document) string {
 	return string(c.Kind) + "/" + c.Name
 }
 
-// lines cuts a document into lines, each with its line break.
+// lines splits a document's YAML into lines, each with its line break. If the last line has none, a note as in diffs is added
+// to it. A nil document has no lines.
 func lines(d *Document) []string {
 	if d == nil || len(d.YAML) == 0 {
 		return nil

@@ -16,7 +16,7 @@ const MaxBytes = 1 << 20
 // Kind is the kind of thing that a document describes: its `kistype`.
 type Kind string
 
-// The kinds. A global document is for local runs only: it has no name and is never stored in a cluster.
+// The kinds of documents. A global document is for local runs only: it has no name and is never stored in a cluster.
 const (
 	KindFlow   Kind = "flow"
 	KindFunc   Kind = "func"
@@ -26,8 +26,9 @@ const (
 
 // Document is one YAML document, as it is in a file or in etcd.
 type Document struct {
-	// Kind and Name say which thing the document describes, by the place where it is stored. Parse refuses a document that says
-	// otherwise. Both may be empty. A Document that this package returns has both.
+	// Kind and Name say which thing the document describes, as the place where it is stored tells. Parse refuses a document whose YAML
+	// says something else. Both are empty for a document that was read from a file and is not parsed yet. Name is empty for a global
+	// document too.
 	Kind Kind
 	Name string
 	YAML []byte
@@ -52,8 +53,8 @@ func (d Document) String() string {
 	return "document"
 }
 
-// LineOf returns the line of a key, such as option.cname, within the file or etcd value. It returns 0 if the document does not
-// have the key.
+// LineOf returns the line of a key, given as a path such as option.cname, within the file or etcd value. It returns 0 if the document
+// does not have the key.
 func (d Document) LineOf(key string) int {
 	var root yaml.Node
 	if err := yaml.Unmarshal(d.YAML, &root); err != nil || len(root.Content) == 0 {
@@ -92,7 +93,7 @@ func (d Document) named(name string) Document {
 	return d
 }
 
-// title names the thing that the document describes, for messages: "the flow "A"".
+// title names the thing that the document describes, for messages, such as: the flow "A".
 func (d Document) title() string {
 	if d.Kind == KindGlobal {
 		return "the global settings"
@@ -100,7 +101,7 @@ func (d Document) title() string {
 	return "the " + kindTitles[d.Kind] + " " + quote(d.Name)
 }
 
-// kindTitles are the words that messages use for kinds.
+// kindTitles has the word that messages use for each kind of document. A global document has none.
 var kindTitles = map[Kind]string{KindFlow: "flow", KindFunc: "function", KindConn: "connector"}
 
 // Parsed is one parsed document. Exactly one of the fields is set.
@@ -111,7 +112,7 @@ type Parsed struct {
 	Global    *Global
 }
 
-// Document returns the document that was parsed, with its Kind and Name.
+// Document returns the document that was parsed, with its Kind and Name. For the zero Parsed it returns a zero Document.
 func (p Parsed) Document() Document {
 	switch {
 	case p.Flow != nil:
@@ -138,7 +139,7 @@ type Mistake struct {
 	Problem string
 }
 
-// Error returns document:line: key: problem.
+// Error returns the mistake as document:line: key: problem. A line of 0 and an empty key are left out.
 func (m *Mistake) Error() string {
 	s := m.Document
 	if m.Line > 0 {
@@ -150,8 +151,8 @@ func (m *Mistake) Error() string {
 	return s + ": " + m.Problem
 }
 
-// Mistakes are all mistakes that were found, in the order of the documents. The errors of this package that are about documents
-// are a *batch.Error that wraps Mistakes: find them with errors.As.
+// Mistakes is a list of mistakes, in the order of the documents. An error of this package about what is wrong in documents is a
+// *batch.Error that wraps a Mistakes: find it with errors.As.
 type Mistakes []*Mistake
 
 // Error returns one line for each mistake.
@@ -166,7 +167,7 @@ func (ms Mistakes) Error() string {
 	return string(text)
 }
 
-// cut keeps the first maxMistakes of one document, and adds one that says how many more there were.
+// cut shortens the mistakes of one document to the first maxMistakes, followed by one that says how many more there are.
 func (ms Mistakes) cut() Mistakes {
 	more := len(ms) - maxMistakes
 	if more <= 0 {
@@ -175,7 +176,7 @@ func (ms Mistakes) cut() Mistakes {
 	return append(ms[:maxMistakes:maxMistakes], &Mistake{Document: ms[0].Document, Code: ms[0].Code, Problem: fmt.Sprintf("has %d more mistakes", more)})
 }
 
-// err returns nil if there are no mistakes. Else it returns one *batch.Error with the code that they share, or with
+// err returns the mistakes as one *batch.Error, or nil if there are none. Its code is the code that all mistakes share, or else
 // CodeBadDocument.
 func (ms Mistakes) err() error {
 	if len(ms) == 0 {

@@ -11,9 +11,10 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// ExportDir writes each document into a file of a folder: flow-<name>.yaml, func-<name>.yaml, conn-<name>.yaml, global.yaml. It
-// makes the folder if there is none, and replaces files of these names. The text of a document is written as it is. If the folder
-// has no other files, Load returns the same documents again.
+// ExportDir writes each document into a file of a folder: flow-<name>.yaml, func-<name>.yaml, conn-<name>.yaml or global.yaml. It
+// makes the folder if there is none, and replaces files of these names. A document's YAML is written as it is. If the folder has
+// no other files, Load reads the same documents back. An error about one document does not keep the others from being written;
+// all errors are joined.
 func ExportDir(dir string, docs []Document) error {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return fmt.Errorf("exporting definitions: %w", err)
@@ -124,7 +125,8 @@ func (c *Connector) Marshal() (Document, error) {
 	return w.document()
 }
 
-// Marshal writes settings, which a program made or changed, as a document. The error is that of Parse for the document.
+// Marshal writes settings, which a program made or changed, as a document. Settings that are off or empty are left out. The error
+// is that of Parse for the document.
 func (g *Global) Marshal() (Document, error) {
 	w := newWriter()
 	w.text("kistype", string(KindGlobal))

@@ -11,8 +11,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// Load reads the documents of a folder as Read does, parses them, and checks that they fit together. It returns the documents
-// sorted by kind and name. The error has all mistakes of all files.
+// Load reads the documents of a folder or file as Read does, parses them, and checks that they fit together. It returns the set,
+// and the documents sorted by kind and name. The error has all mistakes of all files; the other results are nil then.
 func Load(dir string) (*Set, []Document, error) {
 	docs, err := Read(dir)
 	if err != nil {
@@ -62,13 +62,13 @@ func Read(path string) ([]Document, error) {
 	return docs, nil
 }
 
-// isYAML reports whether a file has the name of a YAML file.
+// isYAML reports whether the name of a file ends in .yml or .yaml.
 func isYAML(name string) bool {
 	ext := filepath.Ext(name)
 	return ext == ".yml" || ext == ".yaml"
 }
 
-// readFile reads the documents of one file.
+// readFile reads the documents of one file. It does not parse them.
 func readFile(path string) ([]Document, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -77,8 +77,8 @@ func readFile(path string) ([]Document, error) {
 	return Split(path, text), nil
 }
 
-// Split cuts the text of a file into documents, at the lines that begin with ---. A text without a document is returned as one
-// document, which Parse refuses.
+// Split cuts the text of a file into documents, at the lines that are --- or begin with --- and a space. path is the file, for
+// messages. If the text has no document, it is returned as one, which Parse refuses. The documents share the memory of text.
 func Split(path string, text []byte) []Document {
 	text = bytes.TrimPrefix(text, []byte("\ufeff")) // some editors begin a file with this mark
 	var docs []Document
@@ -108,13 +108,14 @@ func Split(path string, text []byte) []Document {
 	return docs
 }
 
-// isMarker reports whether a line begins a document. YAML has such a line nowhere else, not even in a block of text.
+// isMarker reports whether a line begins a new document: it is ---, alone or with a space or tab behind it. YAML has no line of
+// that kind inside a document, not even in a block of text.
 func isMarker(line []byte) bool {
 	rest, found := bytes.CutPrefix(line, []byte("---"))
 	return found && (len(rest) == 0 || strings.IndexByte(" \t\r\n", rest[0]) >= 0)
 }
 
-// trimComment returns the content of a line without blanks around it. It returns nothing for a line that is a comment.
+// trimComment returns a line without the space around it. For a line that is a comment, it returns nil.
 func trimComment(line []byte) []byte {
 	line = bytes.TrimSpace(line)
 	if bytes.HasPrefix(line, []byte("#")) {

@@ -7,12 +7,12 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// OwnKeys is the beginning of the keys that KisGrid keeps for itself in the stores of connectors.
+// OwnKeys is the prefix of the keys that KisGrid keeps for itself in the stores of connectors.
 const OwnKeys = "kisgrid:"
 
-// Intake checks documents that somebody takes in: a folder that is checked, documents that are applied, a revision that a cluster
-// sees for the first time. Its rules are younger than documents which run. A document that was taken in before goes on without
-// them, so Parse does not check them. steps is the largest number of steps that a flow may have.
+// Intake checks rules that hold for new documents only: when a folder is checked, when documents are applied, and when a cluster
+// sees a revision for the first time. The rules are younger than some documents that run; these go on running, since Parse does
+// not check the rules. steps is the largest number of steps that a flow may have. The error has all mistakes.
 func (s *Set) Intake(steps int) error {
 	var mistakes Mistakes
 	for _, name := range sortedKeys(s.Flows) {
@@ -30,7 +30,7 @@ func (s *Set) Intake(steps int) error {
 	return mistakes.err()
 }
 
-// Intake is Set.Intake for one document.
+// Intake does the same as Set.Intake for one document.
 func (p Parsed) Intake(steps int) error {
 	switch {
 	case p.Flow != nil:
@@ -45,7 +45,7 @@ func (p Parsed) Intake(steps int) error {
 	return nil
 }
 
-// intake checks a flow: it may not have too many steps.
+// intake returns the mistakes of a new flow: values that may be meant otherwise, and more steps than the limit steps.
 func (f *Flow) intake(steps int) Mistakes {
 	doubts := f.Document.doubts()
 	if len(f.Functions) <= steps {
@@ -57,7 +57,8 @@ func (f *Flow) intake(steps int) Mistakes {
 	})
 }
 
-// intake checks a function: its declared keys may not have fields in a form that does not exist.
+// intake returns the mistakes of a new function: values that may be meant otherwise, and keys of a declared Save or Load with a
+// field in a form that does not exist, such as {stu_id:number}.
 func (f *Function) intake() Mistakes {
 	mistakes := f.Document.doubts()
 	for key, t := range f.templates() {
@@ -70,7 +71,8 @@ func (f *Function) intake() Mistakes {
 	return mistakes
 }
 
-// intake checks a connector: its parameters must be right, and its key must not begin as KisGrid's own keys do.
+// intake returns the mistakes of a new connector: values that may be meant otherwise, wrong parameters of Redis, and a key that
+// begins with OwnKeys.
 func (c *Connector) intake() Mistakes {
 	mistakes := c.Document.doubts()
 	if c.Type == "redis" {

@@ -12,8 +12,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Parse reads one document. It is strict: the error has each key that is unknown, written twice, missing or has a bad value, with
-// document and line. Keys that are left out get their default.
+// Parse reads one document. It is strict: it is an error if a key is unknown, written twice or missing, or has a bad value; the
+// error lists each with document and line. A key that is left out gets its default.
 func Parse(d Document) (Parsed, error) {
 	parsed, mistakes := parse(d)
 	if err := mistakes.err(); err != nil {
@@ -22,20 +22,21 @@ func Parse(d Document) (Parsed, error) {
 	return parsed, nil
 }
 
-// parse is Parse with the mistakes as a list.
+// parse does the same as Parse, and returns the mistakes as a list. If there are mistakes, the Parsed may be filled in part.
 func parse(d Document) (Parsed, Mistakes) {
 	p, r := read(d)
 	return p, r.finish()
 }
 
-// doubts returns the values of a document that people may read in another way than Parse does. They are no mistakes.
+// doubts returns the values of a document that people may read in another way than Parse does, sorted by line. For Parse they
+// are no mistakes.
 func (d Document) doubts() Mistakes {
 	_, r := read(d)
 	slices.SortStableFunc(r.doubts, func(a, b *Mistake) int { return a.Line - b.Line })
 	return r.doubts.cut()
 }
 
-// read parses a document. The reader has the mistakes and doubts.
+// read parses a document, without regard to mistakes. The reader that it returns has the mistakes and doubts.
 func read(d Document) (Parsed, *reader) {
 	r := &reader{document: d.String(), storedAs: d.Name, offset: max(d.Line, 1) - 1}
 	var p Parsed
@@ -60,7 +61,7 @@ func read(d Document) (Parsed, *reader) {
 	return p, r
 }
 
-// root reads the one YAML document in a text. It returns nil, with a mistake, if there is none.
+// root returns the root node of a text with one YAML document. If the text is none, it adds a mistake and returns nil.
 func (r *reader) root(text []byte) *yaml.Node {
 	switch {
 	case len(text) > MaxBytes:
@@ -94,13 +95,15 @@ func (r *reader) root(text []byte) *yaml.Node {
 	return root
 }
 
-// countedFrom0 are the problems for which the YAML library counts lines from 0. For all others it counts them from 1.
+// countedFrom0 are the error messages of the YAML library in which it counts lines from 0. In all others it counts lines from
+// 1.
 var countedFrom0 = []string{
 	"did not find expected <document start>", "did not find expected node content", "did not find expected '-' indicator",
 	"did not find expected key", "did not find expected ',' or ']'", "did not find expected ',' or '}'", "found undefined tag handle",
 }
 
-// syntax reports a text that is not YAML. The messages of the library read "yaml: line 3: …"; they have no line if that is 0.
+// syntax adds a mistake for err, the error with which the YAML library refused the text. It takes the line out of the error's
+// text, which reads "yaml: line 3: …", or has no line if that is 0.
 func (r *reader) syntax(err error) {
 	problem, line := strings.TrimPrefix(err.Error(), "yaml: "), 0
 	if rest, found := strings.CutPrefix(problem, "line "); found {
@@ -118,11 +121,11 @@ func (r *reader) syntax(err error) {
 	r.mistake(line, "", "is not YAML: %s", problem)
 }
 
-// kinds are the kinds of documents, in the order in which lists of documents are sorted.
+// kinds lists the kinds of documents, in the order in which documents are sorted.
 var kinds = []string{string(KindFlow), string(KindFunc), string(KindConn), string(KindGlobal)}
 
-// kind reads the key kistype, before the other keys, which depend on it. If it is missing, the kind counts under which the
-// document is stored.
+// kind returns the value of the key kistype of the document v. storedAs is the kind under which the document is stored, or "".
+// If kistype is missing, or another kind, that is a mistake; if it is missing or no kind at all, kind returns storedAs.
 func (v value) kind(storedAs Kind) Kind {
 	if v.node.Kind != yaml.MappingNode {
 		v.mistake("wants keys with values, not %s", describe(v.node))

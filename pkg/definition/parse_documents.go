@@ -9,7 +9,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/jsonrule"
 )
 
-// parseFlow reads a flow.
+// parseFlow reads a flow's document. Mistakes in it are added to the reader's list.
 func parseFlow(v value) *Flow {
 	o := v.object("kistype", "status", "flow_name", "flows", "shard_key", "copies", "timeout")
 	f := &Flow{
@@ -37,7 +37,8 @@ func parseFlow(v value) *Flow {
 	return f
 }
 
-// parseConnector reads a connector.
+// parseConnector reads a connector's document. What is wrong in it is added to the reader's
+// mistakes.
 func parseConnector(v value) *Connector {
 	o := v.object("kistype", "cname", "addrs", "type", "key", "params", "load", "save", "tls", "username", "password_file", "replicas")
 	c := &Connector{
@@ -65,10 +66,11 @@ func parseConnector(v value) *Connector {
 	return c
 }
 
-// connectorTypes are the values that type may have.
+// connectorTypes lists the values that the key type of a connector may have.
 var connectorTypes = []string{"redis", "memory", "mysql", "kafka", "tidb", "es"}
 
-// checkReferences looks for ${NAME} that is misspelt.
+// checkReferences adds a mistake for each value of a connector in which a ${NAME} is misspelt. o is
+// the connector's document.
 func (o object) checkReferences(c *Connector) {
 	check := func(v value, text string) {
 		if _, err := expand(text, nil); err != nil {
@@ -88,7 +90,8 @@ func (o object) checkReferences(c *Connector) {
 	}
 }
 
-// parseGlobal reads the settings of a process.
+// parseGlobal reads a document with the settings of a process (kistype: global). What is wrong in
+// it is added to the reader's mistakes.
 func parseGlobal(v value) *Global {
 	o := v.object("kistype", "prometheus_enable", "prometheus_listen", "prometheus_serve")
 	return &Global{

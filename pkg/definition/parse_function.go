@@ -9,7 +9,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// parseFunction reads a function.
+// parseFunction reads a function's document. Mistakes in it are added to the reader's list.
 func parseFunction(v value) *Function {
 	o := v.object("kistype", "fname", "fmode", "source", "option", "timeout")
 	f := &Function{
@@ -30,10 +30,10 @@ var optionKeys = []string{
 	"cname", "retry_times", "retry_duration", "return_duration", "default_params", "on_missing", "wait", "save", "load",
 }
 
-// modes are the values that fmode may have.
+// modes lists the values that the key fmode may have.
 var modes = []string{string(ModeVerify), string(ModeSave), string(ModeLoad), string(ModeCalculate), string(ModeExpand)}
 
-// parseOption reads the keys under a function's option.
+// parseOption reads o, the mapping under the key option, into the function.
 func (f *Function) parseOption(o object) {
 	if v, ok := o.values["cname"]; ok {
 		f.Connector, f.ConnectorLine = o.name("cname", "the connector's name"), v.node.Line+v.r.offset
@@ -69,14 +69,16 @@ func (f *Function) parseOption(o object) {
 	}
 }
 
-// wantMode adds a mistake if a key is there that only functions of another mode may have.
+// wantMode adds a mistake if the key is there and the function does not have the given mode: only
+// functions of this mode may have the key.
 func (f *Function) wantMode(o object, key string, mode Mode) {
 	if v, ok := o.values[key]; ok && f.Mode != mode && f.Mode != "" {
 		v.mistake("is for functions of fmode %s; this one is %s", mode, f.Mode)
 	}
 }
 
-// retryDuration reads a duration, or a number of milliseconds as KisFlow has it.
+// retryDuration reads v, the value of retry_duration: a duration such as 500ms, or a whole number of
+// milliseconds as in KisFlow.
 func (o object) retryDuration(v value) (d time.Duration) {
 	if v.node.Kind == yaml.ScalarNode && v.node.ShortTag() == "!!int" {
 		return o.milliseconds("retry_duration")
@@ -88,10 +90,10 @@ func (o object) retryDuration(v value) (d time.Duration) {
 	return d
 }
 
-// saveOps are the operations of a declared Save.
+// saveOps lists the operations of a declared Save. Each is a key under option.save.
 var saveOps = []string{string(SaveSet), string(SaveIncr), string(SaveAppend), string(SaveDelete)}
 
-// declaredSave reads option.save, and returns nil if it is not there.
+// declaredSave reads the mapping under option.save. It returns nil if the key is not there.
 func (o object) declaredSave() *DeclaredSave {
 	v, ok := o.values["save"]
 	if !ok {
@@ -121,7 +123,7 @@ func (o object) declaredSave() *DeclaredSave {
 	return save
 }
 
-// declaredLoad reads option.load, and returns nil if it is not there.
+// declaredLoad reads the mapping under option.load. It returns nil if the key is not there.
 func (o object) declaredLoad() *DeclaredLoad {
 	v, ok := o.values["load"]
 	if !ok {
@@ -136,10 +138,11 @@ func (o object) declaredLoad() *DeclaredLoad {
 	return load
 }
 
-// loadTypes are the types of a declared Load.
+// loadTypes lists the types that option.load.types may give to fields.
 var loadTypes = []string{string(LoadString), string(LoadInt), string(LoadFloat), string(LoadBool), string(LoadJSON)}
 
-// loadTypes reads the types of fields that a declared Load sets.
+// loadTypes reads the mapping option.load.types. fields are the fields that option.load.set sets; a
+// type for any other field is a mistake. It returns nil if the key is not there.
 func (o object) loadTypes(fields map[string]string) map[string]LoadType {
 	v, ok := o.values["types"]
 	if !ok {
@@ -159,7 +162,8 @@ func (o object) loadTypes(fields map[string]string) map[string]LoadType {
 	return types
 }
 
-// template reads a required key with fields of the row in it.
+// template reads the template under a key, such as "{stu_id}". A missing key and a bad template are
+// mistakes.
 func (o object) template(key string) Template {
 	v, ok := o.require(key, "a key such as \"{stu_id}\"")
 	if !ok {
@@ -176,7 +180,8 @@ func (o object) template(key string) Template {
 	return t
 }
 
-// fieldMap reads a mapping from names of fields to names of fields. At least one pair must be there.
+// fieldMap reads the mapping under a key, from names of fields to names of fields. An empty name and
+// an empty mapping are mistakes.
 func (o object) fieldMap(key string) map[string]string {
 	fields := o.textMap(key)
 	v := o.values[key]

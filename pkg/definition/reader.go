@@ -11,28 +11,30 @@ import (
 )
 
 const (
-	// maxAliased bounds the nodes that are read through aliases (*name), so that a small document can't stand for a huge one.
+	// maxAliased is the largest number of nodes of a document that are read through aliases (*name), so that a small document can't stand
+	// for a huge one.
 	maxAliased = 10_000
-	// maxMistakes bounds the mistakes that are told of one document.
+	// maxMistakes is the largest number of mistakes of one document that an error lists.
 	maxMistakes = 100
 )
 
-// reader walks the nodes of one document, and collects its mistakes.
+// reader reads the YAML nodes of one document, and collects the mistakes in it.
 type reader struct {
 	document string
 	storedAs string // the name that the document must have; empty means any
 	offset   int    // lines of the file before the document
 	aliased  int    // nodes that were read through aliases
 	mistakes Mistakes
-	doubts   Mistakes // values that people may read in another way; no mistakes in a document that was accepted before
+	doubts   Mistakes // values that people may read in another way than this package; they are mistakes only at intake
 }
 
-// mistake adds a mistake of the document. line is that in the document, not in its file; 0 means the document as a whole.
+// mistake adds a mistake to the reader's list. line is the line in the document, not in its file; 0 stands for the document as a whole.
+// key is the path of the key; format and args make the problem's text.
 func (r *reader) mistake(line int, key, format string, args ...any) {
 	r.mistakes = append(r.mistakes, r.wrong(line, key, format, args...))
 }
 
-// wrong makes a Mistake of the document. line is that in the document, not in its file; 0 means the document as a whole.
+// wrong makes a Mistake, with the same parameters as mistake, without adding it to a list.
 func (r *reader) wrong(line int, key, format string, args ...any) *Mistake {
 	if line > 0 {
 		line += r.offset
@@ -40,7 +42,8 @@ func (r *reader) wrong(line int, key, format string, args ...any) *Mistake {
 	return &Mistake{Document: r.document, Line: line, Key: key, Code: batch.CodeBadDocument, Problem: fmt.Sprintf(format, args...)}
 }
 
-// follow returns the node that an alias stands for, and any other node itself. After maxAliased nodes it returns an empty node.
+// follow returns the node that an alias stands for. Any other node it returns as it is. Once more than maxAliased nodes were read through
+// aliases, it returns a null node instead.
 func (r *reader) follow(n *yaml.Node) *yaml.Node {
 	if n.Kind != yaml.AliasNode {
 		return n
@@ -51,7 +54,8 @@ func (r *reader) follow(n *yaml.Node) *yaml.Node {
 	return n.Alias
 }
 
-// finish returns the document's mistakes, sorted by line.
+// finish returns the mistakes of the document, sorted by line, at most maxMistakes of them. If too many nodes were read through aliases,
+// that is the only mistake.
 func (r *reader) finish() Mistakes {
 	if r.aliased > maxAliased {
 		r.mistakes = nil // they may be about nodes that follow left out
@@ -61,7 +65,7 @@ func (r *reader) finish() Mistakes {
 	return r.mistakes.cut()
 }
 
-// value is one node, and the path of keys that leads to it.
+// value is one node of the document, with the path of keys that leads to it, such as option.cname.
 type value struct {
 	r    *reader
 	path string
@@ -71,12 +75,13 @@ type value struct {
 // mistake adds a mistake about the value, at its line.
 func (v value) mistake(format string, args ...any) { v.r.mistake(v.node.Line, v.path, format, args...) }
 
-// doubt notes that people may read the value in another way. It goes on being read as it always was.
+// doubt notes that people may read the value in another way than this package does. The value is used as this package reads it; only
+// Intake makes a mistake of the doubt.
 func (v value) doubt(format string, args ...any) {
 	v.r.doubts = append(v.r.doubts, v.r.wrong(v.node.Line, v.path, format, args...))
 }
 
-// null reports whether the value is null. KisFlow's documents write `params:` or `load: null` for a key that has no value.
+// null reports whether the value is null in YAML. Documents written for KisFlow have `params:` or `load: null` for a key without a value.
 func (v value) null() bool { return v.node.ShortTag() == "!!null" }
 
 // fields returns the keys and values of a mapping. If the node is not a mapping, it adds a mistake and returns nil. A key that
@@ -112,21 +117,22 @@ func (v value) fields() []field {
 	return fields
 }
 
-// field is a key of a mapping, with its line and value.
+// field is one key of a mapping, with its value. line is the line of the key in the document.
 type field struct {
 	name  string
 	line  int
 	value value
 }
 
-// object is a mapping with a known set of keys.
+// object is a mapping that was read and whose keys are known: a mapping with any other key is a mistake.
 type object struct {
 	value
 	values map[string]value
 	nulls  map[string]value // keys whose value is null in any spelling; except for on_missing, they count as not there
 }
 
-// object reads a mapping that may have these keys and no others. Any other key is a mistake.
+// object reads a mapping whose keys must be among those given. Any other key is a mistake. If the value is not a mapping, that is a
+// mistake, and the object has no values.
 func (v value) object(keys ...string) object {
 	o := object{value: v, values: make(map[string]value, len(keys)), nulls: map[string]value{}}
 	for _, f := range v.fields() {
@@ -149,11 +155,12 @@ func (v value) object(keys ...string) object {
 	return o
 }
 
-// manyValued are the keys whose value is a list or a mapping. KisFlow's documents write null for an empty one.
+// manyValued are the keys whose value is a list or a mapping. Documents written for KisFlow have null for an empty one, so that null is
+// no doubt there.
 var manyValued = []string{"flows", "params", "source", "must", "option", "default_params", "save", "load", "set", "incr", "append"}
 
-// doubtNull doubts a null that is written out for a key with one value: it may be meant as a text, as none, or as the default.
-// For on_missing null is a value.
+// doubtNull notes a doubt about a null that is written out, such as `key: null`: it may be meant as the text "null", as no value, or as
+// the default. It notes none for lists and mappings, nor for on_missing: null, where null is a proper value.
 func (v value) doubtNull(key string) {
 	switch {
 	case slices.Contains(manyValued, key), key == "on_missing" && v.node.Value == "null":
@@ -164,8 +171,8 @@ func (v value) doubtNull(key string) {
 	}
 }
 
-// require returns the value of a key, and adds a mistake if the key is missing. content describes the missing value, such as "the
-// flow's name".
+// require returns the value of a key. If the key is missing, it adds a mistake and returns false. content describes the value for the
+// message, such as "the flow's name".
 func (o object) require(key, content string) (value, bool) {
 	v, ok := o.values[key]
 	if !ok && o.node.Kind == yaml.MappingNode {
@@ -174,7 +181,7 @@ func (o object) require(key, content string) (value, bool) {
 	return v, ok
 }
 
-// object returns the mapping under a key. If the key is not there, the mapping is empty.
+// object reads the mapping under a key, whose own keys must be among keys. If the key is not there, it returns an object without values.
 func (o object) object(key string, keys ...string) object {
 	if v, ok := o.values[key]; ok {
 		return v.object(keys...)
@@ -182,7 +189,7 @@ func (o object) object(key string, keys ...string) object {
 	return object{}
 }
 
-// join adds a key to a path of keys.
+// join appends a key to a path of keys, with a dot between them.
 func join(path, key string) string {
 	if path == "" {
 		return key
@@ -190,7 +197,7 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
-// describe names the type of a node, for messages that want another one: "a list".
+// describe says what a node is, such as "a list", for a message that wants something else in its place.
 func describe(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:

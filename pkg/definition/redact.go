@@ -15,18 +15,18 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// Secret is a value that no message may show, and the text that is shown in its place.
+// Secret is a value that no message may show. Shown is the text that is shown in its place, such as ${NAME}.
 type Secret struct{ Shown, Value string }
 
-// Redactor takes secrets out of texts and errors, before these reach rows, logs and statuses. A nil Redactor takes out nothing.
-// It is safe for concurrent use.
+// Redactor replaces secrets in texts and errors before these reach rows, logs and statuses. A nil Redactor replaces nothing. It
+// is safe for concurrent use.
 type Redactor struct {
 	pattern *regexp.Regexp
-	shown   map[string]string // the text to show, by the form of a value in lower case
-	all     string            // the text to show for a part of a value
+	shown   map[string]string // maps each form of a value, in lower case, to the text that is shown in its place
+	all     string            // the text that is shown in place of a shortened value
 }
 
-// NewRedactor makes the redactor for secrets. It returns nil if there are none.
+// NewRedactor makes the Redactor for these secrets. It returns nil if there are none, or all their values are empty.
 func NewRedactor(secrets ...Secret) *Redactor {
 	r := &Redactor{shown: map[string]string{}}
 	var forms, starts []string
@@ -69,7 +69,8 @@ const (
 	short = 4
 )
 
-// bounded returns the pattern for one form of a value. A short form is matched as a whole word only.
+// bounded returns the regular expression for one form of a secret value. A form of fewer than short bytes is matched as a whole
+// word only.
 func bounded(form string) string {
 	pattern := literal(form)
 	if len(form) >= short {
@@ -87,11 +88,12 @@ func bounded(form string) string {
 	return pattern
 }
 
-// literal returns the pattern for a text. A text that is not UTF-8 is matched as package regexp reads it, byte by byte.
+// literal returns the regular expression that matches a text itself. Bytes that are not UTF-8 are matched as package regexp
+// reads them, one by one.
 func literal(text string) string { return regexp.QuoteMeta(string([]rune(text))) }
 
-// formsOf returns the texts in which messages may show a value: the value itself, quoted and escaped, and the parts into which
-// code that connects takes it apart, such as host and port.
+// formsOf returns the texts in which a message may show a secret value: the value itself, the value quoted or escaped, and the
+// parts into which code that connects takes an address apart, such as host and port.
 func formsOf(value string) []string {
 	parts := []string{value}
 	if d, err := time.ParseDuration(value); err == nil {
@@ -130,10 +132,10 @@ func formsOf(value string) []string {
 	return forms
 }
 
-// schemes are parts of URLs that are no secrets.
+// schemes are words in URLs that tell nothing, and so are not treated as secrets.
 var schemes = []string{"redis", "rediss", "unix", "http", "https", "tcp", "mysql"}
 
-// Text returns a text without the secrets.
+// Text returns a text in which each secret is replaced by the text to show.
 func (r *Redactor) Text(text string) string {
 	if r == nil {
 		return text
@@ -143,8 +145,8 @@ func (r *Redactor) Text(text string) string {
 	})
 }
 
-// Error returns an error without the secrets: err itself if its text has none, and else an error with the same code, for which
-// errors.Is gives the same answers.
+// Error returns an error whose text has no secrets. If the text of err has none, it returns err itself; otherwise an error with
+// the same code, for which errors.Is gives the same answers, and from which err can't be reached.
 func (r *Redactor) Error(err error) error {
 	if r == nil || err == nil {
 		return err
@@ -159,14 +161,15 @@ func (r *Redactor) Error(err error) error {
 	return &redacted{text: text, from: err, redactor: r}
 }
 
-// coded returns a *batch.Error with the same code, without the secrets in its text.
+// coded returns a copy of e in which the secrets in the text are replaced.
 func (r *Redactor) coded(e *batch.Error) *batch.Error {
 	out := batch.Errorf(e.Code, "%w", &redacted{text: r.Text(e.Message), from: e, redactor: r})
 	out.RetryAfter = e.RetryAfter
 	return out
 }
 
-// redacted stands for an error whose text has secrets. That error can't be reached through it.
+// redacted is the error that Error returns in place of an error whose text has secrets. It has no Unwrap, so that nobody can
+// get at that error.
 type redacted struct {
 	text     string
 	from     error
@@ -175,10 +178,11 @@ type redacted struct {
 
 func (e *redacted) Error() string { return e.text }
 
-// Is reports whether the error that it stands for is target.
+// Is reports whether errors.Is finds target in the error that e replaces.
 func (e *redacted) Is(target error) bool { return errors.Is(e.from, target) }
 
-// As finds the *batch.Error in the error that it stands for, without its secrets.
+// As sets target to the *batch.Error that is wrapped in the error that e replaces, without its secrets. It reports false if
+// there is none, or if target wants another type.
 func (e *redacted) As(target any) bool {
 	into, ok := target.(**batch.Error)
 	if !ok {

@@ -12,9 +12,9 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// redisParams are the parameters of a connector of type redis. The function returns advice if a value is wrong, and "" if it is
-// right; nil means that any text is right. Package pkg/connector/redis reads the parameters itself; its tests check that both
-// agree.
+// redisParams has the name of each parameter that a connector of type redis may have, and a function that checks the parameter's
+// value: it returns advice if the value is wrong, and "" if it is right. nil means that any text is right. Package
+// pkg/connector/redis reads the parameters itself; its tests check that both agree.
 var redisParams = map[string]func(string) string{
 	"master": nil, "sentinel_username": nil, "sentinel_password": nil, "password": nil,
 	"tls_ca": nil, "tls_cert": nil, "tls_key": nil, "tls_server_name": nil,
@@ -27,7 +27,8 @@ var redisParams = map[string]func(string) string{
 // RedisParams returns the names of the parameters of a connector of type redis, sorted.
 func RedisParams() []string { return sortedKeys(redisParams) }
 
-// flagProblem returns advice if a value is not true or false.
+// flagProblem returns advice if the value is not true or false, in a spelling that strconv.ParseBool takes; if it is, it returns
+// "".
 func flagProblem(value string) string {
 	if _, err := strconv.ParseBool(value); err != nil {
 		return "write true or false"
@@ -35,7 +36,8 @@ func flagProblem(value string) string {
 	return ""
 }
 
-// numberProblem returns a function that returns advice if a value is not a whole number from least on.
+// numberProblem returns a function that checks a value: the function returns advice if the value is not a whole number of least
+// or more, and "" if it is.
 func numberProblem(least int) func(string) string {
 	return func(value string) string {
 		if n, err := strconv.Atoi(value); err != nil || n < least || strconv.Itoa(n) != value {
@@ -45,7 +47,7 @@ func numberProblem(least int) func(string) string {
 	}
 }
 
-// durationProblem returns advice if a value is not a time over 0.
+// durationProblem returns advice if a value is not a duration over 0, such as 500ms, and "" if it is.
 func durationProblem(value string) string {
 	if d, err := time.ParseDuration(value); err != nil || d <= 0 {
 		return "write a time over 0 with its unit, such as 500ms or 3s"
@@ -53,7 +55,8 @@ func durationProblem(value string) string {
 	return ""
 }
 
-// redisIntake checks that a connector of type redis can be opened. Values that have ${NAME} in them are left to workers.
+// redisIntake returns the mistakes in the addresses and parameters of a connector of type redis. A value with a ${NAME} in it is
+// not checked, since only workers know the variable.
 func (c *Connector) redisIntake() (mistakes Mistakes) {
 	blame := func(key, format string, args ...any) {
 		mistakes = append(mistakes, &Mistake{
@@ -84,7 +87,8 @@ func (c *Connector) redisIntake() (mistakes Mistakes) {
 	return mistakes
 }
 
-// redisTogether checks that a connector's values go together, each of which is right by itself, such as retry_min and retry_max.
+// redisTogether checks that the values of a Redis connector fit together, such as retry_min and retry_max. Each value must be
+// right by itself already. It calls blame for each mistake.
 func (c *Connector) redisTogether(blame func(key, format string, args ...any)) {
 	given := func(name string) bool { return c.Params[name] != "" }
 	unknown := func(text string) bool { return strings.Contains(text, "${") }
@@ -137,10 +141,10 @@ func (c *Connector) redisTogether(blame func(key, format string, args ...any)) {
 	}
 }
 
-// portName matches the name of a port.
+// portName matches the name of a service that stands for a port, such as redis.
 var portName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*$`)
 
-// addressProblem says why nothing can connect to an address. It is empty if something can.
+// addressProblem returns what is wrong with the address of a server, or "" if nothing is.
 func addressProblem(addr string) string {
 	if strings.HasPrefix(addr, "/") {
 		return ""
@@ -163,8 +167,9 @@ func addressProblem(addr string) string {
 	return ""
 }
 
-// Warnings returns parameters of connectors that KisGrid does not know, and that may be misspelt. They are no mistakes, since
-// KisFlow's documents have parameters of the user's own code. Each warning has the form document:line: key: text.
+// Warnings returns a warning for each parameter of a Redis connector that KisGrid does not know and that may be misspelt. It is
+// no mistake, since documents written for KisFlow have parameters that the user's own code reads. Each warning has the form
+// document:line: key: text.
 func (s *Set) Warnings() (warnings []string) {
 	for _, name := range sortedKeys(s.Connectors) {
 		warnings = append(warnings, s.Connectors[name].warnings()...)
@@ -172,7 +177,7 @@ func (s *Set) Warnings() (warnings []string) {
 	return warnings
 }
 
-// Warnings is Set.Warnings for one document.
+// Warnings returns the warnings of Set.Warnings for one document.
 func (p Parsed) Warnings() []string {
 	if p.Connector == nil {
 		return nil
@@ -180,7 +185,7 @@ func (p Parsed) Warnings() []string {
 	return p.Connector.warnings()
 }
 
-// warnings returns the connector's warnings.
+// warnings returns the warnings of Set.Warnings for one connector.
 func (c *Connector) warnings() (warnings []string) {
 	if c.Type != "redis" {
 		return nil
@@ -198,9 +203,10 @@ func (c *Connector) warnings() (warnings []string) {
 	return warnings
 }
 
-// FlowWarnings warns of keys in declared Saves and Loads that are probably a slip. A flow is sharded by the value of its shard
-// key: 7 and 7.0 are the same. A key such as {stu_id} goes by the spelling: 7 and 7.0 are two keys in the store. The warning
-// proposes {stu_id:value}. The set's documents must be right. Each warning has the form document:line: key: text.
+// FlowWarnings returns warnings about the keys of declared Saves and Loads. A flow is sharded by the value of its shard key, for
+// which 7 and 7.0 are the same. A template such as {stu_id} goes by the spelling, so that 7 and 7.0 are two keys in the store.
+// If a template has the shard key in this form, that is probably a slip, and the warning proposes {stu_id:value}. Each warning
+// has the form document:line: key: text.
 func (s *Set) FlowWarnings() (warnings []string) {
 	for _, name := range sortedKeys(s.Flows) {
 		warnings = append(warnings, s.spelledKeys(s.Flows[name])...)
@@ -208,8 +214,8 @@ func (s *Set) FlowWarnings() (warnings []string) {
 	return warnings
 }
 
-// spelledKeys returns the declared keys of a flow's functions in which the shard key goes by its spelling. Rows that are ordered
-// among each other, because their shard keys are equal, may then go to several keys of the store.
+// spelledKeys returns the warnings of FlowWarnings for one flow. It matters because rows with equal shard keys are kept in
+// order, but may go to several keys of the store.
 func (s *Set) spelledKeys(flow *Flow) (warnings []string) {
 	told := make(map[string]bool)
 	for _, step := range flow.Functions {

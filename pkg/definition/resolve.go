@@ -9,15 +9,16 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// Resolve returns the connector with its ${NAME} filled in. lookup is a function such as os.LookupEnv. The error names every
-// variable that is missing.
+// Resolve returns a copy of the connector in which each ${NAME} is replaced by the value of that variable. lookup returns a
+// variable's value, and false if it is not set, as os.LookupEnv does. The error names each variable that is missing and has no
+// default.
 func (c *Connector) Resolve(lookup func(string) (string, bool)) (*Connector, error) {
 	r, _, err := c.ResolveSecrets(lookup)
 	return r, err
 }
 
-// ResolveSecrets is Resolve, and also returns the values that were filled in, as secrets: only this process is to know them, so
-// that no message may show them.
+// ResolveSecrets does the same as Resolve. It also returns the values that came from variables, as secrets: only this process
+// is to know them, so that no message may show them. Defaults in the document are no secrets.
 func (c *Connector) ResolveSecrets(lookup func(string) (string, bool)) (*Connector, []Secret, error) {
 	var mistakes Mistakes
 	var secrets []Secret
@@ -64,7 +65,9 @@ func (c *Connector) ResolveSecrets(lookup func(string) (string, bool)) (*Connect
 	return &r, secrets, nil
 }
 
-// expand replaces ${NAME} and ${NAME:default} in a value. If lookup is nil, it only checks the spelling.
+// expand replaces each ${NAME} and ${NAME:default} in a value with the variable's value or the default. If lookup is nil, it
+// only checks the spelling, and the text returned means nothing. It is an error if a variable is missing or a reference is
+// misspelt.
 func expand(value string, lookup func(string) (string, bool)) (string, error) {
 	var out strings.Builder
 	var missing []string
@@ -119,7 +122,7 @@ func validVariable(name string) bool {
 	return name != ""
 }
 
-// splitAddrs cuts a text at its commas, except for those within ${…}.
+// splitAddrs splits a list of addresses at its commas, except for those within ${…}, and drops spaces and empty addresses.
 func splitAddrs(s string) []string {
 	var addrs []string
 	start, inside := 0, false
@@ -141,5 +144,5 @@ func splitAddrs(s string) []string {
 	return addrs
 }
 
-// joinAddrs joins addresses so that splitAddrs cuts them again.
+// joinAddrs joins addresses to one text, which splitAddrs splits again.
 func joinAddrs(addrs []string) string { return strings.Join(addrs, ",") }

@@ -13,7 +13,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// text returns a scalar as it is written, as KisFlow reads it: 101 and true are texts too. ok is false if it is not a text.
+// text returns a scalar as it is written in the document. As in KisFlow, 101 and true are texts too. Lists, mappings and binary
+// data are mistakes; ok is false then.
 func (v value) text() (s string, ok bool) {
 	if v.node.Kind != yaml.ScalarNode {
 		v.mistake("wants a text, not %s", describe(v.node))
@@ -32,7 +33,7 @@ func (v value) text() (s string, ok bool) {
 	return s, true
 }
 
-// text returns the text under a key of the mapping, and "" if the key is not there.
+// text returns the text under a key of the mapping. It returns "" if the key is not there.
 func (o object) text(key string) (s string) {
 	if v, ok := o.values[key]; ok {
 		s, _ = v.text()
@@ -40,8 +41,8 @@ func (o object) text(key string) (s string) {
 	return s
 }
 
-// name returns the name of a flow, function or connector under a key, which must be there. content describes it in the message,
-// such as "the flow's name".
+// name returns the name of a flow, function or connector under a key. A missing key and a name that is not allowed are
+// mistakes. content describes the name for the message, such as "the flow's name".
 func (o object) name(key, content string) string {
 	v, ok := o.require(key, content)
 	if !ok {
@@ -54,8 +55,8 @@ func (o object) name(key, content string) string {
 	return name
 }
 
-// ownName reads the name of the flow, function or connector that the document itself describes. It must be the name under which
-// the document is stored.
+// ownName reads the name of the thing that the document itself describes. It is a mistake if the document is stored under
+// another name.
 func (o object) ownName(key, content string) string {
 	name := o.name(key, content)
 	if name != "" && o.r.storedAs != "" && name != o.r.storedAs {
@@ -64,7 +65,7 @@ func (o object) ownName(key, content string) string {
 	return name
 }
 
-// oneOf returns the value, which must be one of the allowed texts.
+// oneOf returns the value, if it is one of the allowed texts. If not, it adds a mistake and returns "".
 func (v value) oneOf(allowed ...string) string {
 	s, ok := v.text()
 	if slices.Contains(allowed, s) {
@@ -76,7 +77,8 @@ func (v value) oneOf(allowed ...string) string {
 	return ""
 }
 
-// integer returns the whole number under a key, from least to most, and 0 if the key is not there.
+// integer returns the whole number under a key. It returns 0 if the key is not there, and with a mistake if the value is no
+// number from least to most.
 func (o object) integer(key string, least, most int) int {
 	v, ok := o.values[key]
 	if !ok {
@@ -100,7 +102,7 @@ func (o object) integer(key string, least, most int) int {
 // flags are the texts that every reader of YAML takes for true or false.
 var flags = []string{"true", "True", "TRUE", "false", "False", "FALSE"}
 
-// flag returns the true or false under a key, and false if the key is not there.
+// flag returns the bool under a key. It returns false if the key is not there.
 func (o object) flag(key string) bool {
 	var b bool
 	v, ok := o.values[key]
@@ -114,7 +116,8 @@ func (o object) flag(key string) bool {
 	return b
 }
 
-// duration returns the Go duration over 0 under a key, and otherwise if the key is not there.
+// duration returns the duration under a key, such as 30s. It returns otherwise, the default, if the key is not there. A
+// duration that is not over 0 is a mistake.
 func (o object) duration(key string, otherwise time.Duration) time.Duration {
 	v, ok := o.values[key]
 	if !ok {
@@ -127,7 +130,7 @@ func (o object) duration(key string, otherwise time.Duration) time.Duration {
 	return d
 }
 
-// duration returns the value as a Go duration, such as 30s.
+// duration returns the value as a Go duration, such as 30s. If it is none, it adds a mistake and returns false.
 func (v value) duration() (time.Duration, bool) {
 	if v.node.Kind != yaml.ScalarNode {
 		v.mistake("wants a duration such as 30s, not %s", describe(v.node))
@@ -149,13 +152,15 @@ func (v value) duration() (time.Duration, bool) {
 	return d, true
 }
 
-// milliseconds returns the time under a key that is written as a whole number of milliseconds, and 0 if the key is not there.
+// milliseconds returns the duration under a key whose value is a whole number of milliseconds. It returns 0 if the key is not
+// there.
 func (o object) milliseconds(key string) time.Duration {
 	const most = math.MaxInt64 / int(time.Millisecond)
 	return time.Duration(o.integer(key, 0, most)) * time.Millisecond
 }
 
-// texts returns the list of texts under a key.
+// texts returns the list of texts under a key. It returns nil if the key is not there. An element that is no text is a mistake,
+// and left out.
 func (o object) texts(key string) []string {
 	var texts []string
 	for _, v := range o.list(key) {
@@ -170,7 +175,8 @@ func (o object) texts(key string) []string {
 	return texts
 }
 
-// list returns the elements of the list under a key.
+// list returns the elements of the list under a key. It returns nil if the key is not there, and with a mistake if the value is
+// no list.
 func (o object) list(key string) []value {
 	v, ok := o.values[key]
 	if !ok {
@@ -187,7 +193,8 @@ func (o object) list(key string) []value {
 	return values
 }
 
-// textMap returns the mapping under a key, from keys of the document's own choice to texts. It is nil if there are none.
+// textMap returns the mapping from names to texts under a key. The document may choose any names. It returns nil if the mapping
+// is empty or not there.
 func (o object) textMap(key string) map[string]string {
 	v, ok := o.values[key]
 	if !ok {
@@ -209,7 +216,7 @@ func (o object) textMap(key string) map[string]string {
 	return texts
 }
 
-// nameProblem says why a flow, function or connector can't have a name. It is empty if it can.
+// nameProblem returns what is wrong with the name of a flow, function or connector, or "" if nothing is.
 func nameProblem(name string) string {
 	switch {
 	case name == "":

@@ -7,7 +7,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// Set is a collection of parsed documents, by kind and name. It does not change once made, and is safe for concurrent use.
+// Set is a collection of parsed documents, by kind and name. It does not change once it is made, and is safe for concurrent use.
 type Set struct {
 	Flows      map[string]*Flow
 	Functions  map[string]*Function
@@ -18,17 +18,18 @@ type Set struct {
 	mistakes map[reference]Mistakes
 }
 
-// reference is the kind and name of a document.
+// reference identifies a document by its kind and name.
 type reference struct {
 	kind Kind
 	name string
 }
 
-// NewSet parses documents and checks that they fit together. The error has the mistakes of all documents. The set is never nil:
-// it has the documents that parse, and its Bundle returns flows that have no mistakes themselves.
+// NewSet parses documents and checks that they fit together. The error has the mistakes of all documents. Also with an error the
+// set is not nil: it has the documents that could be parsed, and its Bundle returns each flow that has no mistake in its own
+// document and those that it needs.
 func NewSet(docs []Document) (*Set, error) { return newSet(docs, parse) }
 
-// newSet does the work of NewSet. read parses a document.
+// newSet does the work of NewSet. It parses each document with the function read.
 func newSet(docs []Document, read func(Document) (Parsed, Mistakes)) (*Set, error) {
 	s := &Set{
 		Flows:      make(map[string]*Flow),
@@ -59,8 +60,8 @@ func newSet(docs []Document, read func(Document) (Parsed, Mistakes)) (*Set, erro
 	return s, all.err()
 }
 
-// reference returns the kind and name of the document d that was parsed, or those of the place where d is stored if d is too
-// wrong to have a name.
+// reference returns the kind and name of d, the document that was parsed: those of the place where d is stored, or if it has
+// none, those that are written in the document.
 func (p Parsed) reference(d Document) reference {
 	if parsed := p.Document(); d.Name == "" && parsed.Name != "" {
 		d = parsed
@@ -68,7 +69,8 @@ func (p Parsed) reference(d Document) reference {
 	return reference{d.Kind, d.Name}
 }
 
-// add files a parsed document under its name. A second document of the same name is a mistake; the first one stays.
+// add puts a parsed document into the set, under its name. If the set has a document of the same kind and name already, that one
+// stays, and the result is a mistake.
 func (s *Set) add(p Parsed) Mistakes {
 	var first *Document
 	switch {
@@ -107,7 +109,8 @@ func (s *Set) add(p Parsed) Mistakes {
 	}}
 }
 
-// checkFunction checks that the function's connector has a document.
+// checkFunction returns a mistake if the function names a connector that has no document. A connector whose document has mistakes
+// counts as there.
 func (s *Set) checkFunction(f *Function) Mistakes {
 	if f.Connector == "" || s.Connectors[f.Connector] != nil || s.mistakes[reference{KindConn, f.Connector}] != nil {
 		return nil
@@ -118,7 +121,8 @@ func (s *Set) checkFunction(f *Function) Mistakes {
 	}}
 }
 
-// checkFlow checks that the flow's functions have documents, and that the documents are not too large together.
+// checkFlow returns a mistake for each step of the flow whose function has no document, and one if the documents that the flow
+// needs are larger than MaxBytes together.
 func (s *Set) checkFlow(f *Flow) Mistakes {
 	var mistakes Mistakes
 	known := sync.OnceValue(func() []string { return sortedKeys(s.Functions) })

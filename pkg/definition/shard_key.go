@@ -2,8 +2,9 @@ package definition
 
 import "go.yaml.in/yaml/v3"
 
-// ShardKeyOf returns the shard key in a flow's document, even if the document is wrong otherwise. It is "" if the document has
-// none. read is false if the document is not YAML with keys, so that nothing is known.
+// ShardKeyOf returns the shard key in a flow's document, even if the document is wrong otherwise. key is "" if the document
+// names none. read is false if the shard key can't be found out, because the document is not a YAML mapping or the key's value
+// is no text.
 func ShardKeyOf(d Document) (key string, read bool) {
 	if p, err := Parse(d); err == nil && p.Flow != nil {
 		return p.Flow.ShardKey, true

@@ -9,9 +9,9 @@ import (
 	"github.com/kisgrid/kisgrid/internal/jsonrule"
 )
 
-// Template is a key with fields of the row in it, such as "{stu_id}" or "{school}/{stu_id}". A field stands in the key as it is
-// spelled in the row. With "{stu_id:value}" it stands there by its value, as in shard keys: the spellings 7, 7.0 and 70e-1 give
-// the same key. A literal brace is written twice.
+// Template is the key of a declared Save or Load, made of literal text and fields of the row, such as "{stu_id}" or
+// "{school}/{stu_id}". A field stands in the key as it is spelled in the row. With "{stu_id:value}" it stands there by its
+// value, as in shard keys: the spellings 7, 7.0 and 70e-1 give the same key. A literal brace is written twice.
 type Template struct {
 	// Text is the template as it is written in the document.
 	Text string
@@ -19,7 +19,7 @@ type Template struct {
 	Parts []TemplatePart
 }
 
-// TemplatePart is either a literal or a field of the row.
+// TemplatePart is one piece of a Template: a literal, if Literal is set, or else the row's field with the name Field.
 type TemplatePart struct {
 	Literal, Field string
 	// ByValue means that the field goes by its value, and not by its spelling.
@@ -70,8 +70,8 @@ func ParseTemplate(text string) (Template, error) {
 	return t, nil
 }
 
-// doubt returns a message about a field that may be meant in a form which does not exist, such as {stu_id:number}. It returns ""
-// if there is none. Names of JSON fields may have colons, so documents with such a name run.
+// doubt returns a message if a field of the template has a form that does not exist, such as {stu_id:number}; otherwise "".
+// ParseTemplate takes that for a name with a colon, because names of JSON fields may have colons.
 func (t Template) doubt() string {
 	for _, part := range t.Parts {
 		if name, form, found := cutLast(part.Field, ":"); found && !part.ByValue {
@@ -82,7 +82,8 @@ func (t Template) doubt() string {
 	return ""
 }
 
-// cutLast cuts a text around the last occurrence of sep.
+// cutLast splits a text around the last occurrence of sep, as strings.Cut does around the first. found is false if sep does
+// not occur.
 func cutLast(s, sep string) (before, after string, found bool) {
 	if i := strings.LastIndex(s, sep); i >= 0 {
 		return s[:i], s[i+len(sep):], true
@@ -90,7 +91,8 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s, "", false
 }
 
-// templates yields the keys that the function's document declares, each with its place in the document.
+// templates yields the templates of the function's declared Save and Load, each with the path of its key in the document,
+// such as option.save.key.
 func (f *Function) templates() iter.Seq2[string, Template] {
 	return func(yield func(string, Template) bool) {
 		if f.Save != nil && !yield("option.save.key", f.Save.Key) {

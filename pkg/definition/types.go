@@ -2,18 +2,18 @@ package definition
 
 import "time"
 
-// The values of keys that a document does not have.
+// The defaults of `timeout` in flows and in functions, and of `option.wait` in Load functions.
 const (
 	DefaultFlowTimeout     = time.Minute
 	DefaultFunctionTimeout = 30 * time.Second
 	DefaultWait            = 30 * time.Second
 )
 
-// MaxSteps is the default limit for the number of steps of a flow. It is checked only when a document is taken in, by lint, apply
-// and the leader. Parse does not check it.
+// MaxSteps is the default limit for the number of steps of a flow. The limit is checked only when a document is taken in, by
+// lint, by apply and by the leader. Parse does not check it.
 const MaxSteps = 1000
 
-// MaxCopies is the largest number of copies of a flow in a worker: as many as there are slots.
+// MaxCopies is the largest number of copies of a flow that a worker may run side by side. It is the number of slots.
 const MaxCopies = 65536
 
 // Flow is a chain of functions: `kistype: flow`.
@@ -49,7 +49,7 @@ type FlowFunction struct {
 // Mode is the purpose of a function: `fmode`.
 type Mode string
 
-// The modes.
+// The modes of functions.
 const (
 	ModeVerify    Mode = "Verify"
 	ModeSave      Mode = "Save"
@@ -109,7 +109,7 @@ type Function struct {
 // SaveOp is the operation that a declared Save carries out on its key.
 type SaveOp string
 
-// The operations.
+// The operations of a declared Save.
 const (
 	SaveSet    SaveOp = "set"
 	SaveIncr   SaveOp = "incr"
@@ -132,13 +132,13 @@ type DeclaredSave struct {
 // LoadType is the type as which a declared Load reads the text of a field.
 type LoadType string
 
-// The types. A row ends if a text is not of its type.
+// The types that a document can give a stored text. A row ends as dead if the text is not of the type.
 const (
 	LoadString LoadType = "string" // a string, whatever its text looks like
 	LoadInt    LoadType = "int"    // a whole number, written with digits alone
-	LoadFloat  LoadType = "float"  // any number of JSON
+	LoadFloat  LoadType = "float"  // any JSON number
 	LoadBool   LoadType = "bool"   // true or false
-	LoadJSON   LoadType = "json"   // any JSON
+	LoadJSON   LoadType = "json"   // any JSON value
 )
 
 // DeclaredLoad is `option.load`: `key`, `set` (maps fields of the row to fields of the key) and `types` (maps fields of the row

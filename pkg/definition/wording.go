@@ -8,11 +8,11 @@ import (
 	"unicode/utf8"
 )
 
-// Suggest returns `; did you mean "x"?` for the candidate of which word is probably a misspelling, or "" if there is none. It is
-// for the end of a message.
+// Suggest returns the end of a message, such as `; did you mean "x"?`, with the candidate that word probably misspells. It
+// returns "" if no candidate is close enough.
 func Suggest(word string, candidates []string) string { return suggest(word, candidates) }
 
-// suggest does the work of Suggest, for this package.
+// suggest does the work of Suggest, which is for other packages.
 func suggest(word string, candidates []string) string {
 	best, least := "", min(len(word)/3, 3)+1
 	for _, c := range candidates {
@@ -26,8 +26,8 @@ func suggest(word string, candidates []string) string {
 	return "; did you mean " + quote(best) + "?"
 }
 
-// distance returns the number of letters to add, drop, change or swap with their neighbour to make b of a. Upper and lower case
-// do not matter.
+// distance returns in how many letters two words differ: the number of letters to add, drop, change or swap with their
+// neighbour to make b of a. Upper and lower case count as equal. If a word is longer than 64 bytes, it returns 64.
 func distance(a, b string) int {
 	const most = 64 // longer words are not compared letter by letter
 	if len(a) > most || len(b) > most {
@@ -55,7 +55,7 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// lower returns a letter in lower case.
+// lower converts an ASCII letter to lower case. It returns any other byte as it is.
 func lower(c byte) byte {
 	if 'A' <= c && c <= 'Z' {
 		return c + 'a' - 'A'
@@ -66,7 +66,7 @@ func lower(c byte) byte {
 // sortedKeys returns the keys of a map, sorted.
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
 
-// quote returns a document's value in quotes, cut if it is long.
+// quote returns a value from a document in double quotes, for messages. A value longer than 60 bytes is shortened.
 func quote(s string) string {
 	const most = 60
 	if len(s) > most {

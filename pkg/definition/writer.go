@@ -14,47 +14,46 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// writer is a YAML mapping that is being written. Its methods, except put, leave out values that are empty, zero, false or at
-// their default.
+// writer builds a YAML mapping. Its methods, except put, leave out values that are empty, zero, false or at their default.
 type writer struct{ node *yaml.Node }
 
-// newWriter makes an empty mapping.
+// newWriter makes a writer of an empty mapping.
 func newWriter() writer { return writer{&yaml.Node{Kind: yaml.MappingNode}} }
 
-// put adds a key and its value.
+// put adds a key and its value to the mapping.
 func (w writer) put(key string, n *yaml.Node) {
 	w.node.Content = append(w.node.Content, textNode(key), n)
 }
 
-// text adds a text, unless it is empty.
+// text adds a key with a text, unless the text is empty.
 func (w writer) text(key, s string) {
 	if s != "" {
 		w.put(key, textNode(s))
 	}
 }
 
-// integer adds a number, unless it is 0.
+// integer adds a key with a number, unless the number is 0.
 func (w writer) integer(key string, n int) {
 	if n != 0 {
 		w.put(key, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.Itoa(n)})
 	}
 }
 
-// flag adds true, and nothing for false.
+// flag adds a key with the value true. It adds nothing if b is false.
 func (w writer) flag(key string, b bool) {
 	if b {
 		w.put(key, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: "true"})
 	}
 }
 
-// duration adds a time, unless it is byDefault.
+// duration adds a key with a duration, unless the duration is 0 or byDefault.
 func (w writer) duration(key string, d, byDefault time.Duration) {
 	if d != 0 && d != byDefault {
 		w.text(key, d.String())
 	}
 }
 
-// texts adds a list of texts, unless it is empty.
+// texts adds a key with a list of texts, unless the list is empty.
 func (w writer) texts(key string, texts []string) {
 	list := &yaml.Node{Kind: yaml.SequenceNode}
 	for _, s := range texts {
@@ -63,14 +62,14 @@ func (w writer) texts(key string, texts []string) {
 	w.list(key, list)
 }
 
-// list adds a list.
+// list adds a key with a list, unless the list is empty.
 func (w writer) list(key string, list *yaml.Node) {
 	if len(list.Content) > 0 {
 		w.put(key, list)
 	}
 }
 
-// textMap adds a mapping to texts, sorted by key, unless it is empty.
+// textMap adds a key with a mapping from names to texts, sorted by name, unless the mapping is empty.
 func (w writer) textMap(key string, texts map[string]string) {
 	object := newWriter()
 	for _, name := range sortedKeys(texts) {
@@ -79,16 +78,16 @@ func (w writer) textMap(key string, texts map[string]string) {
 	w.object(key, object)
 }
 
-// object adds a mapping.
+// object adds a key with the mapping of another writer, unless that is empty.
 func (w writer) object(key string, object writer) {
 	if len(object.node.Content) > 0 {
 		w.put(key, object.node)
 	}
 }
 
-// textNode makes the node of a text. The text is put in double quotes if a reader of YAML 1.1 or 1.2 would take it for something
-// else. A text with control characters is put in quotes too: the YAML library would write a block for some, which it can't always
-// read again.
+// textNode makes the YAML node of a text. The text is put in double quotes if a reader of YAML 1.1 or 1.2 would take it for
+// something other than a text. So is a text with control characters: the YAML library would write some of these as a block, which
+// it can't always read again.
 func textNode(s string) *yaml.Node {
 	n := &yaml.Node{Kind: yaml.ScalarNode, Value: s}
 	if n.ShortTag() != "!!str" || oldBool(s) || strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsPrint(c) }) {
@@ -102,7 +101,7 @@ func oldBool(s string) bool {
 	return slices.ContainsFunc([]string{"y", "n", "yes", "no", "on", "off"}, func(b string) bool { return strings.EqualFold(s, b) })
 }
 
-// document returns the document that was written. The error is that of Parse for it.
+// document writes the mapping as a YAML document, and parses that. The error is that of Parse.
 func (w writer) document() (Document, error) {
 	var out bytes.Buffer
 	encoder := yaml.NewEncoder(&out)
