@@ -37,8 +37,7 @@ func parseFlow(v value) *Flow {
 	return f
 }
 
-// parseConnector reads a connector's document. What is wrong in it is added to the reader's
-// mistakes.
+// parseConnector reads a connector's document. Mistakes in it are added to the reader's list.
 func parseConnector(v value) *Connector {
 	o := v.object("kistype", "cname", "addrs", "type", "key", "params", "load", "save", "tls", "username", "password_file", "replicas")
 	c := &Connector{
@@ -90,8 +89,8 @@ func (o object) checkReferences(c *Connector) {
 	}
 }
 
-// parseGlobal reads a document with the settings of a process (kistype: global). What is wrong in
-// it is added to the reader's mistakes.
+// parseGlobal reads a document with the settings of a process (kistype: global). Mistakes in it are
+// added to the reader's list.
 func parseGlobal(v value) *Global {
 	o := v.object("kistype", "prometheus_enable", "prometheus_listen", "prometheus_serve")
 	return &Global{
