@@ -15,15 +15,15 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Copier copies values of one type. It is immutable and safe for concurrent use.
+// Copier makes deep copies of values of one type. It is immutable and safe for concurrent use.
 type Copier struct {
 	typ reflect.Type
-	// deep says that after an assignment two values share memory.
+	// deep says that a value of the type and a copy by plain assignment share memory.
 	deep bool
 	copy copyFunc
 }
 
-// copyFunc makes the value at to, which is zero, a copy of the value at from.
+// copyFunc makes the value at to, which must be zero, a deep copy of the value at from.
 type copyFunc func(to, from unsafe.Pointer, s *copyState)
 
 // copyState is the state of copying one row. A pointer, slice or map that the row leads to twice is copied once, so that rows may even
@@ -39,7 +39,7 @@ type copyState struct {
 	insideRow bool
 }
 
-// source is a pointer, slice or map that was copied.
+// source identifies a pointer, slice or map that was copied.
 type source struct {
 	at  unsafe.Pointer
 	typ reflect.Type
@@ -47,18 +47,18 @@ type source struct {
 	len int
 }
 
-// postponedCopy is a value whose copy is still zero.
+// postponedCopy is a value whose copying was postponed. The value at to is zero until then.
 type postponedCopy struct {
 	copy     copyFunc
 	to, from unsafe.Pointer
 }
 
-// maxDepth is how many copies may be under way, one within the other. A linked list may be very long, and a stack that grows too large ends
-// the process.
+// maxDepth is the largest number of values that may be being copied at a time, one within the other. The rest is postponed: a linked list may
+// be very long, and a stack that grows too large ends the process.
 const maxDepth = 100
 
-// copyInto makes the value at to a copy of the value at from, now, or later if too many copies are under way. The value at to is in memory
-// of its own, so that nobody reads it before.
+// copyInto copies the value at from to the memory at to, with the copyFunc one; if too many copies are under way, it postpones that. Nothing
+// may read the value at to before Copier.Copy returns.
 func (s *copyState) copyInto(one copyFunc, to, from unsafe.Pointer) {
 	if s.depth >= maxDepth {
 		s.postponed = append(s.postponed, postponedCopy{one, to, from})
@@ -69,13 +69,13 @@ func (s *copyState) copyInto(one copyFunc, to, from unsafe.Pointer) {
 	s.depth--
 }
 
-// find returns the copy of a value that was copied before.
+// find returns the copy of p if it was copied before. false means that it was not.
 func (s *copyState) find(p source) (reflect.Value, bool) {
 	v, ok := s.copies[p]
 	return v, ok
 }
 
-// note remembers the copy of a value.
+// note remembers that v is the copy of p, so that find returns it.
 func (s *copyState) note(p source, v reflect.Value) {
 	if s.copies == nil {
 		s.copies = make(map[source]reflect.Value)
@@ -87,7 +87,7 @@ func (s *copyState) note(p source, v reflect.Value) {
 // If not, Copy does no more than an assignment.
 func (c *Copier) Deep() bool { return c.deep }
 
-// Copy makes the value at to a copy of the value at from. Both must be of the Copier's type.
+// Copy makes the value at to a deep copy of the value at from. Both must be of the Copier's type. The value at to is overwritten.
 func (c *Copier) Copy(to, from unsafe.Pointer) {
 	into := reflect.NewAt(c.typ, to).Elem()
 	into.SetZero()
@@ -99,10 +99,10 @@ func (c *Copier) Copy(to, from unsafe.Pointer) {
 	}
 }
 
-// copiers has the Copier of each type that was asked for: reflect.Type → *Copier.
+// copiers caches the Copier of each type: it maps a reflect.Type to a *Copier.
 var copiers sync.Map // reflect.Type → *Copier
 
-// For returns the Copier of a type.
+// For returns the Copier of a type. It is made once for each type.
 func For(t reflect.Type) *Copier {
 	if c, ok := copiers.Load(t); ok {
 		return c.(*Copier) //nolint:forcetypeassert // nothing else is stored
@@ -115,18 +115,21 @@ func For(t reflect.Type) *Copier {
 	return made.(*Copier) //nolint:forcetypeassert // nothing else is stored
 }
 
-// values are types that have pointers inside, and whose methods never change anything through these: an assignment copies them.
+// values are struct types with pointers inside that are copied by plain assignment all the same: their methods never change the memory that
+// these pointers lead to.
 var values = []reflect.Type{
 	reflect.TypeFor[time.Time](), reflect.TypeFor[netip.Addr](), reflect.TypeFor[netip.AddrPort](), reflect.TypeFor[netip.Prefix](),
 }
 
-// opaque are the packages whose structs are more than data: locks, connections, compiled expressions. Copies share them.
+// opaque are the paths of packages whose structs are more than data, such as locks, connections and compiled expressions. A copy shares these
+// structs with the original.
 var opaque = []string{
 	"sync", "sync/atomic", "internal", "reflect", "runtime", "unique", "weak", "context", "os", "io", "net", "net/http", "database/sql", "log", "log/slog",
 	"regexp", "text/template", "html/template", "crypto", "hash", "go.opentelemetry.io/otel", "google.golang.org/grpc",
 }
 
-// isOpaque reports whether a type is a struct of an opaque package.
+// isOpaque reports whether a type is a struct of one of the opaque packages, or of a package below "internal", "crypto" or a path in opaque
+// that has a dot.
 func isOpaque(t reflect.Type) bool {
 	path := t.PkgPath()
 	return path != "" && t.Kind() == reflect.Struct && !slices.Contains(values, t) && slices.ContainsFunc(opaque, func(p string) bool {
@@ -134,8 +137,9 @@ func isOpaque(t reflect.Type) bool {
 	})
 }
 
-// isGuarded reports whether a struct has a lock and a map. Other goroutines may use the map under the lock, and reading it meanwhile would
-// end the process. If a row leads to such a struct, copies share it. If the row is such a struct, it is copied.
+// isGuarded reports whether a type is a struct with a lock and a map. Other goroutines may change the map under the lock, and copying it
+// meanwhile would end the process. So if a row leads to a struct of this kind, the copy shares it. Only a row that is itself of this kind is
+// copied.
 func isGuarded(t reflect.Type) bool {
 	if t.Kind() != reflect.Struct {
 		return false
@@ -152,14 +156,15 @@ func isGuarded(t reflect.Type) bool {
 	return lock && mapped
 }
 
-// These types are copied with methods of their packages.
+// Values of these types are copied with methods of their packages.
 var (
 	messageType = reflect.TypeFor[proto.Message]()
 	intType     = reflect.TypeFor[big.Int]()
 	floatType   = reflect.TypeFor[big.Float]()
 )
 
-// isDeep reports whether two values of a type share memory after an assignment. within are the types that this one is a part of.
+// isDeep reports whether a value of a type and a copy by plain assignment share memory that must not be shared. within are the types that t is
+// nested in, so that a type which contains itself is looked at once.
 func isDeep(t reflect.Type, within []reflect.Type) bool {
 	if slices.Contains(within, t) || slices.Contains(values, t) || isOpaque(t) {
 		return false
@@ -182,15 +187,15 @@ func isDeep(t reflect.Type, within []reflect.Type) bool {
 	return false
 }
 
-// assignment returns a copyFunc for types whose values share nothing after an assignment.
+// assignment returns a copyFunc that copies by plain assignment.
 func assignment(t reflect.Type) copyFunc {
 	return func(to, from unsafe.Pointer, _ *copyState) {
 		reflect.NewAt(t, to).Elem().Set(reflect.NewAt(t, from).Elem())
 	}
 }
 
-// copyFuncOf returns the copyFunc for a part of a value. It looks up the part's Copier when a value is copied, because a type may contain
-// itself.
+// copyFuncOf returns the copyFunc for a field or element of a value. It looks up the Copier of type t only when a value is copied, because t
+// may contain itself.
 func copyFuncOf(t reflect.Type) copyFunc {
 	if !isDeep(t, nil) {
 		return assignment(t)
@@ -198,7 +203,7 @@ func copyFuncOf(t reflect.Type) copyFunc {
 	return func(to, from unsafe.Pointer, s *copyState) { For(t).copy(to, from, s) }
 }
 
-// compile makes the copyFunc of a type whose values share memory after an assignment.
+// compile returns the copyFunc of a type for which isDeep is true.
 func compile(t reflect.Type) copyFunc {
 	switch {
 	case t == intType:
@@ -228,7 +233,7 @@ func compile(t reflect.Type) copyFunc {
 	return copyStruct(t)
 }
 
-// copyMessage copies protobuf messages with proto.Clone.
+// copyMessage returns a copyFunc for protobuf messages, which uses proto.Clone. t is a pointer type.
 func copyMessage(t reflect.Type) copyFunc {
 	return func(to, from unsafe.Pointer, _ *copyState) {
 		was := reflect.NewAt(t, from).Elem()
@@ -240,7 +245,7 @@ func copyMessage(t reflect.Type) copyFunc {
 	}
 }
 
-// copyPointer copies a pointer and the value behind it.
+// copyPointer returns a copyFunc for a pointer type. It copies the value behind the pointer too, except if copies share it (isGuarded).
 func copyPointer(t reflect.Type) copyFunc {
 	elem, shared := copyFuncOf(t.Elem()), isGuarded(t.Elem())
 	return func(to, from unsafe.Pointer, s *copyState) {
@@ -263,7 +268,7 @@ func copyPointer(t reflect.Type) copyFunc {
 	}
 }
 
-// copySlice copies a slice and its elements. The copy has no spare capacity.
+// copySlice returns a copyFunc for a slice type. It copies the elements too. The copy has no spare capacity.
 func copySlice(t reflect.Type) copyFunc {
 	elem, size, plain := copyFuncOf(t.Elem()), t.Elem().Size(), !isDeep(t.Elem(), nil)
 	return func(to, from unsafe.Pointer, s *copyState) {
@@ -293,7 +298,7 @@ func copySlice(t reflect.Type) copyFunc {
 	}
 }
 
-// copyMap copies a map and its values. Keys are not copied deeply.
+// copyMap returns a copyFunc for a map type. It copies the values deeply, and the keys by assignment.
 func copyMap(t reflect.Type) copyFunc {
 	elem := copyFuncOf(t.Elem())
 	return func(to, from unsafe.Pointer, s *copyState) {
@@ -321,10 +326,11 @@ func copyMap(t reflect.Type) copyFunc {
 	}
 }
 
-// maxBoxed is how many interfaces and maps may be within each other. Copies share anything deeper.
+// maxBoxed is the largest depth of interfaces and maps within each other that is copied. A copy shares the values of interfaces that are
+// deeper.
 const maxBoxed = 10_000
 
-// copyInterface copies the value in an interface.
+// copyInterface returns a copyFunc for an interface type. It copies the value in the interface.
 func copyInterface(t reflect.Type) copyFunc {
 	return func(to, from unsafe.Pointer, s *copyState) {
 		was := reflect.NewAt(t, from).Elem()
@@ -346,7 +352,8 @@ func copyInterface(t reflect.Type) copyFunc {
 	}
 }
 
-// copyStruct copies all fields with one assignment, and then copies each field deeply that shares memory.
+// copyStruct returns a copyFunc for a struct type. It copies all fields with one assignment, also unexported ones, and then copies each field
+// deeply for whose type isDeep is true.
 func copyStruct(t reflect.Type) copyFunc {
 	whole := assignment(t)
 	type field struct {
