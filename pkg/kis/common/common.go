@@ -8,14 +8,14 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// KisFlow's names for rows: a row is any value.
+// These are KisFlow's names for a row, for a list of rows, and for lists of rows by a name. A row may be any value.
 type (
 	KisRow     = any
 	KisRowArr  = []any
 	KisDataMap = map[string]KisRowArr
 )
 
-// The kinds of documents, with which random ids begin, and the character behind them.
+// The prefixes of random ids, which are the kinds of documents, and the character between a prefix and the rest of the id.
 const (
 	KisIDTypeFlow      = string(definition.KindFlow)
 	KisIDTypeConnector = string(definition.KindConn)
@@ -24,16 +24,17 @@ const (
 	KisIDJoinChar      = "-"
 )
 
-// The ids that stand for the function before the first one of a flow, and for the one after the last.
+// FunctionIDFirstVirtual stands for the id of a function before a flow's first one, FunctionIDLastVirtual for that of a function after
+// the last one.
 const (
 	FunctionIDFirstVirtual = kis.FirstVirtual
 	FunctionIDLastVirtual  = kis.LastVirtual
 )
 
-// KisMode is the purpose of a function.
+// KisMode is the purpose of a function, such as S for Save.
 type KisMode = kis.Mode
 
-// The modes.
+// The modes of functions: Verify, Save, Load, Calculate and Expand.
 const (
 	V = KisMode(definition.ModeVerify)
 	S = KisMode(definition.ModeSave)
@@ -45,7 +46,7 @@ const (
 // KisOnOff says whether a flow is on.
 type KisOnOff int
 
-// A flow that is disabled refuses rows and runs.
+// FlowEnable turns a flow on, FlowDisable turns it off: a flow that is off refuses rows and runs.
 const (
 	FlowEnable  KisOnOff = 1
 	FlowDisable KisOnOff = 0
@@ -54,7 +55,7 @@ const (
 // KisConnType is the kind of store behind a connector.
 type KisConnType = kis.ConnType
 
-// The kinds of stores. KisGrid itself opens redis; for the others, register your own code with CaaSInit.
+// The kinds of stores. KisGrid itself opens connectors of the kind redis; for the others, register your own code with CaaSInit.
 const (
 	REDIS KisConnType = "redis"
 	MYSQL KisConnType = "mysql"
@@ -63,8 +64,8 @@ const (
 	ES    KisConnType = "es"
 )
 
-// How often a flow's cache drops the values that have expired, in minutes, and how long it keeps a value by default: 0 means for
-// ever.
+// DeFaultFlowCacheCleanUp is the time, in minutes, between two sweeps in which a flow's cache drops the values that have expired.
+// DefaultExpiration is the expire of Flow.SetCacheData with which a value is kept for ever.
 const (
 	DeFaultFlowCacheCleanUp               = 5
 	DefaultExpiration       time.Duration = 0

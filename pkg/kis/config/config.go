@@ -8,7 +8,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis/common"
 )
 
-// KisFlow's names of the configurations in package kis.
+// These are KisFlow's names for the configurations in package kis.
 type (
 	FParam               = kis.FParam
 	KisFlowConfig        = kis.FlowConfig
@@ -19,13 +19,14 @@ type (
 	KisConnConfig        = kis.ConnConfig
 )
 
-// NewFlowConfig makes the configuration of a flow without functions. Link functions to the flow that flow.NewKisFlow makes of it.
+// NewFlowConfig makes the configuration of a flow that has no functions yet. flow.NewKisFlow makes a flow of it, to which
+// functions are added with Link.
 func NewFlowConfig(name string, enable common.KisOnOff) *KisFlowConfig {
 	return &KisFlowConfig{KisType: string(definition.KindFlow), FlowName: name, Status: int(enable)}
 }
 
-// NewFuncConfig makes the configuration of a function. A nil source stands for one that is called unNamedSource and needs no
-// fields. option may be nil.
+// NewFuncConfig makes the configuration of a function. A nil source stands for a source that is called unNamedSource and asks for
+// no fields. A nil option stands for one whose values are all zero.
 func NewFuncConfig(name string, mode common.KisMode, source *KisSource, option *KisFuncOption) *KisFuncConfig {
 	c := &KisFuncConfig{KisType: string(definition.KindFunc), FName: name, FMode: string(mode), Source: KisSource{Name: "unNamedSource"}}
 	if source != nil {
@@ -37,13 +38,13 @@ func NewFuncConfig(name string, mode common.KisMode, source *KisSource, option *
 	return c
 }
 
-// NewConnConfig makes the configuration of a connector. addr has the addresses of the store, separated by commas. param may be
-// nil.
+// NewConnConfig makes the configuration of a connector. addr has the addresses of the store, separated by commas. key is the
+// beginning of the keys in the store. param has the parameters by name; it may be nil.
 func NewConnConfig(name, addr string, t common.KisConnType, key string, param FParam) *KisConnConfig {
 	return &KisConnConfig{KisType: string(definition.KindConn), CName: name, AddrString: addr, Type: t, Key: key, Params: param}
 }
 
-// KisGlobalConfig is the settings of a process.
+// KisGlobalConfig has the settings of a process: whether its flows have metrics, and where these are served.
 type KisGlobalConfig struct {
 	KisType string `yaml:"kistype"`
 	// EnableProm turns the metrics of flows on. PrometheusListen serves them at the address PrometheusServe, which is a
@@ -53,6 +54,6 @@ type KisGlobalConfig struct {
 	PrometheusServe  string `yaml:"prometheus_serve"`
 }
 
-// GlobalConfig is the settings of this process. Everything is off until the program, or an import of documents, sets it. Set it
+// GlobalConfig has the settings of this process. All are off until the program, or an import of documents, sets them. Set them
 // before flows run.
 var GlobalConfig = new(KisGlobalConfig)

@@ -18,8 +18,9 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis/metrics"
 )
 
-// ConfigImportYaml reads the documents of a folder, and makes the flows in them known to kis.Pool, as Import does. If a document
-// has settings of the process (kistype: global), they are stored in config.GlobalConfig and take effect.
+// ConfigImportYaml reads the documents of a folder, and registers the flows in them with kis.Pool, as Import does. If there is a
+// document with settings of the process (kistype: global), these are stored in config.GlobalConfig and take effect before the
+// flows are made, also if that fails then.
 func ConfigImportYaml(path string) error {
 	set, err := load(path, kis.Pool())
 	if err != nil {
@@ -36,9 +37,10 @@ func ConfigImportYaml(path string) error {
 	return build(path, set, kis.Pool())
 }
 
-// Import reads the documents of a folder, and makes the flows in them known to r. A flow replaces the one that had its name
-// before; a disabled flow is left out. Connectors for which CaaSInit has registered a function are opened. If there is an error,
-// nothing is changed: the error has all mistakes of all documents, and those of registration.
+// Import reads the documents of a folder, makes the flows in them, and registers them with r: GetFlow of r returns them. A flow
+// replaces the one that had its name before; a disabled flow is left out. Connectors for which CaaSInit has registered a
+// function are opened. If there is an error, no flow is registered. The error has all mistakes of all documents and all mistakes
+// of r's registrations; or if there are none, all errors of making the flows.
 func Import(path string, r *kis.Registry) error {
 	set, err := load(path, r)
 	if err != nil {
@@ -47,7 +49,7 @@ func Import(path string, r *kis.Registry) error {
 	return build(path, set, r)
 }
 
-// load reads and checks the documents of a folder.
+// load reads the documents of a folder, and checks them. The error has the mistakes of r's registrations too.
 func load(path string, r *kis.Registry) (*definition.Set, error) {
 	set, _, err := definition.Load(path)
 	if err := errors.Join(err, r.Err()); err != nil {
@@ -56,7 +58,7 @@ func load(path string, r *kis.Registry) (*definition.Set, error) {
 	return set, nil
 }
 
-// build makes the flows of documents, and makes them known to r.
+// build makes the flows of a set of documents, and registers them with r. path is the folder, for the error.
 func build(path string, set *definition.Set, r *kis.Registry) error {
 	connectors := make(map[string]*kis.ConnConfig)
 	for name, c := range set.Connectors {
@@ -104,7 +106,8 @@ func names(f *flow.KisFlow) []string {
 	return names
 }
 
-// saysTimeout returns a timeout if the document names one, and 0 if it is the default.
+// saysTimeout returns parsed, the timeout of a document, if the document has the key timeout. It returns 0 if not, since parsed
+// is only the default then.
 func saysTimeout(d definition.Document, parsed time.Duration) time.Duration {
 	var says struct {
 		Timeout *string `yaml:"timeout"`
@@ -115,9 +118,10 @@ func saysTimeout(d definition.Document, parsed time.Duration) time.Duration {
 	return parsed
 }
 
-// ConfigExportYaml writes a flow's documents into a folder: flow-<name>.yaml, func-<name>.yaml for each function, and
-// conn-<name>.yaml for each connector. It makes the folder if there is none. A document that was imported and not changed is
-// written as it was read. ConfigImportYaml reads the files back.
+// ConfigExportYaml writes the documents of a flow into the folder dir: flow-<name>.yaml, func-<name>.yaml for each function, and
+// conn-<name>.yaml for each connector. It makes the folder if there is none. A document that was imported and has not changed is
+// written as it was read. ConfigImportYaml reads the files back. It is an error if f is the Flow that a function gets, and not
+// one that a program made.
 func ConfigExportYaml(f kis.Flow, dir string) error {
 	described, ok := f.(interface {
 		Documents() ([]definition.Document, error)

@@ -10,7 +10,9 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 )
 
-// compiled returns the flow's plan. It compiles the flow if functions were added since the last run.
+// compiled returns the flow's plan. It compiles the flow if it has no plan yet, or if functions were added since.
+// It returns an error if a function could not be added, if there are mistakes in the registry, or if the flow does
+// not compile.
 func (f *KisFlow) compiled(ctx context.Context) (*flowexec.Plan, error) {
 	n := f.chain.Len()
 	f.mu.Lock()
@@ -45,7 +47,8 @@ func (f *KisFlow) compiled(ctx context.Context) (*flowexec.Plan, error) {
 	return plan, nil
 }
 
-// boundTimes removes the timeouts that no configuration asks for: in a program, the context of Run bounds the time.
+// boundTimes removes the default timeouts from documents: it keeps only those that the program's configurations or
+// documents ask for. In a program, the context of Run bounds the time.
 func (f *KisFlow) boundTimes(b *definition.Bundle) {
 	const never = time.Duration(math.MaxInt64)
 	if f.chain.Config().Definition().Timeout == 0 {

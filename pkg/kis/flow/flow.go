@@ -23,9 +23,9 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis/metrics"
 )
 
-// KisFlow is one copy of a flow, with its own rows, cache and metadata. It is safe for concurrent use: a Run waits for the Run
-// before it. If several goroutines commit rows, all rows run together in whichever Run comes first, and that Run returns their
-// errors. A goroutine that wants the errors of its own rows only forks the flow.
+// KisFlow is one copy of a flow, with rows, cache and metadata that it shares with no other copy. It is safe for concurrent use:
+// a Run waits until the Run before it has ended. If several goroutines commit rows, all rows run together in the next Run, and
+// that Run returns their errors. A goroutine that wants only the errors of the rows that it commits makes a copy with Fork.
 type KisFlow struct {
 	registry *kis.Registry
 	chain    *kis.Chain
@@ -42,17 +42,17 @@ type KisFlow struct {
 	wrong  []error        // errors of functions that could not be added; guarded by mu
 }
 
-// NewKisFlow makes a flow without functions. It calls the functions that are registered with kis.Pool.
+// NewKisFlow makes a flow without functions: Link adds them. The flow calls the Go functions that are registered with kis.Pool.
 func NewKisFlow(conf *kis.FlowConfig) kis.Flow { return New(kis.Pool(), conf) }
 
-// New makes a flow without functions. It calls the functions that are registered with r.
+// New makes a flow without functions: Link adds them. The flow calls the Go functions that are registered with r.
 func New(r *kis.Registry, conf *kis.FlowConfig) *KisFlow {
 	f := newFlow(r)
 	f.use(kis.NewChain(r, f, conf))
 	return f
 }
 
-// newFlow makes a flow without a chain.
+// newFlow makes a KisFlow that has no chain yet: the caller gives it one with use.
 func newFlow(r *kis.Registry) *KisFlow {
 	f := &KisFlow{registry: r, stream: batch.NewStreamID(), turn: make(chan struct{}, 1)}
 	f.turn <- struct{}{}
@@ -62,7 +62,7 @@ func newFlow(r *kis.Registry) *KisFlow {
 // use gives the flow its chain, and an empty cache.
 func (f *KisFlow) use(c *kis.Chain) { f.chain, f.copy = c, &kis.Copy{Chain: c} }
 
-// Fork makes the same flow anew: with the same functions, parameters and connectors, but without rows, cache and metadata.
+// Fork makes another copy of the flow: with the same functions, parameters and connectors, but without rows, cache and metadata.
 func (f *KisFlow) Fork(context.Context) kis.Flow {
 	fork := newFlow(f.registry)
 	f.mu.Lock()
@@ -75,7 +75,8 @@ func (f *KisFlow) Fork(context.Context) kis.Flow {
 	return fork
 }
 
-// Link adds a function to the end of the flow and of the flow's configuration; params are the flow's parameters for it.
+// Link adds a function to the end of the flow and of the flow's configuration; params are the flow's parameters for it. Errors
+// are as for AppendNewFunction.
 func (f *KisFlow) Link(function *kis.FuncConfig, params kis.FParam) error {
 	err := f.AppendNewFunction(function, params)
 	if err == nil || batch.CodeOf(err) == batch.CodeConnectorUnavailable {
@@ -84,8 +85,9 @@ func (f *KisFlow) Link(function *kis.FuncConfig, params kis.FParam) error {
 	return err
 }
 
-// AppendNewFunction adds a function to the end of the flow. If the program does not look at the error, Run returns it, unless the
-// error is about a connector that could not be opened: opening is tried again when a function asks for the connector.
+// AppendNewFunction adds a function to the end of the flow, but not of the flow's configuration; params are the flow's parameters
+// for it. After an error every Run returns the error, too, except for an error with code CONNECTOR_UNAVAILABLE: then the function
+// was added, and its connector is opened when a function asks for it.
 func (f *KisFlow) AppendNewFunction(function *kis.FuncConfig, params kis.FParam) error {
 	err := f.chain.Append(function, params)
 	if err != nil && batch.CodeOf(err) != batch.CodeConnectorUnavailable {
@@ -104,10 +106,11 @@ func (f *KisFlow) enabled() error {
 	return nil
 }
 
-// CommitRow keeps a row for the next Run. A disabled flow refuses it.
+// CommitRow keeps a row for the next Run. It returns an error if the row is nil or the flow is disabled.
 func (f *KisFlow) CommitRow(row any) error { return f.commit([]any{row}) }
 
-// CommitRowBatch keeps each element of a slice as a row for the next Run. If one of them is nil, it keeps none.
+// CommitRowBatch keeps each element of the slice rows as a row for the next Run. If one of them is nil, or the flow is disabled,
+// it returns an error and keeps none.
 func (f *KisFlow) CommitRowBatch(rows any) error {
 	list := reflect.ValueOf(rows)
 	if list.Kind() != reflect.Slice {
@@ -120,7 +123,8 @@ func (f *KisFlow) CommitRowBatch(rows any) error {
 	return f.commit(all)
 }
 
-// commit keeps rows for the next Run, or none of them if one is wrong.
+// commit keeps rows for the next Run. If one of them is nil, or the flow is disabled, it returns an error and keeps none. A
+// []byte is copied.
 func (f *KisFlow) commit(rows []any) error {
 	if err := f.enabled(); err != nil {
 		return err
@@ -141,11 +145,12 @@ func (f *KisFlow) commit(rows []any) error {
 }
 
 // Run takes the rows that were committed so far through the functions, and returns when each has ended. Without rows it calls the
-// first function all the same. It waits for a Run that is under way. When ctx ends, the rows under way end too. The rows are used
-// up, whatever Run returns.
+// first function all the same. It first waits for a Run that is under way; if ctx ends meanwhile, Run returns an error and the
+// rows stay for the next Run. In any other case the rows are used up, whatever Run returns. If ctx ends while rows are under way,
+// these end too.
 //
 // The error is the error that a function returned, if no row ended for another reason. Otherwise it has a line for each row that
-// died, for up to ten rows. Rows that a function drops or aborts are no errors.
+// died, for up to ten rows; or, if ctx has ended, it is the cause of that. Rows that a function drops or aborts are no errors.
 func (f *KisFlow) Run(ctx context.Context) error {
 	select {
 	case <-f.turn:
@@ -176,7 +181,7 @@ func (f *KisFlow) Run(ctx context.Context) error {
 	return f.verdict(ctx, result)
 }
 
-// take returns the rows committed so far, leaves none, and returns an id for them as a batch.
+// take removes the rows that were committed so far, and returns them with a new id for them as a batch.
 func (f *KisFlow) take() ([]any, batch.ID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -186,10 +191,10 @@ func (f *KisFlow) take() ([]any, batch.ID) {
 	return rows, batch.ID{Stream: f.stream, Sequence: f.runs}
 }
 
-// maxLines bounds the rows that an error has a line for.
+// maxLines is the largest number of errors that the error of Run lists one by one.
 const maxLines = 10
 
-// verdict makes the error of a run.
+// verdict returns the error that Run returns for a result, or nil.
 func (f *KisFlow) verdict(ctx context.Context, result flowexec.RunResult) error {
 	var errs []error
 	if result.Err != nil {
@@ -217,7 +222,8 @@ func (f *KisFlow) verdict(ctx context.Context, result flowexec.RunResult) error 
 	return errors.Join(errs...)
 }
 
-// saidBy reports whether err, which a function returned, is the reason that the row has, so that one line for both is enough.
+// saidBy reports whether err, an error that a function returned, is the reason in the row's outcome o, so that one line for both
+// is enough.
 func saidBy(err error, o batch.RowOutcome) bool {
 	if err == nil || o.Code != batch.CodeFunctionError && o.Code != batch.CodeFunctionPanic {
 		return false
@@ -225,17 +231,20 @@ func saidBy(err error, o batch.RowOutcome) bool {
 	return strings.HasPrefix(err.Error(), strings.TrimSuffix(o.Reason, " …"))
 }
 
-// saves tells the Loads of all flows of this process about the Saves of all of them.
+// saves connects the Saves and Loads of all flows in this process: a Load that waits for a key is told when a Save has written
+// it.
 var saves flowexec.Saves
 
-// connectors is the pool of connections for functions made by kis.Save and kis.Load in this process.
+// connectors returns the pool of connections for functions made by kis.Save and kis.Load in this process. It makes the pool at
+// the first call; closing kis.Pool closes it.
 var connectors = sync.OnceValue(func() *connector.Pool {
 	pool := connector.NewPool(map[string]connector.Opener{"redis": redis.Config{}.Open, "memory": memory.New().Open}, os.LookupEnv, nil, nil)
 	kis.Pool().OnClose(pool.Close)
 	return pool
 })
 
-// Documents returns documents that describe the flow: the flow, and each function and each connector once.
+// Documents returns documents that describe the flow: the flow, and each function and each connector once. The error joins all
+// mistakes in them.
 func (f *KisFlow) Documents() ([]definition.Document, error) { return f.chain.Documents() }
 
 // GetName returns the flow's name.
@@ -247,25 +256,25 @@ func (f *KisFlow) GetID() string { return f.chain.ID() }
 // GetConfig returns the flow's configuration.
 func (f *KisFlow) GetConfig() *kis.FlowConfig { return f.chain.Config() }
 
-// GetFuncConfigByName returns the configuration of a function of the flow, or nil if there is none of the name.
+// GetFuncConfigByName returns the configuration of the flow's first function with the given name, or nil if there is none.
 func (f *KisFlow) GetFuncConfigByName(name string) *kis.FuncConfig { return f.chain.FuncConfig(name) }
 
 // GetFuncParamsAllFuncs returns copies of the parameters of all functions, by the function's id.
 func (f *KisFlow) GetFuncParamsAllFuncs() map[string]kis.FParam { return f.chain.Params() }
 
-// GetCacheData returns a value kept with SetCacheData, or nil.
+// GetCacheData returns the value that SetCacheData keeps under a key, or nil if there is none or it has expired.
 func (f *KisFlow) GetCacheData(key string) any {
 	value, _ := f.copy.Cache.Get(key)
 	return value
 }
 
-// SetCacheData keeps a value with this copy of the flow, for a time; 0 means for ever.
+// SetCacheData keeps a value under a key in the memory of this copy of the flow, for the time expire; 0 means without end.
 func (f *KisFlow) SetCacheData(key string, value any, expire time.Duration) {
 	f.copy.Cache.Set(key, value, expire)
 }
 
-// GetMetaData returns a value kept with SetMetaData, or nil.
+// GetMetaData returns the value that SetMetaData keeps under a key, or nil.
 func (f *KisFlow) GetMetaData(key string) any { return f.copy.GetMetaData(key) }
 
-// SetMetaData keeps a value with this copy of the flow.
+// SetMetaData keeps a value under a key with this copy of the flow.
 func (f *KisFlow) SetMetaData(key string, value any) { f.copy.SetMetaData(key, value) }

@@ -11,19 +11,19 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis/log"
 )
 
-// warned holds the functions of each registry whose source.must the log has warned about. Flows and forks share it. It does not
-// keep a registry in memory.
+// warned holds an ofRegistry for each function whose source.must the log has warned about, so that flows and forks warn once
+// together. It does not keep a registry in memory.
 var warned sync.Map
 
-// ofRegistry names a function of a registry.
+// ofRegistry is the key of warned: a function's name, and the registry that the function is registered with.
 type ofRegistry struct {
 	registry weak.Pointer[kis.Registry]
 	function string
 }
 
-// leaveMust takes source.must out of the documents that are compiled, and warns once for each function. KisFlow never looked at
-// source.must, and its programs declare it for rows that are plain strings. On a cluster it is checked. The flow's own documents
-// keep it.
+// leaveMust removes source.must from the documents in b, so that the compiled flow does not check which fields rows have, and
+// warns of that once for each function. KisFlow never looked at source.must, and its programs declare it for rows that are plain
+// strings. A cluster checks it. The flow's own documents keep it.
 func (f *KisFlow) leaveMust(ctx context.Context, b *definition.Bundle) {
 	for _, step := range b.Flow.Functions {
 		function := b.Functions[step.Name]

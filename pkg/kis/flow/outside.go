@@ -6,13 +6,16 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// Input returns nil: a flow that a program made is in no function. Functions ask the flow that they get.
+// Input returns nil: it is for functions, which call it on the Flow that they get. A KisFlow is not inside a
+// function.
 func (f *KisFlow) Input() []any { return nil }
 
-// GetFuncParam returns "": a flow that a program made is in no function. Functions ask the flow that they get.
+// GetFuncParam returns "": it is for functions, which call it on the Flow that they get. A KisFlow is not inside a
+// function.
 func (f *KisFlow) GetFuncParam(string) string { return "" }
 
-// GetFuncParamAll returns nil: a flow that a program made is in no function. Functions ask the flow that they get.
+// GetFuncParamAll returns nil: it is for functions, which call it on the Flow that they get. A KisFlow is not inside
+// a function.
 func (f *KisFlow) GetFuncParamAll() kis.FParam { return nil }
 
 // GetThisFunction returns the function that ran last, or nil if none has.
@@ -26,19 +29,23 @@ func (f *KisFlow) GetThisFuncConf() *kis.FuncConfig {
 	return nil
 }
 
-// Next is an error: a flow that a program made is in no function. Functions ask the flow that they get.
+// Next returns an error: it is for functions, which call it on the Flow that they get. A KisFlow is not inside a
+// function.
 func (f *KisFlow) Next(...kis.ActionFunc) error { return f.outside() }
 
-// GetConnector is an error: a flow that a program made is in no function. Functions ask the flow that they get.
+// GetConnector returns an error: it is for functions, which call it on the Flow that they get. A KisFlow is not
+// inside a function.
 func (f *KisFlow) GetConnector() (kis.Connector, error) { return nil, f.outside() }
 
-// GetConnConf is an error: a flow that a program made is in no function. Functions ask the flow that they get.
+// GetConnConf returns an error: it is for functions, which call it on the Flow that they get. A KisFlow is not
+// inside a function.
 func (f *KisFlow) GetConnConf() (*kis.ConnConfig, error) { return nil, f.outside() }
 
-// From returns the flow itself, which commits rows to its next Run: outside a function, rows come from no other row.
+// From returns the flow itself, so that rows committed through it are rows for the next Run. Outside a function
+// there are no input rows that they could come from.
 func (f *KisFlow) From(int) kis.Committer { return f }
 
-// outside is the error of methods that only functions may call.
+// outside returns the error of methods that only functions may call, on the Flow that they get.
 func (f *KisFlow) outside() error {
 	return fmt.Errorf("flow %s is in no function: functions ask the flow that they get", f.GetName())
 }

@@ -3,8 +3,9 @@ package function
 
 import "github.com/kisgrid/kisgrid/pkg/kis"
 
-// NewKisFunction makes a function that belongs to a flow without being linked to it. Its Call calls the function that is
-// registered with kis.Pool under its name. For a nil configuration it returns nil.
+// NewKisFunction makes a function whose GetFlow returns flow, without linking it to that flow. flow may be nil. The
+// function's Call calls the Go function that is registered with kis.Pool under its name. For a nil configuration it
+// returns nil.
 func NewKisFunction(flow kis.Flow, config *kis.FuncConfig) kis.Function {
 	if config == nil {
 		return nil

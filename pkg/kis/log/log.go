@@ -10,8 +10,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// KisLogger is the interface of a logger. Messages are formatted as by fmt.Sprintf. The methods that end in X get the context of
-// the run. Any goroutine may call the methods.
+// KisLogger is the interface of a logger. Messages are formatted as by fmt.Sprintf. The methods whose names end in X also get
+// the context of the run. Any goroutine may call the methods.
 type KisLogger interface {
 	InfoFX(ctx context.Context, format string, args ...any)
 	ErrorFX(ctx context.Context, format string, args ...any)
@@ -23,10 +23,10 @@ type KisLogger interface {
 	SetDebugMode(enable bool)
 }
 
-// logger is the logger that SetLogger set; nil means the default one.
+// logger has the KisLogger that SetLogger set; nil means the default logger.
 var logger atomic.Pointer[KisLogger]
 
-// SetLogger sets the logger that flows use. nil means the default one.
+// SetLogger sets the logger that all flows of the process use. nil restores the default logger.
 func SetLogger(l KisLogger) {
 	if l == nil {
 		l = standard
@@ -35,7 +35,7 @@ func SetLogger(l KisLogger) {
 }
 
 // Logger returns the logger that flows use. The default logger writes lines with time and level to the standard error. It writes
-// debug messages in debug mode only, and never writes contexts.
+// debug messages only in debug mode, and never writes contexts.
 func Logger() KisLogger {
 	if l := logger.Load(); l != nil {
 		return *l
@@ -46,7 +46,7 @@ func Logger() KisLogger {
 // standard is the default logger.
 var standard KisLogger = lines{hclog.New(&hclog.LoggerOptions{Name: "kisflow", Output: os.Stderr, Level: hclog.Info})}
 
-// lines is a KisLogger that writes lines.
+// lines is the KisLogger of the default logger: it writes lines with package hclog.
 type lines struct{ out hclog.Logger }
 
 func (l lines) InfoF(format string, args ...any)  { l.out.Info(fmt.Sprintf(format, args...)) }
@@ -63,7 +63,7 @@ func (l lines) InfoFX(_ context.Context, format string, args ...any)  { l.InfoF(
 func (l lines) ErrorFX(_ context.Context, format string, args ...any) { l.ErrorF(format, args...) }
 func (l lines) DebugFX(_ context.Context, format string, args ...any) { l.DebugF(format, args...) }
 
-// SetDebugMode changes the level of the lines.
+// SetDebugMode turns the writing of debug messages on or off.
 func (l lines) SetDebugMode(enable bool) {
 	level := hclog.Info
 	if enable {

@@ -21,17 +21,19 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis/log"
 )
 
-// KisMetrics are the metrics of the flows of this process: those that a worker has, and beside them the rows by outcome, which in
-// a cluster the coordinator counts. Runs that fail are counted and timed too.
+// KisMetrics has the metrics of the flows of this process: those that a worker has, and the number of rows by outcome, which in a
+// cluster the coordinator counts. Runs that fail are counted and timed too.
 type KisMetrics struct {
 	*flowexec.Metrics
 	rows *prometheus.CounterVec
 }
 
-// Metrics is nil until InitMetrics, RunMetrics or Start is called.
+// Metrics has the metrics of this process. It is nil until InitMetrics, RunMetrics, Start, or a flow that runs with metrics on
+// has made them, and stays nil if they can't be registered.
 var Metrics *KisMetrics
 
-// initialize makes and registers Metrics, once.
+// initialize makes Metrics and registers them with Prometheus's default registry, at the first call. Each call returns the error
+// of the first.
 var initialize = sync.OnceValue(func() error {
 	m, err := newMetrics(prometheus.DefaultRegisterer)
 	Metrics = m
@@ -53,7 +55,8 @@ func newMetrics(r prometheus.Registerer) (*KisMetrics, error) {
 	return m, nil
 }
 
-// Current returns the metrics to count with, or nil while config.GlobalConfig has them off.
+// Current returns the metrics to count with. It returns nil if config.GlobalConfig has metrics off, or if they can't be
+// registered.
 func Current() *KisMetrics {
 	if !config.GlobalConfig.EnableProm || initialize() != nil {
 		return nil
@@ -61,7 +64,7 @@ func Current() *KisMetrics {
 	return Metrics
 }
 
-// Lanes returns the metrics that package flowexec counts; nil for a nil KisMetrics.
+// Lanes returns those metrics that package flowexec counts. For a nil KisMetrics it returns nil.
 func (m *KisMetrics) Lanes() *flowexec.Metrics {
 	if m == nil {
 		return nil
@@ -69,7 +72,8 @@ func (m *KisMetrics) Lanes() *flowexec.Metrics {
 	return m.Metrics
 }
 
-// Ended counts the rows of a run of a flow by their outcomes.
+// Ended counts the rows of a run of a flow by their outcomes. rows is the number of all rows; notDone has the outcomes of those
+// that are not done. For a nil KisMetrics it does nothing.
 func (m *KisMetrics) Ended(flow string, rows int, notDone []batch.RowOutcome) {
 	if m == nil {
 		return
@@ -80,8 +84,8 @@ func (m *KisMetrics) Ended(flow string, rows int, notDone []batch.RowOutcome) {
 	}
 }
 
-// InitMetrics makes the metrics, and registers them with Prometheus's default registry. It does so once; an error goes to the
-// log.
+// InitMetrics makes the metrics, and registers them with Prometheus's default registry. Later calls do nothing. An error goes to
+// the log.
 func InitMetrics() {
 	if err := initialize(); err != nil {
 		log.Logger().ErrorF("%v", err)
@@ -95,7 +99,7 @@ func RunMetrics() {
 	}
 }
 
-// serving is the server that Start started.
+// serving has the address of the server that Start started.
 var serving struct {
 	mu      sync.Mutex
 	address string // "" means not serving; guarded by mu
@@ -144,7 +148,7 @@ func Start() error {
 	return nil
 }
 
-// RunMetricsService serves the metrics at an address. It blocks until that fails.
+// RunMetricsService serves the metrics at an address. It blocks until the server fails, and returns the error.
 func RunMetricsService(address string) error {
 	if err := initialize(); err != nil {
 		return err
@@ -154,7 +158,7 @@ func RunMetricsService(address string) error {
 	return server.ListenAndServe()
 }
 
-// newServer makes the server of the metrics' route.
+// newServer makes an HTTP server that serves the metrics at common.MetricsRoute. The caller starts it.
 func newServer() *http.Server {
 	mux := http.NewServeMux()
 	mux.Handle(common.MetricsRoute, promhttp.Handler())

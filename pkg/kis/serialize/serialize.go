@@ -3,6 +3,6 @@ package serialize
 
 import "github.com/kisgrid/kisgrid/pkg/kis"
 
-// DefaultSerialize reads and writes rows as JSON. Row types may embed it, as KisFlow asks for; KisGrid reads and writes other
-// types as JSON as well.
+// DefaultSerialize reads and writes rows as JSON. KisFlow wants row types to embed it. In KisGrid they may, and need not:
+// rows of other types are read and written as JSON too.
 type DefaultSerialize = kis.DefaultSerialize
