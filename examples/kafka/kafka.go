@@ -15,17 +15,20 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// Submitter submits a batch, and returns when each of its rows has an outcome. *client.Client and *flowexec.Local are Submitters.
+// Submitter submits a batch to a flow, and returns when each of its rows has an outcome. The methods Submit of *client.Client and
+// *flowexec.Local are Submitters.
 type Submitter func(ctx context.Context, flow string, b *batch.Batch) (*batch.Result, error)
 
-// pause is how long Consume waits before it submits a batch again.
+// pause is the time for which run waits before it submits the same batch again.
 const pause = 200 * time.Millisecond
 
-// Consume submits the values of records, which are JSON rows, until ctx is done or the consumer is closed; then it returns nil.
-// The consumer belongs to a group, and has the options kgo.DisableAutoCommit and kgo.BlockRebalanceOnPoll.
+// Consume reads records with consumer, and submits their values, which are JSON rows, to a flow. When ctx is done or the consumer
+// is closed, it returns nil. It returns an error if records can't be read, if a batch is refused for good, or if offsets can't be
+// committed. The consumer belongs to a group, and has the options kgo.DisableAutoCommit and kgo.BlockRebalanceOnPoll.
 //
 // Offsets are committed after all rows before them have a final outcome. So a consumer that dies loses no row: the next consumer
-// submits the rows since the last commit again. tell is called with rows that died or were filtered.
+// submits the rows since the last commit again. Consume calls tell for each row with another outcome than done, such as dead or
+// filtered.
 func Consume(ctx context.Context, consumer *kgo.Client, flow string, submit Submitter, tell func(*kgo.Record, batch.RowOutcome)) error {
 	for {
 		fetches := consumer.PollFetches(ctx)
@@ -49,7 +52,9 @@ func Consume(ctx context.Context, consumer *kgo.Client, flow string, submit Subm
 	}
 }
 
-// run submits records until each has a final outcome. If rows have failed, it submits the same batch again, under its id.
+// run submits records as one batch until each row has a final outcome. As long as rows have failed, or the submission has failed
+// with a retryable error, it submits the same batch again, under its id. It returns an error if ctx is done or the batch is
+// refused for good.
 func run(ctx context.Context, records []*kgo.Record, flow string, submit Submitter, tell func(*kgo.Record, batch.RowOutcome)) error {
 	if len(records) == 0 {
 		return nil
@@ -78,7 +83,8 @@ func run(ctx context.Context, records []*kgo.Record, flow string, submit Submitt
 	}
 }
 
-// failed reports whether a row has to be submitted again, because the cluster failed and not the row.
+// failed reports whether the batch has to be submitted again, because a row has the outcome failed: the cluster could not execute
+// it, and the row itself is not to blame.
 func failed(r *batch.Result) bool {
 	for _, o := range r.NotDone {
 		if o.Outcome == batch.Failed {

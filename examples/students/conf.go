@@ -8,9 +8,9 @@ import (
 //go:embed conf conf-declared
 var files embed.FS
 
-// Conf has the documents of both flows, their functions and their connector, for programs that have no folder at hand.
-// ConfDeclared has the same flows with a Save and a Load that the documents declare: Register's SaveScoreAvg12 and
-// LoadScoreAvg12 are not used.
+// Conf has the documents of both flows, their functions and their connector as files, for programs that have no folder at hand.
+// ConfDeclared has the same flows, but the documents declare the Save and the Load, so that the Go functions SaveScoreAvg12 and
+// LoadScoreAvg12 are not called.
 var (
 	Conf         = conf("conf")
 	ConfDeclared = conf("conf-declared")

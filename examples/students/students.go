@@ -19,21 +19,22 @@ type Student struct {
 	ID int `json:"stu_id"`
 }
 
-// Scores12 is a row of CalStuAvgScore12.
+// Scores12 is an input row of the flow CalStuAvgScore12: the first two scores of a student.
 type Scores12 struct {
 	ID     int `json:"stu_id"`
 	Score1 int `json:"score_1"`
 	Score2 int `json:"score_2"`
 }
 
-// Scores3 is a row of CalStuAvgScore3; LoadScoreAvg12 fills in Avg12.
+// Scores3 is an input row of the flow CalStuAvgScore3: the third score of a student. LoadScoreAvg12 fills in Avg12, the average
+// of the first two.
 type Scores3 struct {
 	ID     int     `json:"stu_id"`
 	Score3 int     `json:"score_3"`
 	Avg12  float64 `json:"avg_score_1_2,omitempty"`
 }
 
-// Avg is the row that both flows pass on, and that the first one saves.
+// Avg is a row with the average of a student's scores. Both flows pass it on as output, and the first flow saves it.
 type Avg struct {
 	ID  int     `json:"stu_id"`
 	Avg float64 `json:"avg_score"`
@@ -49,7 +50,7 @@ func Register(r *kis.Registry) {
 	r.Func("PrintStuAvgScore", kis.Expand(PrintStuAvgScore))
 }
 
-// VerifyStu drops rows whose student's id is out of range.
+// VerifyStu drops each row whose student's id is outside 0 to 999.
 func VerifyStu(_ context.Context, s Student) error {
 	if s.ID < 0 || s.ID > 999 {
 		return kis.Drop("stu_id %d is outside 0..999", s.ID)
@@ -57,12 +58,12 @@ func VerifyStu(_ context.Context, s Student) error {
 	return nil
 }
 
-// AvgStuScore12 averages the first two scores.
+// AvgStuScore12 returns the average of the two scores in a row.
 func AvgStuScore12(_ context.Context, s Scores12) (Avg, error) {
 	return Avg{s.ID, float64(s.Score1+s.Score2) / 2}, nil
 }
 
-// SaveScoreAvg12 saves the average under the student's id.
+// SaveScoreAvg12 saves the average in a row under the student's id.
 func SaveScoreAvg12(_ context.Context, to kis.Writer, a Avg) error {
 	to.Set(strconv.Itoa(a.ID), "avg_score", a.Avg)
 	return nil
@@ -70,18 +71,19 @@ func SaveScoreAvg12(_ context.Context, to kis.Writer, a Avg) error {
 
 func key(s Scores3) string { return strconv.Itoa(s.ID) }
 
-// LoadScoreAvg12 adds the saved average to the row. A row waits until its average is saved.
+// LoadScoreAvg12 returns the row with the average that SaveScoreAvg12 saved for the student. A row waits until the average is
+// saved.
 func LoadScoreAvg12(_ context.Context, s Scores3, saved *Avg) (Scores3, error) {
 	s.Avg12 = saved.Avg
 	return s, nil
 }
 
-// AvgStuScore3 averages the third score and the two that were averaged before.
+// AvgStuScore3 returns the average of all three scores, made of the third score in the row and the average of the first two.
 func AvgStuScore3(_ context.Context, s Scores3) (Avg, error) {
 	return Avg{s.ID, (float64(s.Score3) + 2*s.Avg12) / 3}, nil
 }
 
-// PrintStuAvgScore passes the average on. The rows that the last function passes on are the flow's output.
+// PrintStuAvgScore passes the average on as it is. It is the last function of both flows, so its rows are the flow's output.
 func PrintStuAvgScore(_ context.Context, a Avg, emit func(Avg)) error {
 	emit(a)
 	return nil

@@ -13,7 +13,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis/log"
 )
 
-// MyLogger prints messages behind their level.
+// MyLogger is a log.KisLogger that prints each message with its level before it.
 type MyLogger struct{ debug atomic.Bool }
 
 func (l *MyLogger) print(level, format string, args []any) {

@@ -10,7 +10,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis/serialize"
 )
 
-// Score is the scores of a student.
+// Score is an input row: the three scores of a student.
 type Score struct {
 	serialize.DefaultSerialize
 	StuId  int `json:"stu_id"`
@@ -19,21 +19,21 @@ type Score struct {
 	Score3 int `json:"score_3"`
 }
 
-// Average is the average of a student's scores.
+// Average is a row with the average of a student's scores.
 type Average struct {
 	serialize.DefaultSerialize
 	StuId    int     `json:"stu_id"`
 	AvgScore float64 `json:"avg_score"`
 }
 
-// Register registers the functions.
+// Register registers the functions of this package with r.
 func Register(r *kis.Registry) {
 	r.FaaS("VerifyStu", VerifyStu)
 	r.FaaS("AvgStuScore", AvgStuScore)
 	r.FaaS("PrintStuAvgScore", PrintStuAvgScore)
 }
 
-// VerifyStu passes on only students whose id is possible.
+// VerifyStu prints two of its parameters, and passes on the rows with a student's id from 0 to 999. It drops the others.
 func VerifyStu(_ context.Context, flow kis.Flow, rows []*Score) error {
 	fmt.Println("verify: school =", flow.GetFuncParam("school"), "country =", flow.GetFuncParam("country"))
 	for _, row := range rows {
@@ -47,7 +47,7 @@ func VerifyStu(_ context.Context, flow kis.Flow, rows []*Score) error {
 	return nil
 }
 
-// AvgStuScore averages each student's scores.
+// AvgStuScore commits the average of the three scores in each row.
 func AvgStuScore(_ context.Context, flow kis.Flow, rows []*Score) error {
 	for _, row := range rows {
 		out := Average{StuId: row.StuId, AvgScore: float64(row.Score1+row.Score2+row.Score3) / 3}
@@ -58,7 +58,7 @@ func AvgStuScore(_ context.Context, flow kis.Flow, rows []*Score) error {
 	return nil
 }
 
-// PrintStuAvgScore prints the averages and passes them on. On a cluster they are the flow's output.
+// PrintStuAvgScore prints the average in each row, and passes the rows on. On a cluster they are the flow's output.
 func PrintStuAvgScore(_ context.Context, flow kis.Flow, rows []*Average) error {
 	for _, row := range rows {
 		fmt.Printf("stu_id: [%d], avg score: [%.2f]\n", row.StuId, row.AvgScore)

@@ -9,13 +9,14 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// Register registers the functions.
+// Register registers the flow's functions with r.
 func Register(r *kis.Registry) {
 	r.FaaS("AvgStuScore", AvgStuScore)
 	r.FaaS("PrintStuAvgScore", scores.PrintStuAvgScore)
 }
 
-// AvgStuScore averages each student's scores.
+// AvgStuScore prints the Go type in which each row was committed, and then commits the average of each
+// student's scores.
 func AvgStuScore(ctx context.Context, flow kis.Flow, rows []*scores.Score) error {
 	for i, raw := range flow.Input() {
 		fmt.Printf("stu_id: [%d], committed as: [%T]\n", rows[i].StuId, raw)

@@ -9,7 +9,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// Register registers the functions.
+// Register registers the flow's functions with r.
 func Register(r *kis.Registry) {
 	r.FaaS("AvgStuScore", AvgStuScore)
 	r.FaaS("PrintStuAvgScore", scores.PrintStuAvgScore)

@@ -30,14 +30,14 @@ type Score3 struct {
 	Score3     int     `json:"score_3"`
 }
 
-// Average is the average of a student's scores.
+// Average is a row with the average of a student's scores: of the first two, or of all three.
 type Average struct {
 	serialize.DefaultSerialize
 	StuId    int     `json:"stu_id"`
 	AvgScore float64 `json:"avg_score"`
 }
 
-// Register registers the functions, and the code that opens the connector.
+// Register registers the functions of both flows with r, and the function that opens their connector.
 func Register(r *kis.Registry) {
 	r.FaaS("VerifyStu", VerifyStu)
 	r.FaaS("AvgStuScore12", AvgStuScore12)
@@ -48,7 +48,7 @@ func Register(r *kis.Registry) {
 	r.CaaSInit("Score12Cache", InitScore12Cache)
 }
 
-// InitScore12Cache opens a client for the Redis that the connector's document names.
+// InitScore12Cache opens a client of the Redis whose address is in the connector's document, and keeps it with the connector.
 func InitScore12Cache(connector kis.Connector) error {
 	client := redis.NewClient(&redis.Options{Addr: connector.GetConfig().AddrString})
 	if err := client.Ping(context.Background()).Err(); err != nil {
@@ -59,7 +59,7 @@ func InitScore12Cache(connector kis.Connector) error {
 	return nil
 }
 
-// VerifyStu aborts all rows if a student's id is impossible.
+// VerifyStu aborts all rows if one has a student's id outside 0 to 999. Otherwise it passes its rows on unchanged.
 func VerifyStu(_ context.Context, flow kis.Flow, rows []*Scores12) error {
 	for _, row := range rows {
 		if row.StuId < 0 || row.StuId > 999 {
@@ -69,7 +69,7 @@ func VerifyStu(_ context.Context, flow kis.Flow, rows []*Scores12) error {
 	return flow.Next(kis.ActionDataReuse)
 }
 
-// AvgStuScore12 averages two scores.
+// AvgStuScore12 commits the average of the two scores in each row.
 func AvgStuScore12(_ context.Context, flow kis.Flow, rows []*Scores12) error {
 	for _, row := range rows {
 		_ = flow.CommitRow(Average{StuId: row.StuId, AvgScore: float64(row.Score1+row.Score2) / 2})
@@ -77,7 +77,7 @@ func AvgStuScore12(_ context.Context, flow kis.Flow, rows []*Scores12) error {
 	return nil
 }
 
-// SaveScoreAvg12 writes the averages to Redis.
+// SaveScoreAvg12 writes the average in each row to Redis, under the student's id, and passes the rows on.
 func SaveScoreAvg12(ctx context.Context, flow kis.Flow, rows []*Average) error {
 	conn, err := flow.GetConnector()
 	if err != nil {
@@ -93,7 +93,8 @@ func SaveScoreAvg12(ctx context.Context, flow kis.Flow, rows []*Average) error {
 	return flow.Next(kis.ActionDataReuse)
 }
 
-// LoadScoreAvg12 reads the averages from Redis. If one is not there, it returns an error, and is tried again.
+// LoadScoreAvg12 reads the average of each row's student from Redis, and passes the rows on with it. If one average is not there yet, it
+// returns an error, so that it is called again later.
 func LoadScoreAvg12(ctx context.Context, flow kis.Flow, rows []*Score3) error {
 	conn, err := flow.GetConnector()
 	if err != nil {
@@ -110,7 +111,7 @@ func LoadScoreAvg12(ctx context.Context, flow kis.Flow, rows []*Score3) error {
 	return flow.Next()
 }
 
-// AvgStuScore3 averages the third score and the loaded average of the other two. Each of the three scores counts the same.
+// AvgStuScore3 commits the average of all three scores in each row, made of the third score and the loaded average of the other two.
 func AvgStuScore3(_ context.Context, flow kis.Flow, rows []*Score3) error {
 	for _, row := range rows {
 		_ = flow.CommitRow(Average{StuId: row.StuId, AvgScore: (row.AvgScore12*2 + float64(row.Score3)) / 3})
@@ -118,7 +119,7 @@ func AvgStuScore3(_ context.Context, flow kis.Flow, rows []*Score3) error {
 	return nil
 }
 
-// PrintStuAvgScore prints the averages, and passes them on.
+// PrintStuAvgScore prints the average in each row, and passes the rows on.
 func PrintStuAvgScore(_ context.Context, flow kis.Flow, rows []*Average) error {
 	for _, row := range rows {
 		fmt.Printf("%s: stu_id: [%d], avg score: [%.2f]\n", flow.GetName(), row.StuId, row.AvgScore)
