@@ -178,8 +178,8 @@ func (q *locator) addParked(g *group, lane int, ahead bool) {
 	}
 }
 
-// addWait sets the thing that the first row of a group waits for in the step s. The group is the first one of its key. The caller holds
-// lane.mu.
+// addWait sets the fields of a location that say what its row waits for: Wait, Connector, Key, Attempt and Due. The row is the first one
+// of the group g, which is the first group of its key, and s is the group's step. The caller holds lane.mu.
 func (q *locator) addWait(at *Location, g *group, s *step) {
 	p := g.parcel
 	if g.state == groupReady || !g.waiting {

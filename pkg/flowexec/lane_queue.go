@@ -100,7 +100,7 @@ func (ln *lane) launch(resume *work, c *kis.Copy) {
 	go ln.exec.loop(resume)
 }
 
-// enqueue queues work. It returns false if the lane is closed.
+// enqueue queues work. It returns true if that is done, and false if the lane is closed.
 func (ln *lane) enqueue(w *work) bool {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
@@ -221,7 +221,8 @@ func (ln *lane) close() (works []*work, groups []*group) {
 	return works, groups
 }
 
-// release takes the rows out of the lane that a Release asks for, for the caller to give back.
+// release takes the queued, parked and resting rows that a Release asks for out of the lane, for the caller to give back. Resting runs give
+// back their rows themselves.
 func (ln *lane) release(c releaseRequest) (back []*work, groups []*group) {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()

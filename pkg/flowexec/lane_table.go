@@ -287,8 +287,8 @@ func (l *Lanes) settleKeysOf(ln *lane) (back []*work) {
 	return back
 }
 
-// release takes the rows out of all lanes that a Release asks for. It holds the table's lock for writing, so that no work changes its lane
-// meanwhile.
+// release takes the rows that a Release asks for out of all lanes. It returns all lanes, and the works and groups to give back. It holds
+// the table's lock for writing, so that no work changes its lane meanwhile.
 func (l *Lanes) release(c releaseRequest) (lanes []*lane, back []*work, parked []*group) {
 	t := &l.table
 	t.mu.Lock()

@@ -26,7 +26,7 @@ type OnceConfig struct {
 }
 
 // Once runs rows through the plan as one batch, and blocks until all of them have ended. A row is any value that Part.Values allows. ctx is
-// the parent of the contexts that functions get; when it ends, the rows that have not ended fail.
+// the parent of the contexts that functions get; when it ends, the rows that have not ended fail with CANCELLED.
 func (p *Plan) Once(ctx context.Context, rows []any, c OnceConfig) RunResult {
 	if rows == nil {
 		rows = []any{} // a part of values, without any

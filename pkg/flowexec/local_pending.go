@@ -139,7 +139,8 @@ func (f *localFlow) prepare(life context.Context, b *batch.Batch, from *producer
 	return p, nil
 }
 
-// start gives a batch its id and hands its rows to the lanes. It calls count when the batch has its id, before any of its rows can end.
+// start gives a batch its id and hands its rows to the lanes. It calls count when the batch has its id, before any of its rows can end. If
+// the producer refuses the batch, start returns the error and does nothing.
 func (f *localFlow) start(p *Pending, count func(*Pending)) error {
 	now := time.Now()
 	id, floor, err := p.producer.begin(p.batch, f.name, now)
@@ -268,7 +269,7 @@ func (p *Pending) abandon(err error) {
 	p.finish()
 }
 
-// finish closes done, and tells onFinish. The caller holds mu.
+// finish marks the batch as ended: it calls onFinish and closes done. The caller holds mu.
 func (p *Pending) finish() {
 	p.finished = true
 	if p.onFinish != nil {

@@ -60,7 +60,7 @@ type saveWait struct {
 	early time.Duration
 }
 
-// groupState is the place of a group in its life; see group.
+// groupState is the state of a group. The type group shows when it changes.
 type groupState uint8
 
 const (

@@ -170,7 +170,8 @@ func (t *parkedRows) nextWork(limit int) *work {
 	return &work{part: p.part, in: input{columns: p.part.Columns}, rows: rows.As[rows.PartRow](groupRows(groups)), from: p, groups: groups}
 }
 
-// takeReady takes the groups for nextWork out of ready, and sets their state to groupRunning. The caller holds mu.
+// takeReady takes ready groups of one parcel out of ready for nextWork, with about limit rows together (0 means no limit), and sets their
+// state to groupRunning. It returns nil if no group is ready. The caller holds mu.
 func (t *parkedRows) takeReady(limit int) []*group {
 	for len(t.ready) > 0 {
 		p := t.ready[0]
@@ -431,8 +432,8 @@ func giveBackParked(back []*group) {
 	}
 }
 
-// drop takes n groups out of the count of a parcel's groups that are not gone. It reports whether the parcel has no groups left. The caller
-// does not hold mu.
+// drop takes n groups out of parcel.left, the count of a parcel's groups that are not gone. It returns true if the parcel has no groups
+// left. The caller does not hold mu.
 func (t *parkedRows) drop(p *parcel, n int) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

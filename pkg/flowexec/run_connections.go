@@ -11,8 +11,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// using is the connections that functions of a run have asked for. They are held until the run ends. A function may ask on several
-// goroutines.
+// using is the connections that functions of a run have asked for. They are held until the run ends. A function may ask for its
+// connection on several goroutines at the same time.
 type using struct {
 	any   atomic.Bool // whether conns may have a connection
 	mu    sync.Mutex

@@ -111,7 +111,7 @@ func (l *letters) tell(result *RunResult) {
 	}
 }
 
-// byRow compares outcomes by their rows.
+// byRow compares the row of an outcome with row, for a binary search: the result is below 0, 0 or above 0.
 func byRow(o batch.RowOutcome, row uint32) int { return int(o.Row) - int(row) }
 
 // ofParcel returns those of the dead rows that come from input rows which have parked, with their numbers in the parcel. parked are the

@@ -155,8 +155,9 @@ func (x *executor) startRun(deadline time.Time) {
 	}
 }
 
-// look is called by the watchdog at each tick. It cancels the context of a call that takes too long. It returns true if the call
-// has not ended a second later: the goroutine is abandoned from then on.
+// look is called by the watchdog at each tick. It cancels the context of a call that takes too long. stopping says that the context of
+// the lanes has ended. look returns true if the call has not ended a second after its context was cancelled: the goroutine is abandoned
+// from then on.
 func (x *executor) look(now time.Time, stopping bool) bool {
 	g := &x.guard
 	g.mu.Lock()

@@ -50,8 +50,9 @@ func (sv *saving) save(s *step, rs *rows.Set) {
 	sv.run.queue(saved, s.Index+1)
 }
 
-// sendEffects sends the effects of the rows that are left, and ends or parks those that do not go on. rs are the rows that the
-// function was called for, and places says where in rs the rows stand that are left. It returns false if none goes on.
+// sendEffects sends the effects of the rows that are left after the function's calls (st.rs) to the connector, and ends or parks
+// rows that do not go on. rs are the rows that the function was called for, and places has for each row of st.rs its place in rs.
+// It returns false if no row goes on, because the run is over or its connector could not be asked.
 func (sv *saving) sendEffects(s *step, rs *rows.Set, places []uint32) bool {
 	written := sv.x.frame.Effects
 	effects := sv.effects(s, rs)
@@ -132,7 +133,8 @@ func effectsOf(written []kis.Effect, row uint32) (from, to int) {
 	return from, to
 }
 
-// settleRow ends row i if the connector has refused one of its effects, which are verdicts[from:to].
+// settleRow ends row i if the connector has refused one of its effects. verdicts[from:to] are the connector's answers to the row's
+// effects; nil verdicts mean that all effects have taken place.
 func (sv *saving) settleRow(s *step, i int, verdicts []error, from, to int) {
 	if verdicts == nil {
 		return
@@ -146,8 +148,9 @@ func (sv *saving) settleRow(s *step, i int, verdicts []error, from, to int) {
 	}
 }
 
-// effects gives each effect that the function wrote the name that it has for ever: the identity of its row, and its number among
-// the row's effects. A connector that has seen the name leaves the effect out.
+// effects makes the connector's effects of those that the function wrote for rows of rs. It gives each effect a name that stays
+// the same when the batch runs again: the identity of its row, and its number among the row's effects. A connector that has seen
+// the name leaves the effect out.
 func (sv *saving) effects(s *step, rs *rows.Set) []connector.Effect {
 	written := sv.x.frame.Effects
 	effects := make([]connector.Effect, len(written))

@@ -74,7 +74,8 @@ func (r *run) queue(rs *rows.Set, step int) {
 // lineageAdvice is the end of errors about lost lineage. It says how a function keeps the lineage of its rows.
 const lineageAdvice = "name the origins with kis.From(ctx).Origins or flow.From, pass the same pointers on, or as many rows as were given"
 
-// sendJumps sends the rows that jump to their steps. A row that jumps back goes as it was when it came to that step.
+// sendJumps sends each row of rs that jumps to the step of its jump. A row that jumps back goes as it was when it came to that step. If that is
+// not known, because its lineage is lost, it ends as dead.
 func (st *stepRun) sendJumps(rs *rows.Set) {
 	if len(st.jumps) == 0 {
 		return

@@ -129,7 +129,7 @@ func (t *turns) findKeys() (several bool) {
 	return several
 }
 
-// reset forgets the rows, and keeps the lists unless they are large.
+// reset forgets the stretch and its rows. It keeps the lists for the next stretch, unless there were more than 4,096 keys.
 func (t *turns) reset() {
 	const most = 1 << 12
 	if len(t.numbers) > most || t.numbers == nil {
@@ -235,7 +235,7 @@ func (t *turns) noteMade(s *step, out kis.Vector) {
 	}
 }
 
-// end leaves the stretch. Rows that came out of it in different rounds go on together.
+// end leaves the stretch, if the rows are in one. The rows that came out of it in different rounds are joined, so that they go on together.
 func (t *turns) end() {
 	if !t.active {
 		return

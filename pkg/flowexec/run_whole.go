@@ -55,6 +55,7 @@ func ofTheCall(o batch.RowOutcome) bool {
 }
 
 // mayGoApart reports whether the call under way, from which the function does not return, is to be made again for each key alone.
+// o is the outcome that the call's rows would have otherwise.
 func (wc *wholeCall) mayGoApart(o batch.RowOutcome) bool {
 	return wc.st.step.form.Whole() && !wc.x.guard.reading && ofTheCall(o) && len(wc.groups(wc.st.rs)) > 1
 }
@@ -221,7 +222,8 @@ func (wc *wholeCall) groups(rs *rows.Set) [][]uint32 {
 	return groups
 }
 
-// runGroups calls the function for the rows of each key alone, and joins the rows that it makes.
+// runGroups calls the function for the rows of each key alone, joins the rows that it makes, and sends them on. groups are the
+// places in rs of the rows of each key. The rows made are collected in all.
 func (wc *wholeCall) runGroups(s *step, rs *rows.Set, groups [][]uint32, all kis.Vector) {
 	x, f := wc.run.x, &wc.x.frame
 	all.Reset(0)

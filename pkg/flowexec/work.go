@@ -43,7 +43,7 @@ type abandoned struct {
 	carried *carried
 }
 
-// len is the number of rows in the work.
+// len returns the number of rows in the work.
 func (w *work) len() int {
 	if w.rows == nil {
 		return w.in.len()
@@ -51,7 +51,7 @@ func (w *work) len() int {
 	return len(w.rows)
 }
 
-// key is the hash of the shard key of a row of the run. The part must have keys.
+// key returns the hash of the shard key of a row of the run. The part must have keys.
 func (w *work) key(i rows.RunRow) uint64 { return w.in.columns.Keys[w.row(i)] }
 
 // row converts a row of the run to the row of the part.
@@ -146,7 +146,7 @@ func (p *pendingRuns) cut(queue []*work, c releaseRequest, back []*work) (kept, 
 	return kept, back
 }
 
-// placedWork is a work and the place of the lane that it is for.
+// placedWork is a work, with the place in the laneTable of the lane that it is for.
 type placedWork struct {
 	*work
 	place int
