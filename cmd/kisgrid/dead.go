@@ -144,17 +144,17 @@ func storeLine(s *pb.DeadStore) string {
 type deadLetter struct {
 	ID       string    `json:"id"`
 	Flow     string    `json:"flow"`
-	Function string    `json:"function"` // in which the row died; empty means before the first function
-	Revision int64     `json:"revision"` // on which the row ran
+	Function string    `json:"function"` // the function in which the row died; empty means before the first function
+	Revision int64     `json:"revision"` // the revision of the flow on which the row ran
 	Code     string    `json:"code"`
 	Reason   string    `json:"reason"`
-	Attempts uint32    `json:"attempts"` // of that function
+	Attempts uint32    `json:"attempts"` // how often that function was tried
 	Redrives uint32    `json:"redrives"` // how often the letter was redriven
 	Kept     time.Time `json:"kept"`     // when the letter was kept
 	Edited   bool      `json:"edited"`   // the row was replaced by dead edit
 	Batch    string    `json:"batch"`    // stream in hexadecimal, a dash, and the sequence
 	Place    uint32    `json:"row_in_batch"`
-	Encoding string    `json:"encoding"` // of the row, such as json
+	Encoding string    `json:"encoding"` // the encoding of the row, such as json
 	// Row is the row as JSON where it is JSON, and as a string where it is other text. RowBytes is used where it is not text.
 	Row      any    `json:"row,omitempty"`
 	RowBytes []byte `json:"row_base64,omitempty"`

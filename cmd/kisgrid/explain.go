@@ -54,7 +54,7 @@ retries or its wait for a key run out. Later rows of the key wait for it, as for
 
 // explainedRow is one row without an outcome, as -o json prints it. Empty fields are left out. docs/cli.md describes the fields.
 type explainedRow struct {
-	Batch       string  `json:"batch"` // as batchName writes it
+	Batch       string  `json:"batch"` // the batch's id, as batchName writes it
 	Row         uint32  `json:"row"`   // index in its batch
 	Where       string  `json:"where"` // the place, such as "running" or "held_back"
 	Worker      string  `json:"worker,omitempty"`

@@ -64,7 +64,7 @@ type Cluster struct {
 	metrics     string // the URL of its metrics; empty means that they are not served
 
 	mu      sync.Mutex
-	nodes   []*Node // that may still run, in the order of their start; guarded by mu
+	nodes   []*Node // nodes that may still run, in the order of their start; guarded by mu
 	started int     // how many coordinators were ever started; guarded by mu
 
 	ctx    context.Context // the context of each node's Run

@@ -30,10 +30,10 @@ var Ask = []byte{0, 0, 0, settingsFrame, 0, 0, 0, 0, 0}
 type Reader struct {
 	skip   int                    // bytes before the next frame's header
 	data   int                    // how many of these belong to a DATA frame
-	header [frameHeaderBytes]byte // of the frame that is being read
+	header [frameHeaderBytes]byte // the header of the frame that is being read
 	filled int                    // bytes of header that have come
 
-	stream uint32 // of the frame that is being read
+	stream uint32 // the stream of the frame that is being read
 	ends   bool   // the headers of a call end with this frame
 	opened uint32 // the stream whose headers were read last
 	idle   int    // frames without content since TakeIdle was called

@@ -49,7 +49,7 @@ func newConnLimiter(limit, perAddress int) *connLimiter {
 type connEntry struct {
 	limiter *connLimiter
 	conn    net.Conn // the connection below TLS, which can be closed without blocking or writing
-	address string   // of the peer, without its port
+	address string   // address of the peer, without its port
 
 	admitted    bool          // guarded by limiter.mu; never becomes false again
 	gone        bool          // the connection is closed, or about to be; guarded by limiter.mu

@@ -53,7 +53,7 @@ type meteredCall struct {
 	began          int64              // when it began, by limiter.now
 
 	held      int64           // guarded by the limiter's lock
-	heldSince int64           // when the oldest of these bytes came, or later; by limiter.now; guarded by the limiter's lock
+	heldSince int64           // when the oldest of the held bytes came, or a later time; by limiter.now; guarded by the limiter's lock
 	silent    *list.Element   // place in conn.silent; nil after its first message; guarded by the limiter's lock
 	cut       bool            // the server ended the call; guarded by the limiter's lock
 	reader    context.Context // context of the handler that reads its one request; nil before that, and for streams; guarded by the limiter's lock

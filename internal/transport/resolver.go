@@ -63,7 +63,7 @@ func hostPort(address, standard string) (host, port string) {
 type dnsResolver struct {
 	dnsBuilder
 	cc                 resolver.ClientConn // gRPC's side, which gets the addresses
-	server, host, port string              // of the target: the name server to ask, or ""; the host to look up; the port to dial
+	server, host, port string              // the target's parts: the name server to ask, or ""; the host to look up; the port to dial
 	lookNow            chan struct{}       // holds a token when a connection broke
 	cancel             context.CancelFunc  // ends run
 	running            sync.WaitGroup      // the goroutine of run

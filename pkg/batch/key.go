@@ -23,7 +23,7 @@ import (
 //
 // NewKeyField makes one. It does not change after that, and is safe for concurrent use.
 type KeyField struct {
-	name         []byte // of the field
+	name         []byte // name of the field
 	ascii        bool   // name is ASCII only
 	nameAndQuote string // the name and a quote; "" for a name that JSON can write only with escapes
 

@@ -37,7 +37,7 @@ type RowOutcome struct {
 	Outcome  Outcome
 	Code     Code
 	Function string // the function that the row was in; "" means none
-	Reason   string // in words
+	Reason   string // why the row ended so, in words
 	Attempts uint32 // how often the function was tried, the first time included
 	// Kept says that a dead row is kept as a dead letter. For a dead row that is not, NotKept says why.
 	Kept    bool

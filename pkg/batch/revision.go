@@ -42,7 +42,7 @@ func (d *Digest) UnmarshalText(text []byte) error {
 // or was restored from an earlier snapshot, gives the same numbers again. For the same reason a greater number does not
 // make a revision the newer one. The newest revision is the one that etcd has now.
 type Revision struct {
-	Number int64 // of etcd, when the newest of the documents was written
+	Number int64 // the revision number of etcd at which the newest of the documents was written
 	Digest Digest
 }
 

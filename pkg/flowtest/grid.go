@@ -36,7 +36,7 @@ type Grid struct {
 	cluster *devcluster.Cluster
 
 	mu    sync.Mutex
-	nodes []*Node // in the order of their start, those too that have ended; guarded by mu
+	nodes []*Node // all nodes in the order of their start, including nodes that have ended; guarded by mu
 }
 
 // Cluster starts a cluster with the given number of workers and waits until it takes batches, which takes about a tenth of a second. The

@@ -17,7 +17,7 @@ import (
 // connectorKey names a connector by its document: the name, and the digest of the text.
 type connectorKey struct {
 	name   string
-	digest batch.Digest // of the document
+	digest batch.Digest // digest of the document
 }
 
 // connectorStates opens the connectors of plans before rows need them, keeps them open, and knows whether each of them works.

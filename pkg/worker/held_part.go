@@ -36,8 +36,8 @@ type heldPart struct {
 	*flowexec.Part
 	charged    amount               // the share of size that is still charged to account
 	openRows   int                  // rows that have not ended
-	endedRuns  []flowexec.RunResult // in no result yet
-	endedBytes int64                // size of endedRuns
+	endedRuns  []flowexec.RunResult // runs that have ended and are in no result yet
+	endedBytes int64                // size of endedRuns in bytes
 	endedSince time.Time            // when the first of endedRuns ended
 	span       trace.Span           // nil when nobody traces
 	reporting  bool                 // a goroutine makes results of endedRuns now

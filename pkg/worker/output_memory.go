@@ -45,7 +45,7 @@ type outputMemory struct {
 // guarded by the lock of outputMemory.
 type outputAccount struct {
 	memory    *outputMemory  // has the lock
-	backlog   *clientBacklog // of its coordinator
+	backlog   *clientBacklog // the backlog of the account's coordinator
 	flow      string
 	held      int64  // bytes of output that the coordinator does not have yet
 	stalled   int64  // bytes of finished output that waits for clients

@@ -39,11 +39,11 @@ type peer struct {
 	mu         sync.Mutex
 	hadSession bool                  // a session has begun
 	dropped    bool                  // the coordinator is forgotten: results go nowhere
-	plans      map[revisionKey]*plan // by the coordinator's name for the revision
-	credits    map[string]*credit    // by flow
+	plans      map[revisionKey]*plan // the plans that the coordinator has, by its name for the revision
+	credits    map[string]*credit    // the coordinator's credits, by the name of the flow
 
 	lastPart   uint64               // number of the last part that came
-	parts      map[uint64]*heldPart // by number, until the last result of the part is acknowledged
+	parts      map[uint64]*heldPart // parts by number; a part goes when its last result is acknowledged
 	unreported []*heldPart          // parts that have ended rows in no result, and rows that have not ended; the longest waiting first
 
 	// results has the results that the coordinator has not acknowledged, by number. The three numbers below say how far each

@@ -25,7 +25,7 @@ type serverConfig struct {
 	Limits     batch.Limits
 	// ResultBytes is about how large a Result message gets before it is split, in bytes.
 	ResultBytes int
-	Budget      amount        // for the rows and bytes of all coordinators together
+	Budget      amount        // the limit for rows and bytes of all coordinators together
 	Lease       time.Duration // how long a coordinator without a session is remembered
 	Logger      hclog.Logger
 	Metrics     prometheus.Registerer
