@@ -183,8 +183,8 @@ func (l *load) stream(c *client.Client, flow string, streams, rows int) {
 	}
 }
 
-// call submits batches in calls, one after the other, until the load ends. Each has the same rows, as many as rows says, the first
-// with the id id.
+// call submits the same rows again and again, in calls one after the other, until the load ends. rows is their number, and id the
+// id of the first one.
 func (l *load) call(c *client.Client, flow string, id, rows int) {
 	for {
 		select {

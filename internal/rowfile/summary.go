@@ -9,7 +9,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// maxListed is the limit for the rows that are printed one by one because they are not done.
+// maxListed is the limit for the rows of a file that are printed one by one because they are not done.
 const maxListed = 10
 
 // summary counts how the rows of a file ended. Its JSON is the output of -o json.
@@ -24,8 +24,8 @@ type summary struct {
 	listed int // the number of rows that are not done, with those that were not printed
 }
 
-// add counts the rows of one batch, and prints those that are not done to log, the first maxListed of the file. lines are the numbers of
-// the rows' lines.
+// add counts the rows of one batch. It prints rows that are not done to log, but at most maxListed in all batches together. lines are
+// the numbers of the rows' lines.
 func (s *summary) add(r *batch.Result, lines []int, log io.Writer) {
 	s.Batches++
 	s.Rows += r.Rows

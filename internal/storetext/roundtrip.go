@@ -76,7 +76,7 @@ func comesBack(v reflect.Value, text string) error {
 	return nil
 }
 
-// refusedAdvice ends the errors of comesBack, with advice to the author of the function.
+// refusedAdvice stands at the end of the errors of comesBack. It is advice to the author of the function that saves.
 const refusedAdvice = "pass a pointer to it where its methods are those of the pointer, keep text that is no UTF-8 in a []byte, or save its parts one by one"
 
 // same reports whether b, which was read, equals a, which was written, as far as encoding/json looks at them.

@@ -79,8 +79,8 @@ func (d *Definitions) commit(operations []clientv3.Op) (revision int64) {
 	return answer.Header.Revision
 }
 
-// Await waits until the status of a flow satisfies is, and returns that status. It looks at every status that the leader writes, also
-// at those that do not last. The text what says in the failure which status was wanted.
+// Await waits until is returns true for a status of a flow, and returns that status. It looks at every status that the leader writes,
+// also at those that do not last. The text what says in the failure which status was wanted.
 func (d *Definitions) Await(flow, what string, is func(cluster.FlowStatus) bool) cluster.FlowStatus {
 	d.TB.Helper()
 	ctx, cancel := context.WithTimeout(d.TB.Context(), testprocess.Patience)

@@ -54,7 +54,7 @@ func New(tb testing.TB) *Grid {
 	return &Grid{TB: tb, Etcd: testprocess.Address(tb), Redis: testprocess.Address(tb)}
 }
 
-// Coordinator is the place of one coordinator. Its addresses stay; its process may be started, stopped and started again.
+// Coordinator is one coordinator of a Grid. Its addresses stay; its process may be started, stopped and started again.
 type Coordinator struct {
 	// Process is the latest process. Nil means that none was started yet.
 	*testprocess.Process
@@ -66,7 +66,7 @@ type Coordinator struct {
 	grid *Grid
 }
 
-// AddCoordinator makes the place of one more coordinator at free addresses. It starts no process: call Start.
+// AddCoordinator makes one more Coordinator, with free addresses and with these flags. It starts no process: call Start.
 func (g *Grid) AddCoordinator(flags ...string) *Coordinator {
 	g.TB.Helper()
 	c := &Coordinator{Address: testprocess.Address(g.TB), HTTP: testprocess.Address(g.TB), Flags: flags, grid: g}

@@ -39,7 +39,8 @@ type options struct {
 	wrong      error         // the error of the first option that was wrong; nil means none
 }
 
-// maxDuration is the limit for durations in options. A longer one is a mistake, and sums with it would overflow.
+// maxDuration is the limit for durations in options, because sums with very long ones would overflow. A longer duration is an error of
+// Dial; a longer Timeout of a batch counts as no timeout.
 const maxDuration = 365 * 24 * time.Hour
 
 // checkDurations makes Dial fail, by setting wrong, if one of the durations that an option was given is over maxDuration. option is the

@@ -236,7 +236,7 @@ func neverAccepted(c batch.Code) bool {
 	return false
 }
 
-// minSweep is the least number of producers at which a client looks for those that it can forget.
+// minSweep is the number of producers below which a client does not look for producers that it can forget.
 const minSweep = 64
 
 // add adds a producer to the client's. When there are twice as many as the last time, it first drops the producers of ended streams with

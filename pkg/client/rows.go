@@ -30,8 +30,8 @@ const (
 	Done     = batch.Done
 	Filtered = batch.Filtered
 	Aborted  = batch.Aborted
-	Dead     = batch.Dead
-	Failed   = batch.Failed
+	Dead     = batch.Dead   // the row itself is at fault
+	Failed   = batch.Failed // the cluster is at fault: the batch may be submitted again
 )
 
 // Rows makes a batch with one row for each value, encoded as JSON. A string, a []byte or a json.RawMessage is taken as a row that is

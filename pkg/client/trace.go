@@ -18,9 +18,11 @@ type Tracer interface {
 // Span covers the time from the call of Submit or Send to the batch's answer.
 type Span interface {
 	// TraceParent returns the span's name for coordinators and workers, in the format of the W3C traceparent header, such as
-	// "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01". They make their spans children of it. An empty text means no parent.
+	// "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01". Coordinators and workers make their spans children of it. An empty
+	// text means that their spans have no parent.
 	TraceParent() string
-	// Sent is called each time when the batch is sent: again after a connection broke, for example.
+	// Sent is called each time that the batch is sent: once, and again when it must be sent again, for example after a connection
+	// broke.
 	Sent()
 	// End is called once, when the batch has its answer or its error. id is zero if the batch ended before it had an id. If err is not
 	// nil, r may be nil or incomplete. End may read r.NotDone, whose rows may be in any order, and r.Revision. It must not use

@@ -179,7 +179,7 @@ func (c *claim) gone() error {
 func (c *claim) lost() error { return context.Cause(c.held) }
 
 // commit commits a transaction on condition that the claim's key is still this process's. If it is not, the claim is lost, nothing is
-// written, and commit returns the error of lost.
+// written, and commit returns the reason why the claim is lost.
 func (c *claim) commit(ctx context.Context, t *transaction) error {
 	if err := c.lost(); err != nil {
 		return err

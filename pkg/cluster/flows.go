@@ -32,7 +32,7 @@ const (
 // FlowStatus is the leader's report on a flow.
 type FlowStatus struct {
 	Flow string `json:"flow"`
-	// Wanted is the revision that the documents ask for, Active the revision that runs on all workers; 0 means none. The digests are those
+	// Wanted is the revision that the documents ask for, Active the revision that new batches run on; 0 means none. The digests are those
 	// of the revisions' documents. They are zero in records of leaders of earlier builds.
 	Wanted       int64        `json:"wanted"`
 	Active       int64        `json:"active"`

@@ -51,7 +51,7 @@ type Function struct {
 	Name string `json:"name"`
 	// Mode is KisFlow's: Verify, Save, Load, Calculate or Expand.
 	Mode string `json:"mode"`
-	// In and Out are the row types that it reads and passes on, as text. Empty means any type.
+	// In and Out are the row types that the function reads and passes on, as text. Empty means any type.
 	In  string `json:"in,omitempty"`
 	Out string `json:"out,omitempty"`
 }
@@ -62,7 +62,7 @@ type Coordinator struct {
 	ID string `json:"id"`
 	// Address is the host:port at which clients and the command line dial the coordinator.
 	Address string `json:"address"`
-	// HTTP is the host:port at which it serves metrics. Empty means that it serves none.
+	// HTTP is the host:port at which the coordinator serves metrics. Empty means that it serves none.
 	HTTP string `json:"http,omitempty"`
 	// Build names the build of the program, in any text.
 	Build string `json:"build,omitempty"`
@@ -125,8 +125,8 @@ func (s *Store) RegisterCoordinator(ctx context.Context, c Coordinator, ttl time
 	return register(ctx, s, s.keys.coordinator(c.ID), c.ID, c, ttl, nil)
 }
 
-// register writes the record of a worker or coordinator under a lease, as a claim. also, unless it is nil, adds conditions and writes to
-// the transaction that writes the record.
+// register writes the record of a worker or coordinator under a lease, as a claim. also adds more conditions and writes to the transaction
+// that writes the record; nil means none.
 func register[R Worker | Coordinator](
 	ctx context.Context, s *Store, key, id string, record R, ttl time.Duration, also func(*transaction),
 ) (*Registration[R], error) {
@@ -155,7 +155,8 @@ func (r *Registration[R]) Lost() <-chan struct{} { return r.claim.held.Done() }
 // means that the Store was closed.
 func (r *Registration[R]) Err() error { return r.claim.lost() }
 
-// Update replaces the record, under the same lease. Once the registration is lost, it returns the error of Err.
+// Update replaces the record, under the same lease. Once the registration is lost, it writes nothing and returns the error that Err
+// returns.
 func (r *Registration[R]) Update(ctx context.Context, record R) error {
 	value, err := encode(record)
 	if err != nil {

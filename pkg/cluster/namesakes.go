@@ -89,8 +89,8 @@ func (s *Store) namesakes(ctx context.Context, name string) (all []namesake, rev
 	return named, revision, nil
 }
 
-// Remaining returns for how long a worker's record stands if the worker does not renew its lease; 0 means that there is no record. etcd may
-// have granted a longer lease than the worker asked for, and starts every lease anew when it is restored or elects another leader.
+// Remaining returns how long a worker's record will stay in etcd if the worker does not renew its lease; 0 means that there is no record.
+// etcd may have granted a longer lease than the worker asked for, and starts every lease anew when it is restored or elects another leader.
 func (s *Store) Remaining(ctx context.Context, worker string) (time.Duration, error) {
 	if err := checkName(worker); err != nil {
 		return 0, batch.Errorf(batch.CodeInternal, "reading the lease of a worker: %w", err)

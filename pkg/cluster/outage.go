@@ -43,8 +43,8 @@ func (o *outage) waitBegins(reason error) {
 	}
 }
 
-// waitEnds notes that a loop no longer waits for etcd. answered says whether etcd answered it, or it has stopped trying. If it was the last
-// loop that waited, and etcd answered, that is logged.
+// waitEnds notes that a loop no longer waits for etcd. answered is true if etcd has answered the loop, and false if the loop has stopped
+// trying. If it was the last loop that waited, and etcd has answered it, that is logged.
 func (o *outage) waitEnds(answered bool) {
 	o.mu.Lock()
 	o.waiting--
@@ -94,7 +94,7 @@ func (r *retry) succeeded() { r.end(true) }
 // giveUp notes that the loop stops trying to reach etcd, because its work has ended.
 func (r *retry) giveUp() { r.end(false) }
 
-// end notes that the loop no longer waits for etcd. answered says whether that is because etcd answered.
+// end notes that the loop no longer waits for etcd. answered is true if etcd has answered, and false if the loop has stopped trying.
 func (r *retry) end(answered bool) {
 	if r.away {
 		r.away = false

@@ -78,20 +78,20 @@ func (s *Store) State(ctx context.Context) (State, error) {
 	return State{join(records), records}, nil
 }
 
-// FollowFlows calls f with the flows of the State, as FollowState does.
+// FollowFlows calls f with all flows that have a status, sorted by name: with State.Flows. It calls, blocks and ends as FollowState does.
 func (s *Store) FollowFlows(ctx context.Context, f func([]ActiveFlow)) error {
 	return s.FollowState(ctx, func(state State) { f(state.Flows) })
 }
 
-// flowRecord is the value at one key of keys.flows. One field is set: that of a flow's status, a history entry or a document's status. All
-// are nil for another key.
+// flowRecord is the value of one key in the range that keys.flows names. One of its fields is set: that of a flow's status, of a history
+// entry, or of a document's status. All are nil for any other key in the range.
 type flowRecord struct {
 	status   *FlowStatus
 	entry    *HistoryEntry
 	document *DocumentStatus
 }
 
-// readFlowRecord decodes the value at one key of keys.flows.
+// readFlowRecord decodes the value of one key in the range that keys.flows names.
 func (s *Store) readFlowRecord(kv *mvccpb.KeyValue) (flowRecord, error) {
 	key := string(kv.Key)
 	if flow, ok := s.keys.readStatus(key); ok {

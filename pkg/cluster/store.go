@@ -21,7 +21,7 @@ import (
 // Defaults of Config and of leases.
 const (
 	DefaultPrefix  = "/kisgrid/"      // begins every key
-	DefaultTimeout = 5 * time.Second  // for each call to etcd
+	DefaultTimeout = 5 * time.Second  // the limit for each call to etcd
 	DefaultTTL     = 10 * time.Second // how long a lease lasts after it was last renewed
 	// DefaultMaxOperations is the default of etcd's own limit, --max-txn-ops.
 	DefaultMaxOperations = 128
@@ -177,8 +177,8 @@ func (s *Store) Close() error {
 // waitPause is the pause between two tries of Wait.
 const waitPause = 250 * time.Millisecond
 
-// Wait blocks until etcd answers and accepts the user. While it does not, Wait calls progress with the reason, once for each different one;
-// a nil progress is not called.
+// Wait blocks until etcd answers and accepts the user. While it does not, Wait calls progress with the reason, once each time that the
+// reason has changed. progress may be nil. The error says that ctx has ended or the Store was closed.
 func (s *Store) Wait(ctx context.Context, progress func(error)) error {
 	told := ""
 	for {

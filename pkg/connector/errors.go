@@ -8,8 +8,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// Ended makes the error of a call whose ctx is over: CodeDeadline or CodeCancelled. name is the connector's; doing describes the
-// call, such as "saving".
+// Ended makes the error of a call whose ctx is over, with CodeDeadline or CodeCancelled. name is the name of the connector;
+// doing describes the call, such as "saving".
 func Ended(ctx context.Context, name, doing string) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return batch.Errorf(batch.CodeDeadline,
@@ -18,19 +18,19 @@ func Ended(ctx context.Context, name, doing string) error {
 	return batch.Errorf(batch.CodeCancelled, "connector %s: the caller gave up while %s: %w", name, doing, ctx.Err())
 }
 
-// Closed makes the error of a call over a connection that is closed. name is the connector's.
+// Closed makes the error of a call over a connection that is closed. name is the name of the connector.
 func Closed(name string) error {
 	return batch.Errorf(batch.CodeConnectorUnavailable,
 		"connector %s: its connection is closed, because the process is ending or the connector's document changed; try again", name)
 }
 
-// TooOld makes the error of a Save for a batch that is older than the once-window. name is the connector's.
+// TooOld makes the error of a Save for a batch that is older than the once-window. name is the name of the connector.
 func TooOld(name string, c *Cause, window time.Duration) error {
 	return batch.Errorf(batch.CodeBatchTooOld, "connector %s: batch %s was first submitted more than %v ago, the connector's once-window: "+
 		"which of its effects took place is no longer known; look at the data, and submit only the rows that are missing", name, c.Batch, window)
 }
 
-// GivenUp makes the error of a Save for a batch that lies below the floor of its stream. name is the connector's.
+// GivenUp makes the error of a Save for a batch that lies below the floor of its stream. name is the name of the connector.
 func GivenUp(name string, c *Cause) error {
 	return batch.Errorf(batch.CodeBatchGivenUp, "connector %s: batch %s lies below the floor of its stream: its producer has its answer, or gave it up, "+
 		"so nothing more of it takes effect; look at the data, and submit only the rows that are missing", name, c.Batch)

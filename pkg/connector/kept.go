@@ -62,7 +62,7 @@ func (p *Pool) Keep(c *definition.Connector) *Kept {
 }
 
 // Renew says that a newer document, of this revision, describes the same connection again. If the connection was closed in the
-// meantime, because another document took its place, it is opened anew.
+// meantime, because a connection of another document took its place, Renew opens it anew.
 func (k *Kept) Renew(revision int64) {
 	if k.find == nil {
 		return
@@ -108,8 +108,8 @@ func (k *Kept) InForce() {
 	}
 }
 
-// Release ends the keeping. If nobody else keeps the connection, it closes when its last user leaves. Release may be called
-// twice.
+// Release says that the connection need not be kept open any more. If nobody else keeps it, it closes when its last user leaves.
+// Release may be called twice.
 func (k *Kept) Release() {
 	if k.find == nil {
 		return

@@ -52,7 +52,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	return m
 }
 
-// RoundTrip records that one round trip of a connector to its store took a time. op names the kind of the trip, such as "save".
+// RoundTrip records how long one round trip of a connector to its store took. op names the kind of the trip, such as "save".
 func (m *Metrics) RoundTrip(connector, op string, took time.Duration) {
 	if m != nil {
 		m.roundTrips.WithLabelValues(connector, op).Observe(took.Seconds())

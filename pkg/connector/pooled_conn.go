@@ -173,8 +173,8 @@ func (pc *pooledConn) opened(ctx context.Context, open Opener) (conn Connection,
 	return conn, false, err
 }
 
-// Outside marks an error of an Opener as one for which the document is not to blame, such as a missing file. It may pass without
-// a change of the document, so the opener is tried again whatever the error's code is.
+// Outside marks an error of an Opener as one for which the document is not to blame, such as that of a missing file. The fault
+// may pass without a change of the document, so the pool tries the opener again whatever the error's code is.
 func Outside(err error) error { return outside{err} }
 
 // outside is the error that Outside makes.
@@ -245,7 +245,7 @@ func (p *Pool) idle(name string) (idle []*pooledConn) {
 	return idle
 }
 
-// drop takes a connection out of the pool, so that it can be closed. p.mu is held.
+// drop takes a connection out of the pool's list, so that no Get finds it, and the caller can close it. p.mu is held.
 func (p *Pool) drop(pc *pooledConn) {
 	pc.dropped = true
 	rest := slices.DeleteFunc(slices.Clone(p.conns[pc.document.Name]), func(o *pooledConn) bool { return o == pc })

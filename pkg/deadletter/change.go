@@ -42,8 +42,8 @@ func notFound(flow string, id batch.StreamID) error {
 	return batch.Errorf(batch.CodeNotFound, "flow %s has no dead letter %s: it may have been redriven or dropped; kisgrid dead list shows the letters of the flow", flow, id)
 }
 
-// Settlement is the end of a redrive of one letter. The letter is removed. The letters in Stay, if there are some, take its place; the
-// letter itself, changed, may be among them.
+// Settlement says what becomes of a letter whose redrive has ended. The letter with the id ID is removed. The letters in Stay, if there
+// are some, take its place; the same letter, changed, may be one of them.
 type Settlement struct {
 	ID   batch.StreamID
 	Stay []*Letter

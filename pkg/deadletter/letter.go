@@ -63,7 +63,8 @@ type Letter struct {
 	place string // the id of the letter's entry in the flow's Redis stream
 }
 
-// NewID makes the id of the letter of a row that died in a function. It is a hash, so it is the same when the row dies again.
+// NewID makes the id of the letter of a row that died in a function. It is a hash of the arguments, so it is the same when the row dies
+// there again. row is the submitted row; path, visit and use are as in Letter.
 func NewID(flow string, row batch.RowID, path uint64, visit uint32, function string, use uint32) batch.StreamID {
 	h := sha256.New()
 	var numbers [32]byte

@@ -36,7 +36,7 @@ type Status struct {
 	Refused, Expired int
 }
 
-// Status counts a flow's letters, after forgetting those that are too old.
+// Status counts a flow's letters. Before that it removes the letters that are older than MaxAge.
 func (s *Store) Status(ctx context.Context, flow string) (Status, error) {
 	status := Status{Flow: flow, Max: s.config.Max, MaxAge: s.config.MaxAge}
 	if err := s.expire(ctx, flow); err != nil {

@@ -15,7 +15,8 @@ import goredis "github.com/redis/go-redis/v9"
 //
 // One more key, the set "flows", has the names of the flows.
 
-// Limits for the arguments of one script, since Redis does nothing else while a script runs.
+// Limits for the arguments of one script, because Redis does nothing else while a script runs: the number of letters, and the bytes of
+// their records.
 const (
 	scriptLetters = 500
 	scriptBytes   = 4 << 20

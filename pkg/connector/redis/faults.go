@@ -27,7 +27,8 @@ const (
 	commandFault
 	// storeFault means that Redis did not answer, or answered about its own state. It concerns all rows, and may pass.
 	storeFault
-	// oddFault means an answer that none of the lists here has. If the command is tried alone, it turns out whose fault it is.
+	// oddFault means that Redis gave an answer which none of the lists in this file has. If the command is tried alone, it turns
+	// out whose fault it is.
 	oddFault
 )
 
@@ -168,7 +169,8 @@ func storeAdvice(err error, prefix string) string {
 	return ""
 }
 
-// answerOf returns the answer of Redis, even if Redis gave it to another command than the one that was asked, such as AUTH.
+// answerOf returns what Redis answered, even if that was the answer to another command, such as AUTH, because of which the
+// command of err was not sent. Any other error it returns as it is.
 func answerOf(err error) error {
 	var missed *redisreply.Unread
 	if errors.As(err, &missed) && missed.Reason != nil {

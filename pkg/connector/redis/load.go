@@ -42,12 +42,12 @@ func (c *Connection) load(ctx context.Context, keys []string) ([]connector.Value
 }
 
 // loadTrip is the trip of a batch of Loads. One sender owns it. If an answer does not tell whose fault it is, the key is asked
-// for once more, beside a control, which reads a key of our own. If the control can be read, it was the key's own fault.
+// for once more, beside a control, which reads a key of KisGrid's own. If the control can be read, it was the key's own fault.
 type loadTrip struct {
 	conn    *Connection
 	reqs    []*request              // the requests whose callers wait
 	retried map[goredis.Cmder]bool  // keys that were asked for once more
-	control *goredis.StringSliceCmd // reads a key of our own
+	control *goredis.StringSliceCmd // reads a key of KisGrid's own
 	works   bool                    // Redis has answered the value of some key
 }
 

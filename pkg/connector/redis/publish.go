@@ -8,8 +8,9 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// saved wakes the Watchers of the keys that a round trip of Saves has written: those of this connection at once, and if elsewhere is
-// true, those of other processes through publish. It blocks while publish is behind, or until ctx ends.
+// saved wakes the Watchers of the keys that a round trip of Saves has written. It wakes the Watchers of this connection at once. If
+// elsewhere is true, it hands the keys to publish, which wakes those of other processes; then it blocks while publish is behind, or
+// until ctx ends.
 func (w *watchedKeys) saved(ctx context.Context, reqs []*request, elsewhere bool) {
 	here := w.watching.Load() > 0
 	if !here && !elsewhere {

@@ -30,7 +30,7 @@ type Config struct {
 	now func() time.Time
 }
 
-// Open connects as Config.Open does, without a log and without metrics.
+// Open connects to the Redis that a resolved document describes, as Config.Open does, without a log and without metrics.
 func Open(ctx context.Context, c *definition.Connector) (connector.Connection, error) {
 	return Config{}.Open(ctx, c)
 }
@@ -40,7 +40,7 @@ func Open(ctx context.Context, c *definition.Connector) (connector.Connection, e
 // redactors of all connections.
 var (
 	setLogger sync.Once
-	redactors sync.Map // from *Connection to its *definition.Redactor
+	redactors sync.Map // maps each open *Connection to its *definition.Redactor
 )
 
 // clientLog is the logger that the library go-redis gets. It takes secrets out of each line, and logs it at level debug.

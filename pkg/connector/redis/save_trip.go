@@ -30,7 +30,7 @@ type saveTrip struct {
 	sendSource bool       // Redis does not know the script by its SHA: send its source
 	noScript   bool       // that came out at the last attempt, so that parts without an answer are not at fault
 	scripts    []*script  // those of the attempt under way
-	// controls are the parts that are sent beside parts that are alone, by their operation. They use keys of our own.
+	// controls are the parts that are sent beside parts that are alone, by their operation. They use keys of KisGrid's own.
 	controls    map[byte]*scriptPart
 	replicas    *goredis.IntCmd          // WAIT; nil if the document asks for no replicas
 	subscribers *goredis.MapStringIntCmd // PUBSUB NUMSUB of the presence channel; nil on a Cluster
@@ -232,7 +232,7 @@ func (t *saveTrip) read(s *script) {
 	}
 }
 
-// readAnswer reads from the answer of a script which parts and which effects did not take place.
+// readAnswer notes which parts, and which effects of the other parts, did not take place, as the answer of a script says.
 func (t *saveTrip) readAnswer(s *script, answer []any) {
 	var left map[*scriptPart][]leftEffect
 	for i := 1; i < len(answer); i += 2 {
@@ -292,8 +292,8 @@ type leftEffect struct {
 	why   string // Redis's error; empty if the effect was not tried, because an earlier one on its key failed
 }
 
-// readEffects notes which effects of a part did not take place. An effect that failed by its own fault gets its verdict. The others,
-// and the effects behind them on the same keys, which the script did not try, become parts of their own.
+// readEffects notes which effects of a part did not take place. An effect that itself is to blame gets its verdict. Any other of these
+// effects, and the effects behind it on the same key, which the script did not try, become new parts, one for each key.
 func (t *saveTrip) readEffects(p *scriptPart, left []leftEffect) {
 	var places []int
 	failures := make(map[string]error) // by key

@@ -53,8 +53,8 @@ var operationNames = map[byte]string{
 	letterSet: "HSET", letterAdd: "HINCRBY", letterAddDecimal: "HINCRBYFLOAT", letterAppend: "RPUSH", letterDelete: "DEL",
 }
 
-// refuse ends a part that was sent alone with its error as the verdict. If the error is that of the first effect, the script did
-// not try the others: these become another part. Else the verdict is that of all effects.
+// refuse ends a part that was sent alone, and makes the part's error the verdict on its effects. If the error is only that of the
+// first effect, the script did not try the other effects: then these become another part.
 func (t *saveTrip) refuse(p *scriptPart) {
 	if p.first && len(p.keys) > 1 {
 		p.refuse(t.conn, 0, p.err)

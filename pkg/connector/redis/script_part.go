@@ -119,8 +119,8 @@ func (c *Connection) encode(cause *connector.Cause, effects []connector.Effect) 
 	return req, nil
 }
 
-// addition returns the letter of the operation that adds value: one for whole numbers, which Redis adds in half the time, and one
-// for others.
+// addition returns the letter of the operation that adds value: letterAdd for whole numbers, which Redis adds in half the time,
+// and letterAddDecimal for others.
 func addition(value string) byte {
 	if _, err := strconv.ParseInt(value, 10, 64); err == nil {
 		return letterAdd

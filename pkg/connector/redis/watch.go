@@ -228,7 +228,7 @@ func (w *watchedKeys) allWatched() []string {
 	return keys
 }
 
-// retryFailing tries once more, at a key of our own, each aspect that fails, so that Redis is seen to be back also when nobody saves or
+// retryFailing tries once more, at a key of KisGrid's own, each aspect that fails, so that Redis is seen to be back also when nobody saves or
 // loads. It takes at most dial_timeout.
 func (c *Connection) retryFailing(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, c.options.client.DialTimeout)

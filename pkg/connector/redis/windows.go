@@ -75,8 +75,8 @@ func (w *onceWindows) init(c *Connection, o *options) {
 	w.asking <- struct{}{}
 }
 
-// admit returns nil if a batch is young enough for Redis to know which of its effects took place. It asks Redis which windows are in
-// use if the last reply is old, and then it may block.
+// admit returns an error if a batch is too old for Redis to know which of its effects took place. It asks Redis which windows are in use
+// if the last reply is old, and then it may block.
 func (w *onceWindows) admit(ctx context.Context, cause *connector.Cause, now time.Time) error {
 	if err := w.refresh(ctx, now); err != nil {
 		return err
