@@ -20,15 +20,15 @@ import (
 type executor struct {
 	lane     *lane
 	guard    guard
-	ctx      context.Context // of functions; guarded by guard.mu against the watchdog
+	ctx      context.Context // the context that functions get; guarded by guard.mu against the watchdog
 	cancel   context.CancelCauseFunc
 	copy     *kis.Copy
 	frame    kis.Frame
 	run      *run    // points to own during a run; nil between runs
 	own      run     // the memory of the run
-	st       stepRun // the step that the run is in
-	followed growth  // the memory of st.growth
-	lo, hi   int     // the rows of the current call
+	st       stepRun // takes the run's rows through its current step
+	followed growth  // the memory that st.growth points to
+	lo, hi   int     // the current call gets the rows lo to hi-1
 	inCall   bool    // whether a call of the user's code is under way
 
 	mem    rows.Memory

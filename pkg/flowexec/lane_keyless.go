@@ -10,10 +10,10 @@ import "sync"
 type keylessQueue struct {
 	mu     sync.Mutex
 	queue  []*work // the elements from head on wait, those before are nil; guarded by mu
-	head   int     // guarded by mu
+	head   int     // where the waiting works begin in queue; guarded by mu
 	spare  []*work // works to use again, at most maxSpare; guarded by mu
 	idle   []*lane // lanes whose goroutine sleeps; guarded by mu
-	closed bool    // no more parts are taken; guarded by mu
+	closed bool    // says that the queue takes no more parts; guarded by mu
 }
 
 // maxSpare is how many works are kept, so that a part without keys needs no allocation.

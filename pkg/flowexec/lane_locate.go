@@ -103,7 +103,7 @@ type locator struct {
 	key    uint64
 	limit  int
 	mine   func(*Part) bool
-	start  time.Time // of the lanes' clock
+	start  time.Time // when the lanes' clock was started
 	found  []Location
 	counts map[StageCount]int
 }

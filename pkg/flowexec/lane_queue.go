@@ -25,7 +25,7 @@ import (
 //	running --a function does not return--> abandoned, and a new goroutine has the lane and goes on with the run
 type lane struct {
 	lanes *Lanes
-	index int // the lane's place in the table when it was made
+	index int // the lane's place in the laneTable when the lane was made
 
 	// resumeLimit is how many parked rows go on together at most. It is set when functions have made so many bytes of a run's rows that the
 	// others had to park; 0 means no limit.

@@ -23,11 +23,11 @@ import (
 // Locks: laneTable.mu is taken before lane.mu.
 type laneTable struct {
 	mu        sync.RWMutex
-	size      int              // guarded by mu
-	lanes     map[int]*lane    // by place; guarded by mu
+	size      int              // how many places there are; guarded by mu
+	lanes     map[int]*lane    // the lane of each place that has one; guarded by mu
 	leaving   []*lane          // lanes without a place, which may still have rows; guarded by mu
 	oldOwners map[uint64]*lane // the old owner of each key that has one; guarded by mu
-	closed    bool             // no more lanes are made; guarded by mu
+	closed    bool             // says that no more lanes are made; guarded by mu
 
 	// unsettled says that there are lanes in leaving, or keys in oldOwners. It is set under mu, and read without it.
 	unsettled atomic.Bool

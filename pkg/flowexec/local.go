@@ -75,9 +75,9 @@ func WithMetrics(r prometheus.Registerer) LocalOption {
 	return func(o *localOptions) { o.registerer = r }
 }
 
-// NewLocal reads the documents in a folder, compiles all flows and gets those that are enabled ready to run. It calls register, which
-// registers the flows' Go functions. The error has every mistake in documents, registration and flows. The caller ends the Local with
-// Close.
+// NewLocal reads the documents in the .yml and .yaml files of a folder and the folders in it (or in one file), compiles all flows and gets
+// those that are enabled ready to run. It calls register, which registers the flows' Go functions. The error has every mistake in
+// documents, registration and flows. The caller ends the Local with Close.
 func NewLocal(dir string, register func(*kis.Registry), options ...LocalOption) (*Local, error) {
 	docs, err := definition.Read(dir)
 	if err != nil {
@@ -86,7 +86,8 @@ func NewLocal(dir string, register func(*kis.Registry), options ...LocalOption) 
 	return newLocalDocuments(docs, register, options)
 }
 
-// NewLocalFS is NewLocal for documents in a file system, such as files that are embedded in the program.
+// NewLocalFS makes a Local, as NewLocal does, of the documents in a file system, such as files that are embedded in the program. It reads
+// all files there, whatever their names: use fs.Sub or an embed pattern to leave out files that are no documents.
 func NewLocalFS(files fs.FS, register func(*kis.Registry), options ...LocalOption) (*Local, error) {
 	if files == nil {
 		return nil, batch.Errorf(batch.CodeBadMessage, "read the documents: the file system is nil: give one")
@@ -112,7 +113,7 @@ func newLocalDocuments(docs []definition.Document, register func(*kis.Registry),
 	return newLocal(set, err, register, options)
 }
 
-// NewLocalSet is NewLocal for documents that were parsed before.
+// NewLocalSet makes a Local, as NewLocal does, of documents that were parsed before.
 func NewLocalSet(set *definition.Set, register func(*kis.Registry), options ...LocalOption) (*Local, error) {
 	return newLocal(set, nil, register, options)
 }

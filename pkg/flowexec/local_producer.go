@@ -20,7 +20,7 @@ type producer struct {
 	// mu guards the fields below. A batch's own lock may be taken while mu is held.
 	mu       sync.Mutex
 	stream   batch.StreamID
-	sequence uint64 // of the newest batch
+	sequence uint64 // the sequence of the newest batch; 0 if there was none
 	// floor is the lowest sequence that is under way or may be submitted again.
 	floor uint64
 	// open has the batches that are under way, or that may be submitted again, by sequence. true means that the batch is not under way.

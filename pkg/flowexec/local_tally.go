@@ -22,8 +22,8 @@ var (
 // tally counts the rows of one flow in a Local. It is safe for concurrent use.
 type tally struct {
 	mu    sync.Mutex
-	in    uint64       // rows that were submitted; guarded by mu
-	ended batch.Counts // rows by outcome; guarded by mu
+	in    uint64       // how many rows were submitted; guarded by mu
+	ended batch.Counts // how many rows have ended, by outcome; guarded by mu
 }
 
 // enter adds to the count of rows that were submitted.

@@ -31,7 +31,7 @@ func newKeyWatches(c LanesConfig) *keyWatches {
 //
 // Locks: registering is taken before mu. No other lock is taken while mu is held.
 type keyWatch struct {
-	conn    connector.Connection // a hold, which keyWatches closes
+	conn    connector.Connection // a hold on the connector's connection; keyWatches closes it
 	watcher connector.Watcher
 
 	// registering is held while keys are added to the watcher or taken from it, so that the watcher and the lists below agree.

@@ -8,7 +8,7 @@ import "sync"
 type Saves struct {
 	mu      sync.Mutex
 	counts  map[string]uint64              // the number of Saves so far, by the connector's name; guarded by mu
-	waiting map[string]map[waiter]struct{} // by the connector's name; guarded by mu
+	waiting map[string]map[waiter]struct{} // the waiters, by the connector's name; guarded by mu
 }
 
 // count returns how often functions of this process have saved through the connector with a name. To miss no Save, a caller calls count

@@ -15,8 +15,8 @@ func laneOf(key uint64, lanes int) int {
 
 // releaseRequest says which rows one call of Lanes.Release asks for: those of some slots, in some parts.
 type releaseRequest struct {
-	slots   []batch.Range    // nil means all slots, and rows without keys, which have no slot
-	belongs func(*Part) bool // nil means all parts
+	slots   []batch.Range    // the slots whose rows are asked for; nil means all rows, also those without keys, which have no slot
+	belongs func(*Part) bool // reports whether rows of a part are asked for; nil means all parts
 }
 
 // includesPart reports whether rows of the part are asked for. The part may be that of a parcel.

@@ -33,8 +33,8 @@ type asking struct {
 
 // asked is the answer of a connector to one call.
 type asked struct {
-	verdicts []error                    // of a Save: for each effect why it was refused, or nil; a nil list means that all took place
-	values   map[string]connector.Value // of a Load: the values by key
+	verdicts []error                    // the answer to a Save: for each effect why it was refused, or nil; a nil list means that all took place
+	values   map[string]connector.Value // the answer to a Load: the values by key
 	err      error                      // why the connector could not be asked, or refused the batch
 }
 

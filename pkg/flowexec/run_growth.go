@@ -22,11 +22,11 @@ type growth struct {
 	run     *run
 	x       *executor
 	limit   int64 // LanesConfig.RunBytes
-	made    int64 // about how many bytes were made since the last spill
-	done    int   // the rows before this one have been through the function
+	made    int64 // about how many bytes of rows the function has made since the last spill
+	done    int   // how many rows, from the first on, have been through the function
 	seen    int   // how many rows of the frame's Out have been weighed, in an Expand
 	stretch int   // how many rows the next call gets
-	spilled int   // the rows that were made of the rows before this one have been written as output
+	spilled int   // what the function made of the rows before this one has been written as output
 	// pieces and open are the output before this step: if the step is cut off, its output is dropped.
 	pieces int
 	open   batch.Output

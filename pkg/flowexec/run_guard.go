@@ -38,7 +38,7 @@ const (
 type guard struct {
 	mu sync.Mutex
 	// All below is guarded by mu. deadline is changed only by the executor's goroutine.
-	deadline time.Time // of the run; the zero time means that it has none
+	deadline time.Time // the deadline of the run; the zero time means that it has none
 	calling  bool
 	// budget is how long the current row may take; over is the error that it ends with if it takes longer.
 	budget time.Duration

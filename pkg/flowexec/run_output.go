@@ -12,9 +12,9 @@ import (
 // (LanesConfig.PieceBytes), and writes them while its last function runs (run_growth.go).
 type outputs struct {
 	run    *run
-	pieces []batch.Output // the full ones
+	pieces []batch.Output // the pieces that are full
 	open   batch.Output   // the piece that is being written
-	told   bool           // the part was told that the run makes much (Part.Grow)
+	told   bool           // says that Part.Grow was called for the run
 }
 
 // last writes the rows that have left the last step as output, and returns all output that is not in pieces, in the order of the input

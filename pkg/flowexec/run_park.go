@@ -13,8 +13,8 @@ import (
 // packed into a parcel (run_pack.go), which the lane keeps until they are to go on.
 type parking struct {
 	run    *run
-	groups map[uint64]*parkingGroup // by key; nil means that no row has parked
-	sets   [][]*rows.Set            // by the step that the rows enter next; their origins count in the run
+	groups map[uint64]*parkingGroup // the groups by key; nil means that no row has parked
+	sets   [][]*rows.Set            // the parked rows, by the step that they enter next
 }
 
 // parkingGroup is the parked rows of one key in a run that has not ended.

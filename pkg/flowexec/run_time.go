@@ -12,7 +12,7 @@ import (
 // watchdog reads it only after it has abandoned that goroutine.
 type budgets struct {
 	st    *stepRun
-	spent map[rows.RunRow]time.Duration // by input row; nil means that none has used up any
+	spent map[rows.RunRow]time.Duration // the time that each input row has used up; nil means that none has used up any
 }
 
 const (

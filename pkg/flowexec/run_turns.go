@@ -27,7 +27,7 @@ type turns struct {
 	in      stretch
 	sets    []*rows.Set       // the rows as they waited when the stretch began
 	steps   []int             // for each of the sets the step that it waits for
-	numbers map[uint64]uint32 // the place of each key in keys, while rows are sorted by key
+	numbers map[uint64]uint32 // the place of each key in keys; it means nothing once the first round has begun
 	keys    []turn            // the keys with rows that have not begun
 	chosen  []rows.Ref        // the rows of a round; used again for the next one
 	rounds  int
