@@ -135,7 +135,7 @@ func formsOf(value string) []string {
 // schemes are words in URLs that tell nothing, and so are not treated as secrets.
 var schemes = []string{"redis", "rediss", "unix", "http", "https", "tcp", "mysql"}
 
-// Text returns a text in which each secret is replaced by the text to show.
+// Text returns a text in which each secret is replaced by the text that is shown in its place, its Shown.
 func (r *Redactor) Text(text string) string {
 	if r == nil {
 		return text

@@ -13,8 +13,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// text returns a scalar as it is written in the document. As in KisFlow, 101 and true are texts too. Lists, mappings and binary
-// data are mistakes; ok is false then.
+// text returns a scalar as it is written in the document. As in KisFlow, 101 and true are texts too. Anything else, such as a
+// list, null or binary data, is a mistake; ok is false then.
 func (v value) text() (s string, ok bool) {
 	if v.node.Kind != yaml.ScalarNode {
 		v.mistake("wants a text, not %s", describe(v.node))

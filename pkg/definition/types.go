@@ -134,11 +134,11 @@ type LoadType string
 
 // The types that a document can give a stored text. A row ends as dead if the text is not of the type.
 const (
-	LoadString LoadType = "string" // a string, whatever its text looks like
-	LoadInt    LoadType = "int"    // a whole number, written with digits alone
-	LoadFloat  LoadType = "float"  // any JSON number
-	LoadBool   LoadType = "bool"   // true or false
-	LoadJSON   LoadType = "json"   // any JSON value
+	LoadString LoadType = "string" // the text is a string, whatever it looks like
+	LoadInt    LoadType = "int"    // the text is a whole number, written with digits alone
+	LoadFloat  LoadType = "float"  // the text is any JSON number
+	LoadBool   LoadType = "bool"   // the text is true or false
+	LoadJSON   LoadType = "json"   // the text is any JSON value
 )
 
 // DeclaredLoad is `option.load`: `key`, `set` (maps fields of the row to fields of the key) and `types` (maps fields of the row

@@ -37,8 +37,8 @@ func From(ctx context.Context) *Call {
 // row. Outside a flow, and after the function has returned, it is the zero RowID.
 func (c *Call) RowID() batch.RowID { return c.RowIDAt(0) }
 
-// RowIDAt returns the id of the i-th row, from 0, of those that a Batch or FaaS function was given. For a number that no row has
-// it returns the zero RowID.
+// RowIDAt returns the id of the i-th row, from 0, of those that a Batch or FaaS function was given; for a number that no row has,
+// it returns the zero RowID. In other functions only 0 is of use: it stands for the row of the call.
 func (c *Call) RowIDAt(i int) batch.RowID {
 	if c.frame == nil || c.frame.Identify == nil {
 		return batch.RowID{}

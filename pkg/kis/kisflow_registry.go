@@ -44,7 +44,7 @@ type connectorCall struct {
 	mode                definition.Mode
 }
 
-// AddFlow makes a flow known under a name. It replaces the flow that had the name before.
+// AddFlow registers a flow under a name, for GetFlow. It replaces the flow that had the name before.
 func (r *KisFlowRegistry) AddFlow(name string, flow Flow) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -54,14 +54,14 @@ func (r *KisFlowRegistry) AddFlow(name string, flow Flow) {
 	r.flows[name] = flow
 }
 
-// GetFlow returns the flow that AddFlow, or an import of documents, made known under a name. It returns nil if there is none.
+// GetFlow returns the flow that AddFlow, or an import of documents, registered under a name. It returns nil if there is none.
 func (r *KisFlowRegistry) GetFlow(name string) Flow {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return r.flows[name]
 }
 
-// GetFlows returns all known flows, sorted by name.
+// GetFlows returns all registered flows, sorted by the name under which they were registered.
 func (r *KisFlowRegistry) GetFlows() []Flow {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -127,8 +127,8 @@ func (r *KisFlowRegistry) CallConnInit(c Connector) error {
 	return open(c)
 }
 
-// CallConnector calls the function that CaaS registered for the connector and for the function that the flow is running. It is an
-// error if the flow is running none, or if no function is registered.
+// CallConnector calls the function that CaaS registered for the connector and for the function that flow.GetThisFunction returns. It
+// is an error if that is nil, or if no function is registered.
 func (r *KisFlowRegistry) CallConnector(ctx context.Context, flow Flow, c Connector, args any) (any, error) {
 	fn := flow.GetThisFunction()
 	if fn == nil {

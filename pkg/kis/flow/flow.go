@@ -150,7 +150,8 @@ func (f *KisFlow) commit(rows []any) error {
 // these end too.
 //
 // The error is the error that a function returned, if no row ended for another reason. Otherwise it has a line for each row that
-// died, for up to ten rows; or, if ctx has ended, it is the cause of that. Rows that a function drops or aborts are no errors.
+// died or failed, for up to ten rows. If ctx has ended, the error names only the cause of that. Rows that a function drops or
+// aborts are no errors.
 func (f *KisFlow) Run(ctx context.Context) error {
 	select {
 	case <-f.turn:

@@ -60,6 +60,7 @@ type sets struct {
 	used  int
 }
 
+// take returns an empty Set.
 func (s *sets) take() *Set {
 	if s.chunk == nil {
 		s.chunk = make([]Set, 16)
@@ -71,6 +72,7 @@ func (s *sets) take() *Set {
 	return &s.chunk[s.used-1]
 }
 
+// reset takes back all Sets, and empties those in the chunk.
 func (s *sets) reset() {
 	clear(s.chunk[:s.used])
 	s.used = 0
@@ -86,6 +88,7 @@ type numbers struct {
 // maxNumbers is the largest length of numbers.chunk, the memory that is kept from run to run for lists: 2^18 numbers, or 1 MiB.
 const maxNumbers = 1 << 18
 
+// take returns a list of n zeros.
 func (w *numbers) take(n int) []uint32 {
 	if w.used+n > len(w.chunk) {
 		w.spare += n
@@ -112,11 +115,13 @@ type vectors struct {
 	lent  []lentVector
 }
 
+// lentVector is a vector that is lent until the next reset.
 type lentVector struct {
 	vector kis.Vector
 	free   *sync.Pool // where the vector goes back to
 }
 
+// vectorPool is the pool of free vectors of one kind.
 type vectorPool struct {
 	kind Kind
 	free *sync.Pool // of kis.Vector
@@ -143,6 +148,7 @@ func (p *vectors) pool(kind Kind) *sync.Pool {
 	return free.(*sync.Pool)
 }
 
+// lend returns a free vector of a kind, or if there is none, the result of fresh.
 func (p *vectors) lend(kind Kind, fresh func() kis.Vector) kis.Vector {
 	free := p.pool(kind)
 	v, ok := free.Get().(kis.Vector)
