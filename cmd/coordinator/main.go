@@ -21,10 +21,10 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/coordinator"
 )
 
-// flags are the values of the command line.
+// flags are the values of the command line's flags.
 type flags struct {
 	listen, advertise, http string
-	// listenElsewhere and httpElsewhere say that a free port may be used where the default port is in use: nobody named a port.
+	// listenElsewhere and httpElsewhere say that another free port may be used if the default port is in use, because no flag names a port.
 	listenElsewhere, httpElsewhere bool
 	etcd                           command.Etcd
 	dead                           command.DeadLetters
@@ -37,7 +37,7 @@ type flags struct {
 	tracing                        command.Tracing
 }
 
-// main runs the command. An error ends it with exit code 1.
+// main runs the command. After an error it prints the error and exits with code 1.
 func main() {
 	if err := root().Execute(); err != nil {
 		fmt.Fprintln(os.Stderr, "coordinator:", err)
@@ -45,7 +45,7 @@ func main() {
 	}
 }
 
-// root makes the command with its flags.
+// root makes the command coordinator with its flags. A flag that is not given is taken from its environment variable, if that is set.
 func root() *cobra.Command {
 	var f flags
 	cmd := &cobra.Command{
@@ -153,7 +153,7 @@ func (f *flags) run(ctx context.Context, errs io.Writer) error {
 	return command.Serve(ctx, c, f.drain, log)
 }
 
-// address is the address of a listener; empty where there is none.
+// address returns the address of a listener; "" if l is nil.
 func address(l net.Listener) string {
 	if l == nil {
 		return ""

@@ -16,7 +16,7 @@ import (
 type Config struct {
 	ID      string // the coordinator's id
 	Address string // the address at which clients reach it
-	Build   string // the version, and behind a "+" the commit where it is known
+	Build   string // the coordinator's version, followed by "+" and the commit if that is known
 	Started time.Time
 	Store   *cluster.Store
 	Letters *deadletter.Store // nil means that this cluster keeps no dead letters
@@ -26,7 +26,7 @@ type Config struct {
 	Budget  Budget
 	Runner  LetterRunner
 	Limits  batch.Limits
-	// MaxSteps is how many steps a new flow document may have.
+	// MaxSteps is the most steps that a new flow document may have.
 	MaxSteps int
 	// Draining is closed when the coordinator is about to stop: it takes no batches any more, and calls that wait should end.
 	Draining <-chan struct{}
@@ -37,16 +37,17 @@ type admin struct {
 	pb.UnimplementedAdminServer
 	Config
 
-	// checking has room for one token. A call that checks documents puts it in and takes it out at the end, so that there is one at a time.
+	// checking has room for one token. A call that checks documents puts it in and takes it out at the end, so that one call at a time
+	// checks documents.
 	checking chan struct{}
 	// lastDesired is what the documents asked for when a call checked them last. Only the call whose token is in checking uses it.
 	lastDesired *leader.DesiredState
 
 	explaining chan struct{} // holds a token for each call of Explain that looks for rows
-	redrives   atomic.Uint64 // how many redrives of one flow have begun
+	redrives   atomic.Uint64 // number of calls of redriveFlow so far
 }
 
-// New makes the gRPC service Admin of one coordinator.
+// New makes the gRPC service Admin of one coordinator, which the command kisgrid calls.
 func New(c Config) pb.AdminServer {
 	return &admin{Config: c, checking: make(chan struct{}, 1), explaining: make(chan struct{}, explainsAtOnce)}
 }

@@ -15,13 +15,14 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// Apply checks the given documents together with the stored ones and writes those that differ. Then it reports the progress of each flow
-// that needs one of them, until the flow has settled. Documents are written in one transaction, or in parts where the caller asks for that.
+// Apply checks the given documents together with the stored ones, and writes those that differ to etcd: in one transaction, or in parts if
+// the caller asks for that. Then it reports the progress of each flow that needs one of them, until the flow has settled. In a dry run it
+// only reports what would change.
 func (a *admin) Apply(in *pb.ApplyRequest, out pb.Admin_ApplyServer) error {
 	return wire.Status(a.apply(in, out))
 }
 
-// apply is Apply with errors that are not converted for gRPC yet.
+// apply does what Apply does. Its errors are not converted for gRPC yet.
 func (a *admin) apply(in *pb.ApplyRequest, out pb.Admin_ApplyServer) error {
 	ctx := out.Context()
 	release, ok := a.Budget.ReserveCall(len(in.GetDocuments()), documentBytes(in.GetDocuments()))
@@ -79,8 +80,8 @@ func (a *admin) apply(in *pb.ApplyRequest, out pb.Admin_ApplyServer) error {
 	return out.Send(&pb.ApplyEvent{Kind: &pb.ApplyEvent_Connectors{Connectors: connectors}})
 }
 
-// change compares the given documents with the stored ones, and checks the flows as they will be. The error says why nothing may be
-// written.
+// change compares the given documents with the stored ones, and checks the flows as they would be if the given ones were written. It writes
+// nothing. The error says why they may not be written.
 func (a *admin) change(ctx context.Context, in []*pb.Document) (comparison, error) {
 	stored, before, done, err := a.readDocuments(ctx)
 	if err != nil {
@@ -116,7 +117,7 @@ func (a *admin) change(ctx context.Context, in []*pb.Document) (comparison, erro
 	return c, fmt.Errorf("read what was accepted earlier: %w", failed)
 }
 
-// documentBytes is how many bytes the kinds, names and texts of documents have together.
+// documentBytes returns how many bytes the kinds, names and texts of documents have together.
 func documentBytes(in []*pb.Document) (n int) {
 	for _, d := range in {
 		n += len(d.GetKind()) + len(d.GetName()) + len(d.GetYaml())
@@ -124,7 +125,8 @@ func documentBytes(in []*pb.Document) (n int) {
 	return n
 }
 
-// parseGiven parses given documents. Documents that are stored with the same text are not parsed again.
+// parseGiven checks that the documents which a caller gave can be parsed, and returns them. Documents that c has with the same text are not
+// parsed again.
 func parseGiven(c *leader.DesiredState, in []*pb.Document) ([]definition.Document, error) {
 	docs := make([]definition.Document, len(in))
 	for i, d := range in {
@@ -145,7 +147,8 @@ func parseGiven(c *leader.DesiredState, in []*pb.Document) ([]definition.Documen
 	return docs, nil
 }
 
-// Delete removes documents in one transaction. It refuses where a flow that is right would be wrong after it.
+// Delete removes documents from etcd in one transaction. It deletes nothing and returns an error if one of them does not exist, or if a
+// flow that is correct now would not be correct without them.
 func (a *admin) Delete(ctx context.Context, in *pb.DeleteRequest) (*pb.DeleteResponse, error) {
 	stored, before, done, err := a.readDocuments(ctx)
 	if err != nil {

@@ -13,10 +13,11 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// deadlineMargin is how much of the caller's time is kept for sending the answer.
+// deadlineMargin is how long before the caller's deadline a wait ends, so that there is time to send the answer.
 const deadlineMargin = 500 * time.Millisecond
 
-// awaitConnectors blocks until all connectors of active flows are connected, but no longer than wait, and returns their states.
+// awaitConnectors blocks until no connector of the flows is degraded or being opened, but no longer than wait, and returns the states of
+// those that are not connected.
 func (a *admin) awaitConnectors(ctx context.Context, flows []string, wait time.Duration) (*pb.Connectors, error) {
 	if deadline, bound := ctx.Deadline(); bound {
 		wait = min(wait, time.Until(deadline)-deadlineMargin)
@@ -48,7 +49,7 @@ func (a *admin) awaitConnectors(ctx context.Context, flows []string, wait time.D
 	}
 }
 
-// activeOf returns the names of the flows whose last progress says that they are active.
+// activeOf returns the names of the flows whose last progress says that they are active, in order. told has the last progress by flow.
 func activeOf(told map[string]*pb.Progress) []string {
 	var active []string
 	for _, flow := range slices.Sorted(maps.Keys(told)) {
@@ -59,7 +60,7 @@ func activeOf(told map[string]*pb.Progress) []string {
 	return active
 }
 
-// toWire converts states of connectors to the form in which callers get them.
+// toWire converts states of connectors to messages for callers.
 func toWire(all ...flowstate.ConnectorStatus) []*pb.ConnectorStanding {
 	out := make([]*pb.ConnectorStanding, len(all))
 	for i, s := range all {

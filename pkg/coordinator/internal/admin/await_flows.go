@@ -18,14 +18,16 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// StateDeleted is the state in the progress of a flow whose document was deleted while a call waited for the flow.
+// StateDeleted is the state in a message Progress about a flow whose document was deleted while a call waited for the flow.
 const StateDeleted = "deleted"
 
-// askAgain is how often a call that waits reads the documents again, which may have changed meanwhile.
+// askAgain is the interval at which a call that waits looks again at what may have changed without notice: the documents in etcd, or the
+// states of connectors.
 const askAgain = time.Second
 
-// readDocuments reads the stored documents and what they ask for. One call at a time may have them, because parsed YAML takes many times
-// the memory of its text. The caller calls done when it needs neither any more.
+// readDocuments reads the documents that are stored in etcd, and compiles what they ask for. One call at a time may have these, because
+// parsed YAML takes many times the memory of its text: readDocuments blocks while another call has them. The caller must call done when it
+// needs neither any more, unless there is an error.
 func (a *admin) readDocuments(ctx context.Context) (stored []definition.Document, asked *leader.DesiredState, done func(), err error) {
 	select {
 	case a.checking <- struct{}{}:
@@ -44,7 +46,8 @@ func (a *admin) readDocuments(ctx context.Context) (stored []definition.Document
 // awaitedRevisions are the revisions that a call waits for, by flow.
 type awaitedRevisions map[string]batch.Revision
 
-// renew takes over which revisions the documents ask for now. A flow without a document is reported as deleted and no longer waited for.
+// renew changes the awaited revisions to those that the documents ask for now. A flow whose document was deleted is reported as deleted,
+// with tell, and is not waited for any more. The error is that of tell.
 func (w awaitedRevisions) renew(now *leader.DesiredState, tell func(*pb.Progress) error) error {
 	for _, flow := range slices.Sorted(maps.Keys(w)) {
 		if c := now.Flows[flow]; c != nil {
@@ -59,7 +62,8 @@ func (w awaitedRevisions) renew(now *leader.DesiredState, tell func(*pb.Progress
 	return nil
 }
 
-// progressInputs is everything that the progress of a flow follows from.
+// progressInputs is what the progress of a flow is computed from: the flow's entry in the snapshot, and the revision that is waited for.
+// While neither changes, the progress stays the same.
 type progressInputs struct {
 	entry  *flowstate.Flow
 	wanted batch.Revision
@@ -70,14 +74,15 @@ type flowWait struct {
 	// situation begins the error of a wait that ends before the flows have settled: it says what is done so far. command is the command
 	// that tells what became of the flows.
 	situation, command string
-	// workerPatience is how long a flow is waited for that no worker can run, because workers may be about to start.
+	// workerPatience is for how long a flow that no worker can run is waited for, because workers may be about to start.
 	workerPatience time.Duration
-	// mustBeServed says that an active flow which no worker can run has not settled.
+	// mustBeServed says that a flow has not settled while it is active and no worker can run it.
 	mustBeServed bool
 }
 
-// awaitFlows reports the progress of flows until each has settled on the revision that its documents ask for: it is active here, or
-// rejected, or no worker came for it in time, or it was deleted.
+// awaitFlows blocks until each flow in waiting has settled: its revision is active in this coordinator or is rejected, no worker could run
+// it for s.workerPatience, or its document was deleted. It calls tell with the progress of a flow whenever that changes, and removes
+// settled flows from waiting. It returns an error if tell fails, ctx is done, or the coordinator drains or stops.
 func (a *admin) awaitFlows(ctx context.Context, waiting awaitedRevisions, s flowWait, tell func(*pb.Progress) error) error {
 	again := time.NewTicker(askAgain)
 	defer again.Stop()
@@ -143,7 +148,7 @@ func (a *admin) awaitFlows(ctx context.Context, waiting awaitedRevisions, s flow
 	}
 }
 
-// endedEarly is the error of a wait that ended because the caller gave up or the coordinator has ended.
+// endedEarly returns the error of a wait that ended because the caller gave up (ctx is done) or the coordinator has stopped.
 func (s *flowWait) endedEarly(ctx context.Context) error {
 	if ctx.Err() == nil {
 		return refuse.Stopped()
@@ -155,8 +160,8 @@ func (s *flowWait) endedEarly(ctx context.Context) error {
 	return batch.Errorf(code, "%s; what became of it says %s: %w", s.situation, s.command, ctx.Err())
 }
 
-// addServingState adds to the progress of active flows whether no worker can run them, and which connectors are degraded. It returns false
-// when ctx is done or the coordinator has ended.
+// addServingState completes the progress of active flows: a flow that no worker can run becomes unserved, with the reasons, and other flows
+// get their degraded connectors. It returns false if ctx is done or the coordinator has ended.
 func (a *admin) addServingState(ctx context.Context, steps []*pb.Progress) bool {
 	var active []string
 	for _, p := range steps {
@@ -182,8 +187,8 @@ func (a *admin) addServingState(ctx context.Context, steps []*pb.Progress) bool 
 	return ok
 }
 
-// progress is how far a flow is with the revision that its documents ask for. The flow counts as active when new batches run on that
-// revision here, in this coordinator.
+// progress returns how far a flow is with revision asked, the one that its documents ask for. e is the flow in the snapshot; it may be nil.
+// The flow counts as active or disabled only when this coordinator has switched to that revision.
 func progress(flow string, e *flowstate.Flow, asked batch.Revision) *pb.Progress {
 	p := &pb.Progress{Flow: flow, State: cluster.StateApplying, Wanted: asked.Number}
 	if e == nil || !e.Status.WantedRevision().Is(asked) {

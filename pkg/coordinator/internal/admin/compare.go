@@ -20,15 +20,16 @@ type comparison struct {
 	put     []definition.Document
 	expect  map[cluster.Key]int64
 	all     []definition.Document // all documents as they will be after the change
-	after   *leader.DesiredState  // the revisions that these ask for
-	flows   []string              // the flows that need a changed document
+	after   *leader.DesiredState  // what the documents in all ask for; nil until it is set
+	flows   []string              // names of the flows that need a changed document
 
-	written  map[cluster.Key]int64 // at which etcd revision each document was written
+	written  map[cluster.Key]int64 // the etcd revision at which each document was written, by kind and name
 	revision int64                 // the etcd revision of the last write
 }
 
-// write writes the documents part after part. Each part is written only if its documents in etcd are still those that were compared. After
-// a failure the error says how many documents are written already.
+// write writes documents, part after part, with the function put. put gets the documents of one part and the etcd revisions that they must
+// still have for anything to be written; it returns the etcd revision of the write. After a failure write stops, and the error says how
+// many documents are written already.
 func (c *comparison) write(parts [][]definition.Document, put func(expect map[cluster.Key]int64, put []definition.Document) (int64, error)) error {
 	c.written = map[cluster.Key]int64{}
 	for _, part := range parts {
@@ -51,7 +52,7 @@ func (c *comparison) write(parts [][]definition.Document, put func(expect map[cl
 	return nil
 }
 
-// wanted is the revision of a flow that its documents ask for, after they are written.
+// wanted returns the revision of a flow that its documents ask for once they are written.
 func (c *comparison) wanted(flow string) batch.Revision {
 	wanted := c.after.Flows[flow].ID()
 	for _, d := range c.after.Flows[flow].Documents {
@@ -60,7 +61,7 @@ func (c *comparison) wanted(flow string) batch.Revision {
 	return wanted
 }
 
-// compare compares given documents with the stored ones. Its after is still to be set.
+// compare compares given documents with the stored ones. The caller must set the field after of the result.
 func compare(stored, given []definition.Document) comparison {
 	c := comparison{given: given, expect: map[cluster.Key]int64{}}
 	old := map[cluster.Key]definition.Document{}
@@ -95,7 +96,8 @@ func compare(stored, given []definition.Document) comparison {
 	return c
 }
 
-// diffOf is the difference that the command line shows for a document; there says whether it was stored before.
+// diffOf returns the text in which the command line shows how a document changes. there says whether it was stored before; if not, before
+// is ignored.
 func diffOf(before definition.Document, there bool, after definition.Document) string {
 	var old []definition.Document
 	if there {
@@ -108,8 +110,9 @@ func diffOf(before definition.Document, there bool, after definition.Document) s
 	return text.String()
 }
 
-// check finds the flows that the change concerns, and refuses the change if one of them would be wrong after it. Flows that need no changed
-// document may be wrong already. A document that was accepted before a rule of intake was made need not keep that rule.
+// check sets c.flows to the flows that need a changed document. It returns an error if one of them, or a changed document itself, would be
+// wrong after the change; flows that need no changed document may be wrong. accepted reports whether a document was accepted earlier; such
+// a document may break rules of intake.
 func (c *comparison) check(accepted func(definition.Document) bool) error {
 	changed := map[cluster.Key]bool{}
 	for _, d := range c.put {

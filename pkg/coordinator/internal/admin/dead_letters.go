@@ -16,7 +16,7 @@ import (
 // deadPage is how many letters are read from the store at a time.
 const deadPage = 200
 
-// letterStore returns the store of dead letters, or an error where the cluster has none.
+// letterStore returns the store of dead letters, or an error if the cluster has none.
 func (a *admin) letterStore() (*deadletter.Store, error) {
 	if a.Letters == nil {
 		return nil, batch.Errorf(batch.CodeNotFound, "this cluster keeps no dead letters: start its coordinators with --dead-letters redis://host:port")
@@ -24,7 +24,8 @@ func (a *admin) letterStore() (*deadletter.Store, error) {
 	return a.Letters, nil
 }
 
-// selection is a checked filter for dead letters. A zero field selects all; ids selects letters by id.
+// selection is a filter for dead letters that has been checked. A letter is selected if it passes every field. An empty ids, function or
+// code, and a zero since, lets all letters pass; flows has the flows whose letters are looked at.
 type selection struct {
 	flows    []string
 	ids      []batch.StreamID
@@ -33,7 +34,8 @@ type selection struct {
 	since    time.Time
 }
 
-// selection checks a filter. Without a flow it selects all flows that have letters.
+// selection checks a filter that a caller gave, and returns it as a selection. If the filter names no flow, the selection has all flows
+// that have letters.
 func (a *admin) selection(ctx context.Context, store *deadletter.Store, f *pb.DeadFilter) (*selection, error) {
 	s := &selection{function: f.GetFunction(), code: batch.Code(f.GetCode())}
 	if ms := f.GetSinceUnixMilliseconds(); ms != 0 {
@@ -58,13 +60,14 @@ func (a *admin) selection(ctx context.Context, store *deadletter.Store, f *pb.De
 	return s, err
 }
 
-// matches reports whether a letter passes the filter, apart from ids.
+// matches reports whether a letter passes the selection's function, code and since. It does not look at flows and ids.
 func (s *selection) matches(l *deadletter.Letter) bool {
 	return (s.function == "" || s.function == l.Function) && (s.code == 0 || s.code == l.Code) &&
 		(s.since.IsZero() || !l.Kept.Before(s.since))
 }
 
-// each calls f with the selected letters of a flow, page by page, in the order in which they were kept.
+// each calls f with the selected letters of a flow, page by page, in the order in which they were kept, or in the order of ids if the
+// selection has some. A page may be empty. It stops at the first error and returns it.
 func (s *selection) each(ctx context.Context, store *deadletter.Store, flow string, f func([]*deadletter.Letter) error) error {
 	p := s.pages(store, flow)
 	for {
@@ -78,23 +81,23 @@ func (s *selection) each(ctx context.Context, store *deadletter.Store, flow stri
 	}
 }
 
-// pages reads the dead letters of one flow that a selection has, page by page.
+// pages reads the letters of one flow that are selected, page by page.
 type pages struct {
 	selection *selection
 	store     *deadletter.Store
 	flow      string
-	ids       []batch.StreamID // of the selected ids, those that are not read yet
+	ids       []batch.StreamID // the selected ids whose letters have not been read yet
 	after     string
-	last      string // where reading ends; empty means at the newest letter
+	last      string // the store's position at which reading ends; empty means after the newest letter
 	over      bool
 }
 
-// pages begins to read the selected letters of a flow.
+// pages returns a pages that begins at the first selected letter of a flow. It reads nothing yet.
 func (s *selection) pages(store *deadletter.Store, flow string) *pages {
 	return &pages{selection: s, store: store, flow: flow, ids: s.ids}
 }
 
-// next reads the next page of letters, which may be empty. It returns false when there are no more pages.
+// next reads the next page of selected letters, which may be empty. more is false if there was no further page to read, or after an error.
 func (p *pages) next(ctx context.Context) (letters []*deadletter.Letter, more bool, err error) {
 	if p.over {
 		return nil, false, nil
@@ -109,12 +112,12 @@ func (p *pages) next(ctx context.Context) (letters []*deadletter.Letter, more bo
 	return slices.DeleteFunc(letters, func(l *deadletter.Letter) bool { return !p.selection.matches(l) }), err == nil, err
 }
 
-// ListDead sends the selected dead letters, and how full the store is for each flow.
+// ListDead sends the dead letters that the caller's filter selects, and after those of each flow how full the store is for it.
 func (a *admin) ListDead(in *pb.ListDeadRequest, out pb.Admin_ListDeadServer) error {
 	return wire.Status(a.listDead(in, out))
 }
 
-// listDead is ListDead with errors that are not converted for gRPC yet.
+// listDead does what ListDead does. Its errors are not converted for gRPC yet.
 func (a *admin) listDead(in *pb.ListDeadRequest, out pb.Admin_ListDeadServer) error {
 	ctx := out.Context()
 	store, err := a.letterStore()
@@ -164,7 +167,7 @@ func (a *admin) listDead(in *pb.ListDeadRequest, out pb.Admin_ListDeadServer) er
 	return nil
 }
 
-// letterMessage converts a letter to its message.
+// letterMessage converts a dead letter to the message that callers get.
 func letterMessage(l *deadletter.Letter) *pb.DeadLetter {
 	return &pb.DeadLetter{
 		Id: l.ID.String(), Flow: l.Flow, Revision: l.Revision, Function: l.Function, Use: l.Use, Code: pb.Code(l.Code), Reason: l.Reason,
@@ -173,7 +176,7 @@ func letterMessage(l *deadletter.Letter) *pb.DeadLetter {
 	}
 }
 
-// EditDead replaces the row in a dead letter, so that a redrive runs the new row.
+// EditDead replaces the row in a dead letter, so that a redrive runs the new row. It returns the letter as it is then.
 func (a *admin) EditDead(ctx context.Context, in *pb.EditDeadRequest) (*pb.DeadLetter, error) {
 	l, err := a.editDead(ctx, in)
 	if err != nil {
@@ -182,7 +185,7 @@ func (a *admin) EditDead(ctx context.Context, in *pb.EditDeadRequest) (*pb.DeadL
 	return letterMessage(l), nil
 }
 
-// editDead is EditDead with errors that are not converted for gRPC yet.
+// editDead does what EditDead does. Its errors are not converted for gRPC yet.
 func (a *admin) editDead(ctx context.Context, in *pb.EditDeadRequest) (*deadletter.Letter, error) {
 	store, err := a.letterStore()
 	if err != nil {
@@ -207,7 +210,8 @@ func (a *admin) editDead(ctx context.Context, in *pb.EditDeadRequest) (*deadlett
 	return nil, batch.Errorf(batch.CodeNotFound, "there is no dead letter %s: it may have been redriven or dropped; kisgrid dead list shows those there are", in.GetId())
 }
 
-// DropDead deletes the selected dead letters.
+// DropDead deletes the dead letters that the caller's filter selects, and returns how many. In a dry run it deletes none, and returns how
+// many it would delete.
 func (a *admin) DropDead(ctx context.Context, in *pb.DropDeadRequest) (*pb.DropDeadResponse, error) {
 	n, err := a.dropDead(ctx, in)
 	if err != nil {
@@ -216,7 +220,7 @@ func (a *admin) DropDead(ctx context.Context, in *pb.DropDeadRequest) (*pb.DropD
 	return &pb.DropDeadResponse{Letters: uint64(n)}, nil
 }
 
-// dropDead is DropDead with errors that are not converted for gRPC yet. It returns how many letters are dropped, or would be in a dry run.
+// dropDead does what DropDead does. Its errors are not converted for gRPC yet. After an error n says how many letters are dropped already.
 func (a *admin) dropDead(ctx context.Context, in *pb.DropDeadRequest) (n int, err error) {
 	store, err := a.letterStore()
 	if err != nil {

@@ -24,15 +24,16 @@ import (
 //  3. Both are put together. Rows that were answered meanwhile are left out.
 
 const (
-	// explainsAtOnce bounds how many calls may search for rows at the same time.
+	// explainsAtOnce is the most calls of Explain that search for rows at the same time; further ones wait.
 	explainsAtOnce = 4
-	// explainMost bounds how many rows one answer lists.
+	// explainMost is the most rows that one answer of Explain lists.
 	explainMost = 1000
-	// workersAsked bounds how many workers are asked for one answer. A key usually has one worker, and two during a hand-over.
+	// workersAsked is the most workers that are asked for one answer of Explain. A key usually has one worker, and two during a hand-over.
 	workersAsked = 8
 )
 
-// Explain says which worker gets a row with this shard key now, and why. If the caller asks for it, it also lists where the key's rows are.
+// Explain says which worker would get a row with the shard key in the request now, and why. If the caller asks for it, it also lists the
+// key's rows that have no outcome, and where they are.
 func (a *admin) Explain(ctx context.Context, in *pb.ExplainRequest) (*pb.ExplainResponse, error) {
 	out, err := a.explain(ctx, in)
 	if err != nil {
@@ -41,7 +42,7 @@ func (a *admin) Explain(ctx context.Context, in *pb.ExplainRequest) (*pb.Explain
 	return out, nil
 }
 
-// explain is Explain with errors that are not converted for gRPC yet.
+// explain does what Explain does. Its errors are not converted for gRPC yet.
 func (a *admin) explain(ctx context.Context, in *pb.ExplainRequest) (*pb.ExplainResponse, error) {
 	r, err := a.Board.Load().Active(in.GetFlow())
 	if err != nil {
@@ -89,7 +90,7 @@ func (a *admin) explain(ctx context.Context, in *pb.ExplainRequest) (*pb.Explain
 	return e.out, nil
 }
 
-// explanation gathers where the rows of a key are. The goroutine of its call owns it.
+// explanation gathers the answer of one call of Explain: where the rows of a key are. The goroutine of the call owns it.
 type explanation struct {
 	rows    Rows
 	most    int
@@ -99,12 +100,12 @@ type explanation struct {
 	out     *pb.ExplainResponse
 }
 
-// unknown adds a sentence about something that the answer does not know.
+// unknown adds a sentence to the answer that tells what the answer can't say. format and args are as in fmt.Sprintf.
 func (e *explanation) unknown(format string, args ...any) {
 	e.out.Unknown = append(e.out.Unknown, fmt.Sprintf(format, args...))
 }
 
-// ask asks the workers that have rows of the key, or would get them.
+// ask asks the workers that have rows of the key, or would get new ones, where these rows are, and keeps their answers.
 func (e *explanation) ask(ctx context.Context) {
 	ids := map[string]bool{}
 	if e.search.Worker != "" {
@@ -125,14 +126,15 @@ func (e *explanation) ask(ctx context.Context) {
 	e.out.Unknown = append(e.out.Unknown, silent...)
 }
 
-// workerRow names a row that this coordinator sent to a worker.
+// workerRow names a row that this coordinator sent to a worker: by the worker's id, the part's number, and the row's place in the part.
 type workerRow struct {
 	worker string
 	part   uint64
 	row    uint32
 }
 
-// assemble puts together the rows that the scheduler found and the answers of the workers.
+// assemble puts together the rows that the scheduler found and the answers of the workers. Rows that were answered meanwhile are left out
+// of the list. It fails if ctx is done or the scheduler has ended.
 func (e *explanation) assemble(ctx context.Context) error {
 	known := map[workerRow]scheduler.Found{}
 	open := make([]bool, len(e.search.Rows))
@@ -174,7 +176,8 @@ func (e *explanation) assemble(ctx context.Context) error {
 	return nil
 }
 
-// addWorkerRows adds the rows that a worker said it has. known has those that this coordinator sent.
+// addWorkerRows adds to the answer the rows that a worker has listed. known has, of the listed rows that this coordinator sent, those that
+// still have no answer; the others of this coordinator are left out.
 func (e *explanation) addWorkerRows(id string, known map[workerRow]scheduler.Found) {
 	for _, r := range e.answers[id].GetRows() {
 		if r.GetPart() > 0 {
@@ -189,14 +192,14 @@ func (e *explanation) addWorkerRows(id string, known map[workerRow]scheduler.Fou
 	}
 }
 
-// add adds a row to the answer, if the answer may list one more.
+// add adds a row to the answer's list, unless the list has e.most rows already.
 func (e *explanation) add(r *pb.RowPlace) {
 	if len(e.out.GetRows()) < e.most {
 		e.out.Rows = append(e.out.Rows, r)
 	}
 }
 
-// givenUp says why no client waits for a row any more; empty means that one does.
+// givenUp returns why no client waits for a row any more: "cancelled" or "over". It returns "" if a client does.
 func givenUp(f *scheduler.Found) string {
 	switch {
 	case !f.GivenUp:
@@ -207,13 +210,13 @@ func givenUp(f *scheduler.Found) string {
 	return "over"
 }
 
-// places are the names of the places in which the scheduler has rows.
+// places has the names that the scheduler's places of rows have in answers.
 var places = map[scheduler.Where]string{
 	scheduler.AtWorker: "at_worker", scheduler.SetAside: "set_aside", scheduler.Queued: "queued", scheduler.HeldBack: "held_back",
 	scheduler.NoWorker: "no_worker",
 }
 
-// rowPlace describes where a row is that only the scheduler told of.
+// rowPlace describes where a row is that the scheduler found and that no worker has listed.
 func (e *explanation) rowPlace(f *scheduler.Found) *pb.RowPlace {
 	r := &pb.RowPlace{
 		Where: places[f.Where], Worker: f.Worker, From: f.From, Batch: wire.FromID(e.rows.BatchID(f.Batch)), Row: f.Row, GivenUp: givenUp(f),
@@ -225,13 +228,15 @@ func (e *explanation) rowPlace(f *scheduler.Found) *pb.RowPlace {
 	return r
 }
 
-// toldAll reports whether a worker has listed all rows of the key that it has.
+// toldAll reports whether the worker has answered with fewer rows than it was allowed to list, so that it has listed all its rows of the
+// key.
 func (e *explanation) toldAll(worker string) bool {
 	said := e.answers[worker]
 	return said != nil && len(said.GetRows()) < e.most
 }
 
-// count adds the numbers of rows by place. Rows that the scheduler sent to a worker, and that the worker does not have, are on their way.
+// count adds to the answer how many rows are at each place. Rows that the scheduler has sent to a worker, and that the worker does not
+// report, count as travelling.
 func (e *explanation) count() {
 	add := func(where, worker string, rows uint64, others bool) {
 		if rows > 0 {
@@ -262,7 +267,7 @@ func (e *explanation) count() {
 	})
 }
 
-// compareOthers sorts the rows of other coordinators last.
+// compareOthers orders two counts for sorting: counts of rows from other coordinators come last.
 func compareOthers(a, b *pb.PlaceCount) int {
 	switch {
 	case a.GetOthers() == b.GetOthers():

@@ -18,7 +18,8 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// Get lists the resources of one kind, or the one with a name: flows, functions, connectors, workers or coordinators.
+// Get returns the resources of one kind, which is flows, functions, connectors, workers or coordinators, in the order of their names. If
+// the request has a name, it returns only the resource of that name, or an error if there is none.
 func (a *admin) Get(ctx context.Context, in *pb.GetRequest) (*pb.GetResponse, error) {
 	now, err := a.readStoredState(ctx, in)
 	if err != nil {
@@ -69,7 +70,7 @@ func (a *admin) list(ctx context.Context, kind string, now storedState) ([]*pb.R
 	return nil, batch.Errorf(batch.CodeNotFound, "there is no kind %q: get flows, functions, connectors, workers or coordinators", kind)
 }
 
-// resource makes the message of a resource. document may be nil.
+// resource makes the message about a resource. status is converted to JSON. document may be nil, and is left out if it has no text.
 func resource(kind, name string, status any, document *definition.Document) *pb.Resource {
 	r := &pb.Resource{Kind: kind, Name: name}
 	text, err := json.Marshal(status)
@@ -85,17 +86,20 @@ func resource(kind, name string, status any, document *definition.Document) *pb.
 
 // FlowView is the status of a flow as Get returns it, in JSON.
 type FlowView struct {
-	// FlowStatus is the status in etcd. Its state is cluster.StateUnserved instead of active where no worker can run the flow, and
-	// cluster.StateDegraded where one of its connectors can't be used.
+	// FlowStatus is the status in etcd. Its state is cluster.StateUnserved instead of active if no worker can run the flow, and
+	// cluster.StateDegraded if one of its connectors can't be used.
 	cluster.FlowStatus
-	// Unserved is why no worker can run the flow now, as far as this coordinator sees; empty while a worker can, and while the flow is
-	// switched off.
+	// Unserved has the reasons why no worker can run the flow now, as far as this coordinator sees. It is empty if a worker can, or if the
+	// flow is not to run.
 	Unserved []string `json:"unserved,omitempty"`
-	// Degraded is why connectors that the flow needs can't be used now, by connector and worker. Rows that need them wait.
+	// Degraded has, by connector name and worker id, the reason why a connector that the flow needs can't be used now. Rows that need them
+	// wait.
 	Degraded map[string]map[string]string `json:"degraded,omitempty"`
-	// ShardKey is the shard key of the active revision; where there is none, that of the flow's document.
+	// ShardKey is the shard key of the active revision. If there is no active revision, it is that of the flow's document. Empty means that
+	// the flow has no shard key.
 	ShardKey string `json:"shard_key,omitempty"`
-	// Wants is the shard key that the document asks for, where it is another one. ShardKeyUnread says that the document can't be read.
+	// Wants is the shard key that the flow's document asks for, if that differs from ShardKey; otherwise nil. ShardKeyUnread says that no
+	// revision is active and the document can't be read, so that the shard key is not known.
 	Wants          *string `json:"shard_key_wanted,omitempty"`
 	ShardKeyUnread bool    `json:"shard_key_unread,omitempty"`
 	// Rows counts the rows that came in through this coordinator, by outcome, and those in flight.
@@ -105,14 +109,13 @@ type FlowView struct {
 
 // Counted says by whom and since when the Rows of a FlowView were counted. Each coordinator counts only the rows that clients submit to it.
 type Counted struct {
-	// By is the coordinator's id, At its address. Since is when the count began.
+	// By is the id of the coordinator that counts, and At its address. Since is when the count began.
 	By    string    `json:"by"`
 	At    string    `json:"at"`
 	Since time.Time `json:"since"`
 }
 
-// setShardKey fills in the fields of a FlowView about the shard key, from the flow's document d and its entry e in the snapshot, which may
-// be nil.
+// setShardKey sets ShardKey, Wants and ShardKeyUnread, from the flow's document d and its entry e in the snapshot. e may be nil.
 func (v *FlowView) setShardKey(d definition.Document, e *flowstate.Flow) {
 	runs := e != nil && e.Active != nil
 	if runs {
@@ -132,7 +135,7 @@ func (v *FlowView) setShardKey(d definition.Document, e *flowstate.Flow) {
 	}
 }
 
-// flows returns all flows with their statuses.
+// flows returns the resources of all flows that have a document, each with a FlowView.
 func (a *admin) flows(ctx context.Context, now storedState) ([]*pb.Resource, error) {
 	docs := now.docs
 	var names []string
@@ -172,7 +175,7 @@ func (a *admin) flows(ctx context.Context, now storedState) ([]*pb.Resource, err
 	return all, nil
 }
 
-// rowCounts converts the counts of rows to those in a FlowView.
+// rowCounts converts a ledger to FlowView.Rows: the number of rows by the outcome's name, and those with the keys in and in_flight.
 func rowCounts(l scheduler.Ledger) map[string]uint64 {
 	counts := map[string]uint64{"in": l.In, "in_flight": l.InFlight()}
 	for o := batch.Done; o <= batch.Failed; o++ {
@@ -184,12 +187,12 @@ func rowCounts(l scheduler.Ledger) map[string]uint64 {
 // DocumentView is the status of a function or connector as Get returns it, in JSON.
 type DocumentView struct {
 	cluster.DocumentStatus
-	// Down is why a connector's store can't be used now, by worker. Rows that need it wait, and the state of an active connector is
-	// cluster.StateDegraded.
+	// Down has, by worker id, the reason why a connector's store can't be used now. Rows that need the store wait there, and the state of
+	// the connector is cluster.StateDegraded instead of active.
 	Down map[string]string `json:"down,omitempty"`
 }
 
-// ofKind returns all functions or all connectors with their statuses.
+// ofKind returns the resources of all functions or of all connectors, as kind says, each with a DocumentView.
 func (a *admin) ofKind(ctx context.Context, kind definition.Kind, now storedState) ([]*pb.Resource, error) {
 	docs, statuses := now.docs, now.statuses
 	var down map[string]map[string]string

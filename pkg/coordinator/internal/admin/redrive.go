@@ -15,20 +15,21 @@ import (
 )
 
 const (
-	// redriveRows and redriveBytes bound the letters that one redrive may have under way.
+	// redriveRows and redriveBytes are the most letters, and the most bytes of their rows, that one redrive has under way.
 	redriveRows  = 1024
 	redriveBytes = 8 << 20
-	// redriveTells is how often progress is sent.
+	// redriveTells is the interval at which a redrive sends its progress, if that has changed.
 	redriveTells = 200 * time.Millisecond
 )
 
-// RedriveDead runs the selected dead letters again and sends progress. It blocks until each has run.
+// RedriveDead runs the dead letters again that the caller's filter selects, and sends progress. It blocks until each of them has run or was
+// left.
 func (a *admin) RedriveDead(in *pb.RedriveDeadRequest, out pb.Admin_RedriveDeadServer) error {
 	t := &redriveTally{send: out.Send, reasons: map[deadReason]uint64{}}
 	return wire.Status(a.redriveDead(out.Context(), in.GetFilter(), in.GetDryRun(), t))
 }
 
-// redriveDead redrives the letters that the filter selects, and counts in t how they end. With dry it only counts the letters, and
+// redriveDead redrives the letters that the filter selects, and counts in t how they end. If dry is true, it only counts the letters, and
 // those that can't be run.
 func (a *admin) redriveDead(ctx context.Context, filter *pb.DeadFilter, dry bool, t *redriveTally) error {
 	store, err := a.letterStore()
@@ -116,17 +117,18 @@ type redrive struct {
 	over     bool                 // there are no more letters to read
 	underWay int                  // attempts that have been started and have not ended
 	keys     map[uint64]*keyQueue // by hash of the shard key
-	rows     int                  // letters that are under way, or wait for their key
-	bytes    int                  // of these letters' rows
+	rows     int                  // number of letters that are under way, or wait for an earlier letter of their key
+	bytes    int                  // size of these letters' rows together
 }
 
-// keyQueue is the letters of one shard key: one is under way, the others wait until it has ended.
+// keyQueue is the letters of one shard key: one is under way, and those in waiting run after it, one after the other.
 type keyQueue struct {
 	waiting []*deadletter.Letter
-	stuck   bool // one letter could not be run, and those behind it must not overtake it
+	stuck   bool // one letter has failed, and those behind it must not overtake it, so they are left
 }
 
-// run starts letters and takes in how they end, until each letter was run, ctx is done, or the coordinator drains.
+// run starts letters and settles them when they have ended. It returns nil when all letters have ended or were left, and an error if ctx is
+// done or something fails. If the coordinator drains, run waits for the letters under way, and then returns an error, too.
 func (r *redrive) run(ctx context.Context) error {
 	tell := time.NewTicker(redriveTells)
 	defer tell.Stop()
@@ -163,7 +165,7 @@ func (r *redrive) run(ctx context.Context) error {
 	}
 }
 
-// begin starts letters as long as there is room for more under way.
+// begin reads letters and starts or queues them, until redriveRows or redriveBytes are under way or there are no more letters.
 func (r *redrive) begin(ctx context.Context) error {
 	for r.rows < redriveRows && r.bytes < redriveBytes {
 		if len(r.next) == 0 {
@@ -206,7 +208,8 @@ func (r *redrive) read(ctx context.Context) error {
 	return err
 }
 
-// queue starts a letter, or puts it behind those of its shard key. Letters without a shard key have no order.
+// queue starts a letter, or makes it wait if another letter of its shard key is under way. A letter that can't be run, or whose key is
+// stuck, is counted and left.
 func (r *redrive) queue(ctx context.Context, l *deadletter.Letter) error {
 	a, err := r.admin.Runner.Prepare(l)
 	if err != nil {
@@ -230,26 +233,27 @@ func (r *redrive) queue(ctx context.Context, l *deadletter.Letter) error {
 	return r.start(ctx, a)
 }
 
-// start has the coordinator run the row of a letter.
+// start makes the coordinator run the row of an attempt's letter.
 func (r *redrive) start(ctx context.Context, a *Attempt) error {
 	r.underWay++
 	return r.attempts.Start(ctx, a)
 }
 
-// done takes a letter out of the count of those under way.
+// done takes a letter out of r.rows and r.bytes, because it has ended or is left.
 func (r *redrive) done(l *deadletter.Letter) {
 	r.rows--
 	r.bytes -= len(l.Row)
 }
 
-// leaveBehind leaves a letter that may not overtake an earlier one of its shard key, which could not be run.
+// leaveBehind leaves a letter in the store and counts it as failed, because an earlier letter of its shard key has failed and must not be
+// overtaken.
 func (r *redrive) leaveBehind(l *deadletter.Letter) {
 	r.tally.count(l.Flow, l.Function, batch.Failed, batch.CodeUnavailable, "a letter of the same shard key before it could not be run: redrive again")
 	r.done(l)
 }
 
-// settle tells the results of letters whose rows have ended, writes to the store which letters take their places, and starts the next
-// letters of their keys.
+// settle handles attempts whose rows have ended: it sends their results to the caller, tells the store to delete their letters or which
+// letters take their places, counts them, and starts the next letters of their keys.
 func (r *redrive) settle(ctx context.Context, ended []*Attempt) error {
 	var settled []deadletter.Settlement
 	for _, a := range ended {
@@ -275,7 +279,8 @@ func (r *redrive) settle(ctx context.Context, ended []*Attempt) error {
 	return nil
 }
 
-// release starts the next letter of an attempt's shard key. If the attempt failed, the letters behind it are left.
+// release starts the next letter of the shard key of an attempt that has ended. If the attempt failed, the letters that wait for it are
+// left instead.
 func (r *redrive) release(ctx context.Context, a *Attempt, failed bool) error {
 	if !a.Keyed {
 		return nil
@@ -304,8 +309,8 @@ func (r *redrive) release(ctx context.Context, a *Attempt, failed bool) error {
 	return r.start(ctx, next)
 }
 
-// settlement says which letters take the place of one whose row has ended. It returns false for a row that failed: it is not known what
-// became of it, and its letter stays as it is.
+// settlement returns which letters take the place of an attempt's letter in the store; none means that it is deleted. It returns false if
+// the row failed: it is not known what became of the row, and its letter stays as it is.
 func settlement(a *Attempt) (deadletter.Settlement, bool) {
 	l := a.Letter
 	s := deadletter.Settlement{ID: l.ID}
@@ -342,7 +347,7 @@ func message(err error) string {
 	return wire.FromError(err).GetMessage()
 }
 
-// RedriveDeadWithResults is RedriveDead that also sends the rows that the flow passes on.
+// RedriveDeadWithResults does what RedriveDead does, and also sends the rows that the flow passes on.
 func (a *admin) RedriveDeadWithResults(in *pb.RedriveDeadWithResultsRequest, out pb.Admin_RedriveDeadWithResultsServer) error {
 	t := &redriveTally{
 		send: func(p *pb.DeadProgress) error {

@@ -15,7 +15,8 @@ import (
 // A letter is deleted when its row has ended; after that its results could not be had any more. So the results are sent first. If the
 // redrive is cut off in between, the next redrive runs the letter again: the caller may get its results twice, but gets them at least once.
 
-// tellResults sends the rows that the flow passed on for a letter. It blocks while the caller does not read.
+// tellResults sends the rows that the flow passed on for a letter to the redrive's caller, and drops them. It blocks while the caller does
+// not read.
 func (r *redrive) tellResults(a *Attempt) error {
 	for _, piece := range a.Results {
 		if err := r.tally.results(piece); err != nil {
@@ -26,7 +27,7 @@ func (r *redrive) tellResults(a *Attempt) error {
 	return nil
 }
 
-// redriveTally counts letters by how their redrives ended. The goroutine of the call owns it.
+// redriveTally counts the letters of one redrive by how they ended, and sends progress to the caller. The goroutine of the call owns it.
 type redriveTally struct {
 	send      func(*pb.DeadProgress) error
 	results   func(*pb.Columns) error // sends rows that the flow passes on; nil means that nobody asked for them
@@ -37,17 +38,18 @@ type redriveTally struct {
 	toldOnce  bool
 }
 
-// deadReason is why letters stay, for all letters with the same reason.
+// deadReason is a reason why letters stay in the store; letters that stay for the same reason are counted together.
 type deadReason struct {
 	flow, function string
 	code           batch.Code
 	reason         string
 }
 
-// maxReasons bounds how many different reasons are sent.
+// maxReasons is the most different reasons that are sent one by one; letters with further reasons are counted together.
 const maxReasons = 20
 
-// count counts a letter whose redrive ended so. Reasons are counted for letters that stay.
+// count counts a letter whose redrive ended with outcome o. For a letter that stays in the store, because o is Dead or Failed, it also
+// counts the reason.
 func (t *redriveTally) count(flow, function string, o batch.Outcome, code batch.Code, reason string) {
 	t.outcomes[o]++
 	if o != batch.Dead && o != batch.Failed {
@@ -60,7 +62,7 @@ func (t *redriveTally) count(flow, function string, o batch.Outcome, code batch.
 	t.reasons[key]++
 }
 
-// sendProgress sends the counts, if they have changed or the redrive is over.
+// sendProgress sends the counts to the caller if they have changed since they were sent last, or were never sent, or the redrive is over.
 func (t *redriveTally) sendProgress(over bool) error {
 	if n := t.outcomes.Total(); n == t.toldTotal && t.toldOnce && !over {
 		return nil

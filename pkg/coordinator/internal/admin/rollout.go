@@ -11,12 +11,12 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// Rollout reports the progress of one flow until it has settled.
+// Rollout sends the progress of one flow to the caller until the flow has settled (awaitFlows).
 func (a *admin) Rollout(in *pb.RolloutRequest, out pb.Admin_RolloutServer) error {
 	return wire.Status(a.rollout(in, out))
 }
 
-// rollout is Rollout with errors that are not converted for gRPC yet.
+// rollout does what Rollout does. Its errors are not converted for gRPC yet.
 func (a *admin) rollout(in *pb.RolloutRequest, out pb.Admin_RolloutServer) error {
 	ctx, flow := out.Context(), in.GetFlow()
 	_, now, done, err := a.readDocuments(ctx)
@@ -34,12 +34,12 @@ func (a *admin) rollout(in *pb.RolloutRequest, out pb.Admin_RolloutServer) error
 	}, out.Send)
 }
 
-// patienceOf is how long a caller is willing to wait, a day at most.
+// patienceOf converts the time that a caller is willing to wait to a duration; it is a day at most.
 func patienceOf(milliseconds uint64) time.Duration {
 	return time.Duration(min(milliseconds, uint64(24*time.Hour/time.Millisecond))) * time.Millisecond
 }
 
-// History lists the revisions in a flow's history: those that were active once and are kept.
+// History returns the revisions in a flow's history, which were active once and are still kept, with their documents.
 func (a *admin) History(ctx context.Context, in *pb.HistoryRequest) (*pb.HistoryResponse, error) {
 	status, err := a.Store.Status(ctx, in.GetFlow()) // read before the entries, so that the active revision is among them
 	if err != nil {

@@ -13,20 +13,21 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// storedState is the documents in etcd, with their statuses.
+// storedState is the documents in etcd, with the statuses of functions and connectors, as one call of Get has read them.
 type storedState struct {
 	docs     []definition.Document
-	statuses map[cluster.Key]cluster.DocumentStatus // of functions and connectors
-	// away is why etcd does not answer now; empty means that it does. asOf is when it answered last: then all of this was so.
+	statuses map[cluster.Key]cluster.DocumentStatus // the statuses of functions and connectors, by kind and name
+	// away is why etcd does not answer now; empty means that it does. If it does not, asOf is when it answered last, and the other fields
+	// may be as old as that.
 	away string
 	asOf time.Time
 }
 
-// awayPatience bounds how long etcd is asked while it is known to be away.
+// awayPatience is how long a request to etcd may take while etcd is known to be away.
 const awayPatience = time.Second
 
-// readStoredState reads from etcd what Get lists. While etcd is away it returns the documents that this coordinator knows, for callers who
-// want them: then it has the text of those documents only with which a flow runs.
+// readStoredState reads from etcd what Get needs. If etcd is away and the caller wants what is known, it returns the documents that this
+// coordinator knows; of these only the documents with which a flow runs have their text. Otherwise it fails if etcd is away.
 func (a *admin) readStoredState(ctx context.Context, in *pb.GetRequest) (now storedState, err error) {
 	away, why := a.Store.Outage()
 	known := a.Fleet.FollowedState()
@@ -55,7 +56,8 @@ func (a *admin) readStoredState(ctx context.Context, in *pb.GetRequest) (now sto
 	return storedState{docs: knownDocuments(known), statuses: known.Documents(), away: err.Error(), asOf: a.Store.LastAnswer()}, nil
 }
 
-// knownDocuments returns the documents with which flows run, and, without their text, the others that have a status.
+// knownDocuments returns all documents that have a status in state, in the order of kind and name. Those with which a flow runs have their
+// text; the others have only kind and name.
 func knownDocuments(state *cluster.State) []definition.Document {
 	docs := map[cluster.Key]definition.Document{}
 	for key := range state.Documents() {

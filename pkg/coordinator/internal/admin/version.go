@@ -8,7 +8,7 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// Version says which build this coordinator is. It needs nothing else, so that it answers also while etcd is away.
+// Version returns which build this coordinator is. It needs no etcd, so it answers while etcd is away, too.
 func (a *admin) Version(context.Context, *pb.VersionRequest) (*pb.VersionResponse, error) {
 	version, commit, _ := strings.Cut(a.Build, "+")
 	return &pb.VersionResponse{Id: a.ID, Version: version, Commit: commit, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}, nil

@@ -17,11 +17,11 @@ import (
 // made.
 type Revision struct {
 	Number     int64
-	Digest     batch.Digest // of its documents
+	Digest     batch.Digest // digest of its documents
 	Accepted   time.Time    // when a leader made it active, by that leader's clock; zero means never
 	Enabled    bool
 	ShardKey   string
-	Copies     int             // lanes in a worker; 0 means as many as the worker has by default
+	Copies     int             // number of lanes that the flow has in a worker; 0 means the worker's default
 	Keys       *batch.KeyField // reads ShardKey from a row; nil means that the flow has no shard key
 	Functions  []string        // the functions that a worker must have registered to run it
 	Connectors []ConnectorKey  // the connectors that it needs
@@ -32,7 +32,7 @@ type Revision struct {
 // ID is the revision's name: number and digest.
 func (r *Revision) ID() batch.Revision { return batch.Revision{Number: r.Number, Digest: r.Digest} }
 
-// Has reports whether a function stands in the flow more than use times. Uses are counted from 0.
+// Has reports whether a function stands in the flow more than use times, so that the flow has a step for that use: uses are counted from 0.
 func (r *Revision) Has(function string, use uint32) bool {
 	for _, name := range r.steps {
 		if name != function {
@@ -46,7 +46,7 @@ func (r *Revision) Has(function string, use uint32) bool {
 	return false
 }
 
-// FromHistory makes the revision of an entry in the history.
+// FromHistory makes a Revision of an entry in the history. It fails if the entry's documents can't be read.
 func FromHistory(h cluster.HistoryEntry) (*Revision, error) {
 	b, err := definition.NewBundle(h.Documents)
 	if err != nil {
@@ -57,7 +57,8 @@ func FromHistory(h cluster.HistoryEntry) (*Revision, error) {
 	return r, nil
 }
 
-// FromBundle makes the revision of a bundle: a flow's documents, parsed and checked.
+// FromBundle makes a Revision of a bundle, which is a flow's documents, parsed and checked. name is the revision's number and digest.
+// Accepted stays zero.
 func FromBundle(b *definition.Bundle, name batch.Revision) *Revision {
 	r := &Revision{
 		Number: name.Number, Digest: name.Digest, Enabled: b.Flow.Enabled, ShardKey: b.Flow.ShardKey, Copies: b.Flow.Copies,
@@ -84,8 +85,9 @@ func FromBundle(b *definition.Bundle, name batch.Revision) *Revision {
 	return r
 }
 
-// Fresh returns the revision with its fresh documents marked: those for which is returns true. Workers check rules of intake for marked
-// documents. docs are all documents of the revision. It returns r itself where no document is fresh.
+// Fresh returns a copy of the revision in whose Message the fresh documents are marked: those of docs for which is returns true. Workers
+// check the rules of intake for marked documents only. docs must be all documents of the revision. If no document is fresh, Fresh returns r
+// itself.
 func (r *Revision) Fresh(is func(definition.Document) bool, docs []definition.Document) *Revision {
 	marked := map[cluster.Key]bool{}
 	for _, d := range docs {
@@ -107,11 +109,12 @@ func (r *Revision) Fresh(is func(definition.Document) bool, docs []definition.Do
 	return &out
 }
 
-// Revisions are some revisions of one flow, in the order in which they were added. A slice does not change once other goroutines see it.
+// Revisions are some revisions of one flow, in the order in which they were added. The elements of a slice do not change; to add one, a new
+// slice is made (Flow.Keep).
 type Revisions []*Revision
 
-// Find returns the revision of that name; nil where there is none. A name without a digest means the revision of that number that was added
-// last.
+// Find returns the revision with that number and digest; nil means that there is none. If the name has no digest, it returns the revision
+// with that number that was added last.
 func (all Revisions) Find(name batch.Revision) *Revision {
 	for _, r := range slices.Backward(all) {
 		if r.ID().Is(name) {
@@ -130,5 +133,6 @@ type ConnectorKey struct {
 // KeyOf returns a document's kind and name, which is its key in etcd.
 func KeyOf(d definition.Document) cluster.Key { return cluster.Key{Kind: d.Kind, Name: d.Name} }
 
-// CompareKeys orders documents by kind and then by name.
+// CompareKeys orders documents by kind and then by name. It returns a negative number if a comes before b, a positive one if b comes before
+// a, and 0 if they are equal.
 func CompareKeys(a, b cluster.Key) int { return strings.Compare(a.String(), b.String()) }

@@ -27,17 +27,18 @@ type Flow struct {
 	Name string
 	// Active is the revision that new batches run on; nil means that there is none.
 	Active    *Revision
-	Revisions Revisions // the revisions that a batch may name, the active one included
+	Revisions Revisions // the revisions that are kept in memory because batches may name them, the active one included
 	Status    cluster.FlowStatus
-	Mark      cluster.Mark // tells this status and active revision in etcd apart from others
-	Since     time.Time    // since when this coordinator counts the flow's rows
+	Mark      cluster.Mark // identifies the flow's status and active revision as they stand in etcd; it changes whenever they do
+	Since     time.Time    // the time since when this coordinator counts the flow's rows
 }
 
-// MaxRevisions is how many revisions of a flow stay in memory: those that batches are likely to name. Others are read from the history.
+// MaxRevisions is the most revisions of a flow that stay in memory: those that batches are likely to name. Others are read from the
+// history.
 const MaxRevisions = cluster.HistoryKeep
 
-// Keep adds a revision, and drops those that were added longest ago if there are too many. The active revision stays. Of two revisions of
-// one number, only the one that is added last stays: the history has no other.
+// Keep adds a revision to the flow's Revisions, and drops those that were added longest ago, except the active one, if there are more than
+// MaxRevisions. A revision with the same number as r is dropped, too, because the history does not have it any more.
 func (e *Flow) Keep(r *Revision) {
 	kept := slices.DeleteFunc(slices.Clone(e.Revisions), func(o *Revision) bool { return o.Number == r.Number })
 	for i := 0; i < len(kept) && len(kept) >= MaxRevisions; {
@@ -70,7 +71,7 @@ func (c *Snapshot) Active(flow string) (*Revision, error) {
 	}
 }
 
-// RunsDocument reports whether a flow runs with exactly this document.
+// RunsDocument reports whether the active revision of any flow has exactly this document: the same kind, name and text.
 func (c *Snapshot) RunsDocument(given definition.Document) bool {
 	for _, e := range c.Flows {
 		if e.Active != nil && slices.ContainsFunc(e.Active.Message.GetDocuments(), func(d *pb.Document) bool {
@@ -82,12 +83,12 @@ func (c *Snapshot) RunsDocument(given definition.Document) bool {
 	return false
 }
 
-// Disabled is the error with which batches are refused whose flow is switched off (status: 0).
+// Disabled returns the error that refuses a batch because its flow is switched off (status: 0 in its document). Its code is FLOW_DISABLED.
 func Disabled(flow string) error {
 	return batch.Errorf(batch.CodeFlowDisabled, "flow %s is disabled: set status: 1 in its document to enable it", flow)
 }
 
-// alternatives names the flows that there are, for the error about one that there is not.
+// alternatives returns the end of an error about an unknown flow: which flows there are, at most 10 of them by name.
 func (c *Snapshot) alternatives() string {
 	if len(c.Flows) == 0 {
 		return ": none is defined yet; kisgrid apply -f DIR defines some"
@@ -105,14 +106,14 @@ func (c *Snapshot) alternatives() string {
 	return "; there are " + strings.Join(names, ", ") + more
 }
 
-// Board holds the newest snapshot. Any goroutine may use it.
+// Board holds the newest snapshot, which the coordinator's fleet publishes. Any goroutine may use it.
 type Board struct {
 	mu      sync.Mutex
 	current *Snapshot     // guarded by mu
 	changed chan struct{} // guarded by mu: closed, and replaced by a new channel, when current is replaced
 }
 
-// NewBoard makes a board with a snapshot without flows.
+// NewBoard makes a board whose snapshot is empty.
 func NewBoard() *Board {
 	return &Board{current: &Snapshot{}, changed: make(chan struct{})}
 }
@@ -130,7 +131,7 @@ func (b *Board) Watch() (*Snapshot, <-chan struct{}) {
 	return b.current, b.changed
 }
 
-// Publish replaces the newest snapshot, and wakes all goroutines that watch.
+// Publish makes c the newest snapshot, and closes the channels that Watch has returned. c must not change afterwards.
 func (b *Board) Publish(c *Snapshot) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -145,10 +146,10 @@ func (e *Flow) TakesBatches() bool { return e != nil && e.Active != nil && e.Act
 // Reachability is which workers a coordinator reaches.
 type Reachability struct {
 	Sessions    int                   // how many sessions are up
-	Lost        int                   // how many workers could not be reached for a lease
-	Unreached   int                   // the same, and workers that were never reached
-	Unreachable []cluster.Unreachable // the workers that were tried in vain and have no session, by id
-	// SharingName are the workers with a session under whose names others have registered since, by id.
+	Lost        int                   // how many workers have not been reached for a lease or longer
+	Unreached   int                   // how many workers count as not reached: the lost ones, and those that were tried and never reached
+	Unreachable []cluster.Unreachable // the workers that were tried in vain and have no session, in the order of their ids
+	// SharingName are the ids of workers that have a session although another worker has registered under their name since, in order.
 	SharingName []string
 	// CutOff says that the coordinator takes no batches: it reaches fewer than half of the workers, and another coordinator reaches more,
 	// or it reaches none at all.
@@ -157,7 +158,7 @@ type Reachability struct {
 	OthersReachMore bool
 }
 
-// Await blocks until the newest snapshot is as is wants it. It returns false when ctx is done first.
+// Await blocks until the function is returns true for the newest snapshot, and then returns true. It returns false if ctx is done first.
 func (b *Board) Await(ctx context.Context, is func(*Snapshot) bool) bool {
 	for {
 		now, changed := b.Watch()

@@ -12,28 +12,28 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// DesiredState is the revisions that the documents in etcd ask for: one candidate for each flow. A mistake in a document concerns only the
-// flows that need that document. A DesiredState does not change once it is made.
+// DesiredState is what the documents in etcd ask for: one Candidate, by name, for each flow that has a document. A mistake in a document
+// concerns only the flows that need that document. A DesiredState does not change once it is made.
 type DesiredState struct {
 	documents map[cluster.Key]*readDocument
 	Flows     map[string]*Candidate
 }
 
-// readDocument is a document with the result of parsing it: parsed, or err.
+// readDocument is a document with the result of parsing it: either parsed, or err.
 type readDocument struct {
 	document definition.Document
 	parsed   definition.Parsed
 	err      error
-	intake   []string // the rules of intake that it breaks; they hold for new documents only
+	intake   []string // the rules of intake that it breaks, as sentences; they hold for new documents only
 }
 
-// is reports whether d is the document that was read: parsing d again would give the same result.
+// is reports whether d equals the document that was read, so that parsing d would give the same result.
 func (r *readDocument) is(d definition.Document) bool {
 	o := r.document
 	return o.Kind == d.Kind && o.Name == d.Name && o.Revision == d.Revision && o.Path == d.Path && o.Line == d.Line && bytes.Equal(o.YAML, d.YAML)
 }
 
-// FlowsOf returns the names of the flows that need a document of that kind and name, in order.
+// FlowsOf returns the names of the flows that need the document with d's kind and name, in order.
 func (c *DesiredState) FlowsOf(d definition.Document) (flows []string) {
 	for _, name := range slices.Sorted(maps.Keys(c.Flows)) {
 		if slices.ContainsFunc(c.Flows[name].Documents, func(o definition.Document) bool { return flowstate.KeyOf(o) == flowstate.KeyOf(d) }) {
@@ -43,10 +43,10 @@ func (c *DesiredState) FlowsOf(d definition.Document) (flows []string) {
 	return flows
 }
 
-// Candidate is the revision of one flow that the documents ask for, or why there is none.
+// Candidate is the revision of one flow that the documents ask for, or the reasons why they make none.
 type Candidate struct {
 	number       int64
-	digest       batch.Digest        // of Documents
+	digest       batch.Digest        // digest of Documents
 	Revision     *flowstate.Revision // nil means that the documents are wrong; Reasons says why
 	Documents    []definition.Document
 	Reasons      []string
@@ -56,9 +56,9 @@ type Candidate struct {
 	needs map[cluster.Key]*readDocument
 }
 
-// CompileDocuments makes the desired state of documents. It takes documents that have not changed, and flows of which no document has
-// changed, from before, so that they cost a comparison only. before may be nil; otherwise it must have been made with the same steps, the
-// limit for the steps of a flow.
+// CompileDocuments makes the DesiredState of documents. docs are all documents in etcd, and steps is the most steps that a new flow may
+// have. before is an earlier result, made with the same steps, or nil: documents and candidates that have not changed are taken from it,
+// which saves compiling them again.
 func CompileDocuments(docs []definition.Document, before *DesiredState, steps int) *DesiredState {
 	if before == nil {
 		before = &DesiredState{}
@@ -91,7 +91,7 @@ func CompileDocuments(docs []definition.Document, before *DesiredState, steps in
 	return c
 }
 
-// has reports whether the documents that a candidate needs are the same in c, so that the candidate need not be compiled again.
+// has reports whether c has exactly the documents in needs, which are those of a candidate. Then the candidate need not be compiled again.
 func (c *DesiredState) has(needs map[cluster.Key]*readDocument) bool {
 	for key, read := range needs {
 		if c.documents[key] != read {
@@ -101,7 +101,7 @@ func (c *DesiredState) has(needs map[cluster.Key]*readDocument) bool {
 	return true
 }
 
-// candidate gathers the documents that a flow needs, and compiles them.
+// candidate makes the Candidate of a flow's document: it gathers the documents that the flow needs, and compiles them.
 func (c *DesiredState) candidate(flow definition.Document) *Candidate {
 	made := &Candidate{needs: map[cluster.Key]*readDocument{}}
 	need := func(key cluster.Key) *readDocument {
@@ -140,10 +140,11 @@ func (c *DesiredState) candidate(flow definition.Document) *Candidate {
 	return made
 }
 
-// ID is the name of the candidate's revision.
+// ID returns the number and digest of the candidate's revision. A candidate without a revision has an ID, too.
 func (c *Candidate) ID() batch.Revision { return batch.Revision{Number: c.number, Digest: c.digest} }
 
-// settledState is the state of a flow on whose candidate new batches run: active, or disabled. The candidate must have a revision.
+// settledState returns the state that the flow has once the candidate's revision is its active one: active, or disabled if the flow is
+// switched off. The candidate must have a revision.
 func (c *Candidate) settledState() string {
 	if c.Revision.Enabled {
 		return cluster.StateActive
@@ -151,7 +152,8 @@ func (c *Candidate) settledState() string {
 	return cluster.StateDisabled
 }
 
-// OwnMistakes returns what is wrong with the document of a function or connector, regardless of the flows that need it.
+// OwnMistakes returns what is wrong with the document of a function or connector, even if no flow needs it; nil means nothing. The document
+// must be in c.
 func (c *DesiredState) OwnMistakes(d definition.Document) []string {
 	read := c.documents[flowstate.KeyOf(d)]
 	if read.err != nil {
@@ -165,7 +167,7 @@ func (c *DesiredState) OwnMistakes(d definition.Document) []string {
 	return lines(err)
 }
 
-// lines returns the mistakes in an error, one string for each.
+// lines returns the mistakes in an error, one string for each; an error of another kind is one mistake.
 func lines(err error) []string {
 	if mistakes, ok := errors.AsType[definition.Mistakes](err); ok {
 		out := make([]string, len(mistakes))
@@ -177,13 +179,13 @@ func lines(err error) []string {
 	return []string{err.Error()}
 }
 
-// Reads reports whether a stored document of the same kind and name has the same text, and that text could be parsed.
+// Reads reports whether c has a document with d's kind, name and text, and could parse it.
 func (c *DesiredState) Reads(d definition.Document) bool {
 	known := c.documents[flowstate.KeyOf(d)]
 	return known != nil && known.err == nil && bytes.Equal(known.document.YAML, d.YAML)
 }
 
-// IntakeMistakes lists the rules of intake that a stored document breaks.
+// IntakeMistakes returns a sentence for each rule of intake that the document with d's kind and name breaks. The document must be in c.
 func (c *DesiredState) IntakeMistakes(d definition.Document) []string {
 	return c.documents[flowstate.KeyOf(d)].intake
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// revisionsOf returns the etcd revision of each document.
+// revisionsOf returns the etcd revision of each document, by kind and name.
 func revisionsOf(docs []definition.Document) map[cluster.Key]int64 {
 	all := make(map[cluster.Key]int64, len(docs))
 	for _, d := range docs {
@@ -22,8 +22,9 @@ func revisionsOf(docs []definition.Document) map[cluster.Key]int64 {
 	return all
 }
 
-// writeDocumentStatuses writes the statuses of functions and connectors to etcd where they have changed, at most once in statusPause. They
-// follow from the statuses of the flows that need the documents.
+// writeDocumentStatuses writes the statuses of functions and connectors that have changed to etcd, and deletes those of documents that are
+// gone. It does so at most once in statusPause; otherwise another pass follows. The statuses follow from those of the flows that need the
+// documents.
 func (l *leader) writeDocumentStatuses(ctx context.Context) error {
 	if time.Since(l.documentsWrittenAt) < statusPause {
 		l.passAgainSoon()
@@ -55,8 +56,9 @@ func (l *leader) writeDocumentStatuses(ctx context.Context) error {
 	return nil
 }
 
-// changedByOthers returns a function that reports whether the status of a document in etcd is not the one that this leader wrote, because
-// an operator has changed or removed it.
+// changedByOthers returns a function that reports whether somebody else, such as an operator, has changed or removed the status of a
+// document that this leader wrote to etcd. If what this leader wrote may still be on its way back from etcd, the function always returns
+// false, and another pass follows.
 func (l *leader) changedByOthers() func(cluster.Key) bool {
 	seen := l.Fleet.FollowedState()
 	if seen == nil || time.Since(l.documentsWrittenAt) < newsPatience || time.Since(l.readAt) < newsPatience {
@@ -71,7 +73,7 @@ func (l *leader) changedByOthers() func(cluster.Key) bool {
 	}
 }
 
-// documentStatuses computes the statuses of all functions and connectors.
+// documentStatuses computes the statuses of all functions and connectors, by kind and name.
 func (l *leader) documentStatuses() map[cluster.Key]cluster.DocumentStatus {
 	users := map[cluster.Key][]string{}
 	for _, flow := range slices.Sorted(maps.Keys(l.desired.Flows)) {
@@ -88,7 +90,8 @@ func (l *leader) documentStatuses() map[cluster.Key]cluster.DocumentStatus {
 	return all
 }
 
-// severity orders the states of flows from good to bad. A document has the worst state among the flows that need it and don't run it yet.
+// severity lists the states of flows from good to bad. The status of a document has the worst state among the flows that need the document
+// and don't run with this version of it; active if all do.
 var severity = []string{cluster.StateActive, cluster.StateDisabled, cluster.StateApplying, cluster.StatePending, cluster.StateRejected}
 
 // documentStatus computes the status of one function or connector. flows are the flows that need it.

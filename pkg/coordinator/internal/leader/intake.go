@@ -9,15 +9,16 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// runningFlow is the revision on which a flow runs.
+// runningFlow is the active revision of a flow, with what the leader has to know of its documents. The zero value means that the flow has
+// none.
 type runningFlow struct {
 	revision  batch.Revision
 	documents map[cluster.Key]int64 // the etcd revision of each document in it
-	// digests are of the documents in the revision. Rules of intake do not hold for these documents, because they are not new.
+	// digests has the digest of each document in it. Rules of intake do not hold for these documents, because they are not new.
 	digests map[cluster.Key]batch.Digest
 }
 
-// runningOf makes the runningFlow of the revision with that name, which is made of these documents.
+// runningOf makes the runningFlow of a revision. name is its number and digest, and docs are its documents.
 func runningOf(name batch.Revision, docs []definition.Document) runningFlow {
 	r := runningFlow{revision: name, documents: revisionsOf(docs), digests: map[cluster.Key]batch.Digest{}}
 	for _, d := range docs {
@@ -26,7 +27,7 @@ func runningOf(name batch.Revision, docs []definition.Document) runningFlow {
 	return r
 }
 
-// tookIn reports whether the flow runs with the document, so that the document is not new.
+// tookIn reports whether the flow's active revision has exactly this document, so that the document is not new.
 func (r *runningFlow) tookIn(d definition.Document) bool {
 	digest, there := r.digests[flowstate.KeyOf(d)]
 	return there && digest == definition.Digest([]definition.Document{d})
@@ -40,9 +41,9 @@ func (l *leader) logLenient(name string, c *Candidate) {
 	}
 }
 
-// acceptedBefore returns a function that reports whether a document is not new: the flow runs with it, or its history has it. An undo goes
-// back to documents that were accepted once, although rules of intake may have come since. It reads the history from etcd only where the
-// answer depends on it.
+// acceptedBefore returns a function, took, that reports whether a document is not new for the flow name: the flow runs with it, or its
+// history has it. Such documents may break rules of intake that were made later, for example when an undo goes back to them. c is the
+// flow's candidate, and runs is what the flow runs on. acceptedBefore reads the history from etcd only if the answer depends on it.
 func (l *leader) acceptedBefore(ctx context.Context, name string, c *Candidate, runs *runningFlow) (took func(definition.Document) bool, err error) {
 	if len(c.intakeMistakes(runs.tookIn)) == 0 {
 		return runs.tookIn, nil
@@ -59,7 +60,7 @@ func (l *leader) acceptedBefore(ctx context.Context, name string, c *Candidate, 
 	return func(d definition.Document) bool { return runs.tookIn(d) || earlier.Has(d) }, nil
 }
 
-// acceptedEarlier is the documents in a flow's history, as they were read for one candidate.
+// acceptedEarlier is the set of documents in a flow's history, as it was read when the candidate named of was looked at.
 type acceptedEarlier struct {
 	of batch.Revision
 	DocumentSet
@@ -68,7 +69,7 @@ type acceptedEarlier struct {
 // DocumentSet is a set of documents, kept as their digests.
 type DocumentSet map[batch.Digest]bool
 
-// AcceptedDocuments is the set of all documents in a flow's history.
+// AcceptedDocuments returns the set of all documents in a flow's history, which were accepted once.
 func AcceptedDocuments(history []cluster.HistoryEntry) DocumentSet {
 	all := DocumentSet{}
 	for _, h := range history {
@@ -84,8 +85,8 @@ func (h DocumentSet) Has(d definition.Document) bool {
 	return h[definition.Digest([]definition.Document{d})]
 }
 
-// intakeMistakes lists the rules of intake that a candidate's documents break. Documents that the flow has taken in before (took) may break
-// them.
+// intakeMistakes returns a sentence for each rule of intake that a document of the candidate breaks. Documents for which took returns true
+// are not new for the flow, so the rules do not hold for them.
 func (c *Candidate) intakeMistakes(took func(definition.Document) bool) (reasons []string) {
 	for _, d := range c.Documents {
 		if read := c.needs[flowstate.KeyOf(d)]; len(read.intake) > 0 && !took(d) {
@@ -95,8 +96,9 @@ func (c *Candidate) intakeMistakes(took func(definition.Document) bool) (reasons
 	return reasons
 }
 
-// takenIn returns the candidate as it may be rolled out. A candidate with a new document that breaks a rule of intake is returned without a
-// revision: it is rejected. In other candidates new connectors are marked as fresh, because workers have rules of intake of their own.
+// takenIn returns the candidate as it may be rolled out. took reports whether a document is not new for the flow. If a new document breaks
+// a rule of intake, the result has Reasons and no revision, so that it is rejected. Otherwise new connectors are marked as fresh in its
+// revision, because workers check rules of intake for them, too.
 func (c *Candidate) takenIn(took func(definition.Document) bool) *Candidate {
 	reasons := c.intakeMistakes(took)
 	if c.Revision == nil {

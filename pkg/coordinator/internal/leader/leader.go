@@ -31,14 +31,14 @@ type leader struct {
 	statuses           map[string]cluster.FlowStatus
 	running            map[string]runningFlow
 	writtenDocuments   map[cluster.Key]cluster.DocumentStatus
-	readAt             time.Time                 // when statuses was read
-	writtenAt          map[string]time.Time      // when the leader wrote a flow's status, since readAt
-	documentsWrittenAt time.Time                 // when writtenDocuments was written
-	countedRejected    map[string]batch.Revision // by flow: the rejected revision that the counter has counted last
-	toldLenient        map[string]batch.Revision // by flow: the revision of which logLenient has told last
-	orphans            map[string]time.Time      // by flow: since when the flow has a history and no document or status
+	readAt             time.Time                 // when statuses was last read from etcd
+	writtenAt          map[string]time.Time      // by flow, when the leader wrote the flow's status since readAt
+	documentsWrittenAt time.Time                 // when the leader last wrote writtenDocuments to etcd
+	countedRejected    map[string]batch.Revision // by flow: the last rejected revision that Config.Rejections has counted
+	toldLenient        map[string]batch.Revision // by flow: the last revision that logLenient has logged
+	orphans            map[string]time.Time      // by flow: since when the leader sees that the flow has a history and neither document nor status
 	passTimer          *time.Timer
-	// earlier has the documents in the histories of flows, for candidates that break a rule of intake.
+	// earlier has, by flow, the documents in the flow's history. It has only flows whose candidate breaks a rule of intake.
 	earlier map[string]acceptedEarlier
 }
 
@@ -56,7 +56,7 @@ type Config struct {
 	Log        hclog.Logger
 }
 
-// Lead decides revisions until the leadership is lost or ctx is done. It returns why the leadership was lost; nil when ctx is done.
+// Lead decides the revisions of all flows until the leadership is lost, and returns why, or until ctx is done, and returns nil. It blocks.
 func Lead(ctx context.Context, c Config) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -121,8 +121,9 @@ func Lead(ctx context.Context, c Config) error {
 	}
 }
 
-// readStatuses reads the flows' statuses from etcd. The statuses that the coordinator follows may be older than the last ones that the
-// leader before has written; deciding by them could make an old revision active again.
+// readStatuses reads the statuses and active revisions of all flows, and the statuses of documents, from etcd. The statuses that the
+// coordinator follows may be older than the last ones that the leader before has written; deciding by them could make an old revision
+// active again.
 func (l *leader) readStatuses(ctx context.Context) error {
 	state, err := l.Store.State(ctx)
 	if err != nil {
@@ -140,11 +141,12 @@ func (l *leader) readStatuses(ctx context.Context) error {
 	return nil
 }
 
-// newsPatience is how long followed statuses may differ from written ones, because they are still on their way, before etcd is read again.
+// newsPatience is for how long the statuses that the coordinator follows in etcd may differ from those that the leader wrote, because they
+// are still on their way, before etcd is read again.
 const newsPatience = 2 * time.Second
 
-// compare has the statuses read from etcd again if those that the coordinator follows have differed from the written ones for a while. That
-// happens when an operator changes a status by hand, or etcd is restored from a backup.
+// compare sets l.statuses to nil, so that they are read from etcd again, if the statuses that the coordinator follows have differed from
+// them for newsPatience. That happens when an operator changes a status by hand, or etcd is restored from a backup.
 func (l *leader) compare() {
 	seen := l.Fleet.FollowedState()
 	if seen == nil || l.statuses == nil {
@@ -178,13 +180,14 @@ func (l *leader) compare() {
 	}
 }
 
-// sameStatus compares two statuses by the fields that the leader decides by. Each write has another time, so the time tells writes apart.
+// sameStatus reports whether two statuses have the same revisions, state and time. Each write to etcd has another time, so two different
+// writes are never the same.
 func sameStatus(a, b cluster.FlowStatus) bool {
 	return a.WantedRevision() == b.WantedRevision() && a.ActiveRevision() == b.ActiveRevision() && a.State == b.State && a.Updated.Equal(b.Updated)
 }
 
-// pass makes one pass: it brings the statuses of all flows and documents up to date. After an error it is not known what was written, so
-// the next pass reads the statuses again.
+// pass makes one pass over all flows and documents, and brings their statuses in etcd up to date. After an error it is not known what was
+// written, so the next pass reads the statuses again.
 func (l *leader) pass(ctx context.Context) error {
 	l.compare()
 	if l.statuses == nil {
@@ -199,9 +202,9 @@ func (l *leader) pass(ctx context.Context) error {
 	return err
 }
 
-// trim removes history that is not needed any more: of each flow the revisions that are old and followed by enough newer ones, and of a
-// flow that was deleted long ago everything. The history does not tell when a flow was deleted; the leader counts from when it saw that
-// itself.
+// trim removes history that is not needed any more. Of a flow that exists it removes revisions that are older than Config.HistoryAge,
+// except the newest cluster.HistoryKeep; of a flow that was deleted longer ago than that it removes all. The history does not tell when a
+// flow was deleted, so the leader counts from when it first saw that.
 func (l *leader) trim(ctx context.Context) error {
 	seen := l.Fleet.FollowedState()
 	if seen == nil || l.statuses == nil || l.desired == nil {

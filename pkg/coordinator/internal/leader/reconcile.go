@@ -12,7 +12,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 )
 
-// reconcileAll deletes the statuses of flows without documents, and then reconciles all flows.
+// reconcileAll ends the rollouts and deletes the statuses of flows whose documents were deleted, and then reconciles all other flows.
 func (l *leader) reconcileAll(ctx context.Context) error {
 	var failed []error
 	for _, name := range slices.Sorted(maps.Keys(l.statuses)) {
@@ -104,8 +104,8 @@ func (l *leader) reconcile(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
-// decide returns the status of a flow, given its candidate and the workers' answers. The candidate becomes active when its state is active
-// or disabled.
+// decide returns the status that a flow gets, given its candidate c, the workers' answers r, and the active revision so far. If the state
+// is active or disabled, the candidate's revision becomes the active one.
 //
 //	candidate                                        state      active revision
 //	its documents are wrong                          rejected   as before
@@ -144,8 +144,8 @@ func decide(flow string, c *Candidate, r RolloutProgress, active batch.Revision)
 	return next
 }
 
-// isWorthWriting reports whether a status should be written: it has changed, and if only the progress of a rollout has changed, statusPause
-// is over.
+// isWorthWriting reports whether a flow's status s should be written to etcd now: it differs from the one that was written last, and if
+// only the progress of a rollout differs, statusPause has passed since. It sets s.Updated to the time of the last write.
 func (l *leader) isWorthWriting(s *cluster.FlowStatus) bool {
 	old, known := l.statuses[s.Flow]
 	s.Updated = old.Updated
@@ -159,13 +159,14 @@ func (l *leader) isWorthWriting(s *cluster.FlowStatus) bool {
 	return true
 }
 
-// noteActivated notes that the candidate's revision is the active one, in etcd. trim removes old revisions from the history later.
+// noteActivated notes that status s was written to etcd, which makes the candidate's revision the active one.
 func (l *leader) noteActivated(s cluster.FlowStatus, c *Candidate) {
 	l.statuses[s.Flow], l.running[s.Flow], l.writtenAt[s.Flow] = s, runningOf(c.ID(), c.Documents), s.Updated
 	l.Log.Info("flow activated", "flow", s.Flow, "revision", c.ID(), "state", s.State)
 }
 
-// noteWritten notes that a status was written to etcd.
+// noteWritten notes that status s was written to etcd. It counts the revision if it was rejected, and logs the status unless the rollout
+// just goes on.
 func (l *leader) noteWritten(s cluster.FlowStatus) {
 	l.statuses[s.Flow], l.writtenAt[s.Flow] = s, s.Updated
 	if s.State == cluster.StateRejected && l.countedRejected[s.Flow] != s.WantedRevision() {
@@ -177,5 +178,5 @@ func (l *leader) noteWritten(s cluster.FlowStatus) {
 	}
 }
 
-// passAgainSoon has the leader make another pass after statusPause, although no news came.
+// passAgainSoon makes the leader make another pass after statusPause, even if no news comes.
 func (l *leader) passAgainSoon() { l.passTimer.Reset(statusPause) }

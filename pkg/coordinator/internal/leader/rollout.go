@@ -11,7 +11,8 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 )
 
-// RolloutProgress is how far the workers are with a revision. Workers that are dead, draining or unreachable for a lease are in no field.
+// RolloutProgress is how far the workers are with a revision. Workers that are dead or draining are in no field. Workers that have not been
+// reached for a lease do not count as live here, so they are not in Capable; they may still be in Missing or Unfit.
 //
 //	┌─────────┐  is sent the  ┌─────────┐  can compile it   ┌──────────┐
 //	│ capable │ ────────────> │ lagging │ ────────────────> │ accepted │
@@ -20,12 +21,12 @@ import (
 //	functions                      └──────────────────────> │ rejected or unfit │
 //	                                                        └───────────────────┘
 type RolloutProgress struct {
-	Capable  []string            // live workers that have the revision's functions, and are not unfit
-	Accepted int                 // how many of them have accepted the revision
-	Lagging  []string            // those of them that have not answered
-	Rejected map[string][]string // those of them that can't compile the revision, and why
-	Unfit    map[string][]string // workers that have the functions in another build than the revision needs, and why they can't compile it
-	Missing  map[string]int      // functions that live workers lack, and how many workers lack each
+	Capable  []string            // ids of the live workers that have the revision's functions, and are not unfit
+	Accepted int                 // how many workers in Capable have accepted the revision
+	Lagging  []string            // ids of the workers in Capable that have not answered
+	Rejected map[string][]string // by id, the workers in Capable that can't compile the revision, and why
+	Unfit    map[string][]string // by id, workers that have the functions in another build than the revision needs, and why they can't compile it
+	Missing  map[string]int      // by name, the functions that workers lack, and how many workers lack each
 }
 
 // RolloutRequest asks for the rollout of one revision of a flow.
@@ -34,7 +35,7 @@ type RolloutRequest struct {
 	Revision *flowstate.Revision // nil ends the flow's rollout
 }
 
-// PendingReasons says which workers a revision waits for that no live worker can run.
+// PendingReasons returns sentences for the operator: why no live worker can run a revision, and which workers to start.
 func PendingReasons(s RolloutProgress) []string {
 	if len(s.Missing) == 0 {
 		return []string{"no worker has registered: start one that has the flow's functions"}
@@ -46,7 +47,7 @@ func PendingReasons(s RolloutProgress) []string {
 	return reasons
 }
 
-// verdicts lists the workers that have not accepted the revision, with their reasons, by id.
+// verdicts returns the workers in Lagging, Rejected and Unfit with their reasons, in the order of their ids.
 func (s RolloutProgress) verdicts() []cluster.WorkerVerdict {
 	var all []cluster.WorkerVerdict
 	for _, id := range s.Lagging {
@@ -61,7 +62,7 @@ func (s RolloutProgress) verdicts() []cluster.WorkerVerdict {
 	return all
 }
 
-// ReasonLines turns workers' reasons into lines. Workers with the same reason share a line.
+// ReasonLines turns reasons, by worker id, into lines of text that name the workers. Workers with the same reason share a line.
 func ReasonLines(said map[string][]string) []string {
 	by := map[string][]string{}
 	var lines []string
@@ -79,7 +80,7 @@ func ReasonLines(said map[string][]string) []string {
 	return lines
 }
 
-// NameWorkers names workers in a sentence: the first few, and how many more there are.
+// NameWorkers returns the subject of a sentence about workers: the first five ids, and how many more there are, such as "worker a, b".
 func NameWorkers(workers []string) string {
 	const most = 5
 	if n := len(workers); n > most {
@@ -88,11 +89,14 @@ func NameWorkers(workers []string) string {
 	return "worker " + strings.Join(workers, ", ")
 }
 
-// Fleet is the workers of the coordinator that leads. Its methods may be called from any goroutine.
+// Fleet is what the leader needs to know and ask of workers; the coordinator that leads implements it. Its methods may be called from any
+// goroutine.
 type Fleet interface {
-	// RequestRollouts asks every worker that has the functions to compile revisions, and returns how far each rollout is, in the order of
-	// the requests. It may be called again for the same revision. It returns false when the coordinator is shutting down, or ctx is done.
+	// RequestRollouts sends each requested revision to every worker that has its functions, and returns how far each rollout is, in the
+	// order of the requests. It does not wait for the workers' answers: it is called again for the same revision. It returns false if the
+	// coordinator is shutting down, or ctx is done.
 	RequestRollouts(ctx context.Context, requests ...RolloutRequest) ([]RolloutProgress, bool)
-	// FollowedState is the flows' statuses as the coordinator follows them in etcd; nil until they are listed.
+	// FollowedState returns the statuses of flows and documents as the coordinator follows them in etcd; nil until it has them. It may be a
+	// little older than what the leader has written.
 	FollowedState() *cluster.State
 }
