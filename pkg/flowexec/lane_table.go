@@ -250,16 +250,17 @@ func (ln *lane) vacate(place, size int, oldOwners map[uint64]*lane) []*work {
 	return queue
 }
 
-// settleKeys is called when rows have ended in the lane, or were given back. After a Resize it lets go of the keys that the lane is the old
-// owner of and has no rows of any more, and queues the work that waited for them.
+// settleKeys is called when rows have ended in a lane, or were given back. After a Resize the lane may be the old owner of keys: those of
+// which it has no rows any more get their new lane, and the work that waited for them is queued there.
 func (l *Lanes) settleKeys(ln *lane) {
 	if l.table.unsettled.Load() {
 		l.pending.giveBack(l.settleKeysOf(ln))
 	}
 }
 
-// settleKeysOf does the work of settleKeys, under the table's lock. It returns the works that closed lanes did not take, for the caller to
-// give back.
+// settleKeysOf does the work of settleKeys, under the table's lock: it takes keys that the lane has no rows of out of oldOwners, and queues
+// the works of waitingForKeys. It also drops closed lanes from leaving. It returns the works that closed lanes did not take, for the caller
+// to give back.
 func (l *Lanes) settleKeysOf(ln *lane) (back []*work) {
 	t := &l.table
 	t.mu.Lock()

@@ -38,7 +38,7 @@ func (a *ask) add(w waiter) {
 	}
 }
 
-// remove takes off a waiter, so that it is not told any more. It may have been told already.
+// remove removes a waiter, so that it is not told any more. If the waiter was told already, nothing changes.
 func (a *ask) remove(w waiter) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

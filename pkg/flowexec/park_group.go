@@ -133,7 +133,7 @@ func (p *parcel) deadline() time.Duration {
 	return p.home.sources.clock.since(p.part.Deadline)
 }
 
-// isReleasedBy reports whether a Release asks for the group.
+// isReleasedBy reports whether the request c of a Release asks for the group's rows.
 func (g *group) isReleasedBy(c releaseRequest) bool {
 	return c.includesKey(g.key()) && c.includesPart(g.parcel.part)
 }

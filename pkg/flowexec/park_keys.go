@@ -21,7 +21,7 @@ type keyWatches struct {
 	byConnector map[*definition.Connector]*keyWatch // guarded by mu
 }
 
-// newKeyWatches makes the watches of a flow, of which there are none at first.
+// newKeyWatches makes the keyWatches of a flow. No watch is open at first.
 func newKeyWatches(c LanesConfig) *keyWatches {
 	return &keyWatches{connectors: c.Connectors, logger: c.Logger, flow: c.Flow, byConnector: make(map[*definition.Connector]*keyWatch)}
 }

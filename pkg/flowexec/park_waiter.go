@@ -9,8 +9,8 @@ package flowexec
 // One way for both would cost more: a goroutine for each row that waits, or a copy of each run's state. Decision record 0012 says so at
 // length. Both ways have the same meaning, and the rest of the lane sees them through the two interfaces below.
 
-// waitingRows are the rows that a lane has set aside in one of the two ways: *parkedRows or *restingRuns. The methods are called with
-// lane.mu held.
+// waitingRows are the rows that a lane has set aside in one of the two ways: it is implemented by *parkedRows and *restingRuns. The
+// methods are called with lane.mu held.
 type waitingRows interface {
 	// release takes out the rows that a Release asks for, for the caller to give back. Resting runs are told to give back their rows
 	// themselves, and are not among the result.

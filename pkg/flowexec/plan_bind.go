@@ -12,8 +12,9 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// bind finds the code behind a step. It returns the mistakes in that: for example no function is registered under the name, or one is
-// registered although the document declares the function, or the registered form does not fit the document's mode.
+// bind finds the Go code of a step, and sets the step's fields that follow from it. It returns the mistakes that it finds: for
+// example no function is registered under the name, or one is registered although the document declares the function, or the
+// registered form does not fit the document's mode.
 func (s *step) bind(b *definition.Bundle, doc *definition.Function, entry definition.FlowFunction, r *kis.Registry) definition.Mistakes {
 	var mistakes definition.Mistakes
 	wrong := func(d definition.Document, line int, key string, code batch.Code, format string, args ...any) {

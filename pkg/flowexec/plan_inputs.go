@@ -30,7 +30,7 @@ func (s *step) passesOn() bool {
 	return s.code != nil && (s.out == nil || s.form == kis.FormFaaS && s.mode == definition.ModeVerify)
 }
 
-// findSets finds, for each declared Load, which fields of a row it sets, and as which type a later function reads each of them.
+// findSets fills in step.sets of each declared Load: which fields of a row it sets, and as which type a later function reads each of them.
 func (p *Plan) findSets() {
 	for _, s := range p.steps {
 		if s.load == nil {
@@ -47,9 +47,9 @@ func (p *Plan) findSets() {
 	}
 }
 
-// readerOf returns the field of a Go type into which the first function behind a declared Load reads a field that the Load sets. It returns
-// nil if no function reads it. A function that reads the field as any JSON leaves the choice to later functions, if it passes the field on.
-// Jumps are not considered.
+// readerOf finds out as which Go type the rest of the flow reads a field that the declared Load of the step load sets. name is the field's
+// JSON name. It returns the field of the row type of the first later function that reads it, or nil if no function does. A function that
+// reads the field as any JSON leaves the choice to later functions, if it passes the field on. Jumps are not considered.
 func (p *Plan) readerOf(load *step, name string) *rowjson.Field {
 	for _, s := range p.steps[load.Index+1:] {
 		drops := s.out != nil && s.form != kis.FormFaaS // a function in KisFlow's shape may pass on the rows that it got

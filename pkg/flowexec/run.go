@@ -13,8 +13,8 @@ import (
 // run is one execution of a flow over rows of a part, in one lane. It takes the rows through the flow's steps, until each has ended or parked. It
 // belongs to the goroutine of its executor.
 //
-// A run has several parts, each with a type of its own: st takes rows through one step, turns through a stretch of steps in rounds; parking has the rows
-// that parked, out the output, letters the dead rows, ledger the outcomes, and budgets the time that rows have used up.
+// A run has several fields with types of their own, each for one job: st takes rows through one step, turns through a stretch of steps in rounds;
+// parking has the rows that parked, out the output, letters the dead rows, ledger the outcomes, and budgets the time that rows have used up.
 type run struct {
 	x    *executor
 	work *work

@@ -129,7 +129,7 @@ func countOrigins(origins []rows.RunRow) (n int) {
 }
 
 // spill writes the rows that the flow's last function has made since the last spill as output, and frees their memory. The first
-// spill of a run calls Part.Grow.
+// spill of a run calls Part.Grow, if it is set.
 func (g *growth) spill() {
 	if !g.run.out.told && g.run.part.Grow != nil {
 		g.run.out.told = true

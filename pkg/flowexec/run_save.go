@@ -16,7 +16,7 @@ import (
 )
 
 // saving takes rows through a Save. The function says for each row which effects it has on the connector, and the effects of all
-// rows are sent in one call. A row goes on when its effects have taken place.
+// rows are sent in one call. A row goes on to the next step when its effects have taken place.
 type saving struct {
 	st  *stepRun
 	run *run

@@ -31,7 +31,7 @@ type parkedRow struct {
 	kept *kept // what the row remembers while it waits for its connector; nil if it does not wait for that
 }
 
-// reset forgets all verdicts.
+// reset empties the lists of verdicts.
 func (v *verdicts) reset() { v.gone, v.jumps, v.parked = v.gone[:0], v.jumps[:0], v.parked[:0] }
 
 // isGone reports whether a row does not go on to the next step.

@@ -30,7 +30,7 @@ type stepRun struct {
 	saves     uint64
 }
 
-// init sets the fields that stay for the life of the executor.
+// init sets the fields of an executor's stepRun that stay the same for the executor's life.
 func (st *stepRun) init(x *executor) {
 	st.x, st.run = x, &x.own
 	st.asking = asking{st, st.run, x}
