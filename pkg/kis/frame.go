@@ -113,7 +113,7 @@ type Frame struct {
 	hasNamed bool            // Call.Origins was called
 }
 
-// Copy is the state that one copy of a flow keeps from run to run, and from revision to revision.
+// Copy is the state that one copy of a flow keeps from run to run, also when the flow's documents change.
 type Copy struct {
 	Cache Cache
 	// Chain is the flow's functions as KisFlow's interface shows them. nil means that it is made from the frame's Bundle when a

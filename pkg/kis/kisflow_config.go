@@ -12,7 +12,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// FParam is the parameters of a function, by name.
+// FParam has the parameters of a function, by name.
 type FParam = map[string]string
 
 // FlowConfig is a flow's document as a struct. Package config has this and the other configurations under KisFlow's own names.
@@ -25,7 +25,7 @@ type FlowConfig struct {
 	document *definition.Flow // the document that it was made from; nil if a program made it
 }
 
-// FlowFunctionParam is one function of a flow, and the flow's parameters for it.
+// FlowFunctionParam is one entry in the list of a flow's functions: the name of the function, and the parameters that the flow gives it.
 type FlowFunctionParam struct {
 	FuncName string `yaml:"fname"`
 	Params   FParam `yaml:"params"`
@@ -75,7 +75,7 @@ type Source struct {
 	Must []string `yaml:"must"`
 }
 
-// FuncOption is the options of a function.
+// FuncOption is what a function's document has under the key option: its connector, retries and parameters.
 type FuncOption struct {
 	CName         string `yaml:"cname"`           // the connector; "" means none
 	RetryTimes    int    `yaml:"retry_times"`     // how often a failed call is tried again

@@ -77,7 +77,7 @@ type Committer interface {
 	CommitRowBatch(rows any) error
 }
 
-// Action is the actions that a function asked for with one call of Flow.Next.
+// Action says which actions a function asked for with one call of Flow.Next.
 type Action struct {
 	// DataReuse passes on the rows that the function was given, and drops the rows that it committed.
 	DataReuse bool

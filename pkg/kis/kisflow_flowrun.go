@@ -142,7 +142,8 @@ func (f unforked) Fork(context.Context) Flow { return f }
 // unknown stands in flowRun.origins for the origin of a row that was committed without Flow.From.
 const unknown = ^uint32(0)
 
-// flowRun is the Flow that a FaaS function gets for one call. It belongs to the goroutine of the call, except for over.
+// flowRun is the Flow that a FaaS function gets for one call. It belongs to the goroutine of the call, except for over, which
+// any goroutine may read.
 type flowRun struct {
 	frame   *Frame
 	out     *Vec[any]

@@ -167,7 +167,7 @@ func (r *KisFlowRegistry) SetEnvironment(lookup func(name string) (string, bool)
 	r.lookup = lookup
 }
 
-// environment returns the function that SetEnvironment set, or the default.
+// environment returns the function that looks up each ${NAME}: the one that SetEnvironment set, or the default.
 func (r *KisFlowRegistry) environment() func(string) (string, bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()

@@ -8,8 +8,8 @@ import (
 )
 
 // traceNamed adds the origins that the function named with Call.Origins to Parents. passed is the number of rows that the
-// function returned, given the number of rows that it got. It is an error if an origin is missing, is too many, or is no row
-// given.
+// function returned, given the number of rows that it got. It is an error if the function did not name exactly one origin for
+// each row, or named one that is not among the rows given.
 func (f *Frame) traceNamed(passed, given int) error {
 	if len(f.named) != passed {
 		return fmt.Errorf("Origins named the origins of %d rows, but %d were returned: name one for each", len(f.named), passed)

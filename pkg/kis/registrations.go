@@ -77,7 +77,7 @@ func (r *registrations) refuse(doing string, missing, taken bool) {
 	r.mistakes = append(r.mistakes, mistakeAt(place, doing+": "+problem))
 }
 
-// err returns all mistakes, joined; nil means that there are none.
+// err returns all mistakes of registration, joined; nil means that there are none.
 func (r *registrations) err() error {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -92,7 +92,7 @@ func (r *registrations) find(name string) (registration, bool) {
 	return f, ok
 }
 
-// all returns a copy of the table, by name.
+// all returns a copy of the table: all registered functions, by name.
 func (r *registrations) all() map[string]registration {
 	r.mu.RLock()
 	defer r.mu.RUnlock()

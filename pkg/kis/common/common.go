@@ -43,7 +43,7 @@ const (
 	E = KisMode(definition.ModeExpand)
 )
 
-// KisOnOff says whether a flow is on.
+// KisOnOff is the status of a flow: FlowEnable or FlowDisable.
 type KisOnOff int
 
 // FlowEnable turns a flow on, FlowDisable turns it off: a flow that is off refuses rows and runs.

@@ -46,8 +46,8 @@ func (r *Reader) Read(in *Input, rs *rows.Set, views []kis.Vector) (*rows.Set, [
 	return rs, views
 }
 
-// keepCame keeps a copy of the rows in rs.Came before the step's function may change them. It does so only for rows that a function made, that
-// point to shared memory, and that must be had later as they came to the step (mustCome).
+// keepCame keeps a copy of the rows in rs.Came before the step's function may change them. It does so only for rows that a function made,
+// whose type has pointers, slices or the like, and that must be had later as they came to the step (mustCome).
 func (r *Reader) keepCame(in *Input, rs *rows.Set) {
 	if rs.Came == nil && r.mustCome(in) && rowcopy.For(rs.Vec.Type()).Deep() {
 		rs.Came = rows.CopyOf(rs.Vec)

@@ -59,6 +59,7 @@ func (t *Types) marshaler(row reflect.Type) kis.Serialize {
 type marshaler struct{ own kis.Serialize }
 
 // written returns what the Marshal method of a row's type (KisFlow's Serialize) makes of the row. If the type has none, it returns the row itself.
+// It is an error if Marshal fails, or if it returns a value whose type has a Marshal method too.
 func (t *Types) written(row any) (any, error) {
 	own := t.marshaler(reflect.TypeOf(row))
 	if own == nil {
@@ -132,8 +133,9 @@ func (t *Types) convertAny(row any, codec *rowjson.Codec, to reflect.Type, into 
 	return t.converter(v.Type(), to).Convert(into, p.UnsafePointer())
 }
 
-// appendJSON appends a row of any type to dst as JSON. A string, []byte or json.RawMessage is taken for JSON; a string that is not
-// JSON is written as a JSON string.
+// appendJSON appends a row of any type to dst as JSON. If the row's type has a method Marshal (KisFlow's Serialize), it appends what that returns.
+// A string, []byte or json.RawMessage is taken for JSON: if it is not, a string that a function passed on is written as a JSON string, and
+// anything else is an error.
 func (t *Types) appendJSON(dst []byte, row any) ([]byte, error) {
 	if text, ok := row.(string); ok && utf8.ValidString(text) {
 		out, err := appendRaw(dst, []byte(text))

@@ -18,8 +18,8 @@ type wide struct {
 	must    rowjson.Must // the fields that this step's source.must names, as the codec of the later step's type counts them
 }
 
-// findWide sets the field wide of each step whose rows a later step decodes anyway: the steps before the first that does not pass rows on as
-// they came, if that one's type has all their fields.
+// findWide sets the field wide of each step whose rows a later step decodes anyway. That later step is the first one that does not pass rows
+// on as they came, or else the last step; its type must have all fields of the earlier step's type.
 func findWide(steps []*Input) {
 	if len(steps) == 0 {
 		return
