@@ -242,7 +242,7 @@ func readCommand(r *bufio.Reader) (raw []byte, args []string, err error) {
 	return raw, args, nil
 }
 
-// readReply reads one whole answer of Redis, and appends it to raw.
+// readReply reads one whole answer of Redis. It appends the bytes of the answer to raw, and returns the result.
 func readReply(r *bufio.Reader, raw []byte) ([]byte, error) {
 	line, err := r.ReadString('\n')
 	if err != nil {

@@ -96,8 +96,8 @@ func (g *Grid) RunCoordinator(p testprocess.Config, listen, http string, flags .
 	return g.run(p, g.Coordinator, "coordinator", append([]string{"--listen", listen, "--http", http}, flags...))
 }
 
-// StartWorker starts a worker at free addresses and adds it to Workers. An empty name means w1, w2, and so on. It does not wait until
-// the worker has joined: call AwaitWorkers.
+// StartWorker starts the process of a worker at free addresses and adds it to Workers. Without a name the worker is called w1, w2 and
+// so on. StartWorker does not wait until the worker has joined: call AwaitWorkers.
 func (g *Grid) StartWorker(name string, flags ...string) *testprocess.Process {
 	g.TB.Helper()
 	g.started++

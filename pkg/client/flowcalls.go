@@ -72,7 +72,7 @@ func (c *Client) revision(f *flowCalls) batch.Revision {
 	return f.revision
 }
 
-// setRevision notes the revision that a coordinator named.
+// setRevision notes the revision of the flow that a coordinator named, for the next calls of Submit.
 func (c *Client) setRevision(f *flowCalls, revision batch.Revision) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

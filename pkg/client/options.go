@@ -97,7 +97,8 @@ func WithTLSServerName(name string) Option {
 	return func(o *options) { o.transport.TLSServerName = name }
 }
 
-// WithTLS makes the client speak TLS with the configuration c. WithTLSFiles and WithTLSServerName then have no effect.
+// WithTLS makes the client speak TLS with the configuration c. WithTLSFiles and WithTLSServerName then change nothing; a file of theirs
+// that can't be read is still an error of Dial.
 func WithTLS(c *tls.Config) Option {
 	return func(o *options) {
 		if c == nil {

@@ -250,7 +250,7 @@ func (c *Client) add(p *producer) {
 	c.producers[p.id] = p
 }
 
-// forget drops a producer if no batch can be submitted with it any more.
+// forget removes a producer from the client's if no batch can be submitted with it any more.
 func (c *Client) forget(p *producer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

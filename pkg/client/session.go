@@ -147,7 +147,8 @@ func (at *session) run() (next *session, useful bool, err error) {
 	return next, answers > 0 || time.Since(began) > minUseful, err
 }
 
-// connect begins a session in the stream's state: nothing has been sent in it, and nothing may be until the coordinator grants credit.
+// connect notes in the stream's state that a session begins: nothing has been sent in it, and nothing may be sent until the coordinator
+// grants credit. o is the coordinator's first message, and active the flow's active revision.
 func (s *Stream) connect(o *pb.Opened, active batch.Revision) {
 	s.logger.Info("stream opened", "coordinator", o.GetCoordinator(), "revision", o.GetRevision())
 	l := o.GetLimits()
@@ -163,8 +164,8 @@ func (s *Stream) connect(o *pb.Opened, active batch.Revision) {
 	}
 }
 
-// disconnect ends a session in the stream's state: every unanswered batch goes to the outbox, in the order of Send, to be sent again. A
-// batch that was sent may have run: it is pinned to the revision that it named.
+// disconnect notes in the stream's state that the session has ended: every unanswered batch goes to the outbox, in the order of Send, to
+// be sent again. A batch that was sent may have run, so it is pinned to the revision that it named.
 func (s *Stream) disconnect() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

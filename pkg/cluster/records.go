@@ -70,7 +70,8 @@ func encodeEntry(e HistoryEntry) (string, error) {
 	return encode(record)
 }
 
-// decodeEntry parses a HistoryEntry. The flow's name and the revision come from the key.
+// decodeEntry parses the JSON of a HistoryEntry. The flow's name and the revision come from the key. An entry without documents is an
+// error.
 func decodeEntry(flow string, revision int64, value []byte) (*HistoryEntry, error) {
 	var record entryRecord
 	if err := json.Unmarshal(value, &record); err != nil {

@@ -26,7 +26,8 @@ const (
 	signInTimeout = 10 * time.Second       // the timeout of the call to etcd that signs in
 )
 
-// newAuthenticator makes an authenticator for the user of a configuration, with a connection of its own.
+// newAuthenticator makes an authenticator for the user of a configuration. It opens another connection to the same etcd, which only the
+// authenticator uses.
 func newAuthenticator(c clientv3.Config) (*authenticator, error) {
 	a := &authenticator{user: c.Username, password: c.Password, signing: make(chan struct{}, 1)}
 	c.Username, c.Password = "", ""

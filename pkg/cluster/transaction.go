@@ -11,8 +11,8 @@ import (
 // Sizes in bytes, by which commit refuses a transaction that etcd would refuse.
 const (
 	maxBytes        = 3 << 19 // 1.5 MiB: etcd's default limit for a request
-	requestOverhead = 256     // what a request has beside its operations and conditions, rounded up
-	entryOverhead   = 32      // what an operation or condition has beside its key and value, rounded up
+	requestOverhead = 256     // the bytes of a request beside its operations and conditions, rounded up
+	entryOverhead   = 32      // the bytes of an operation or condition beside its key and value, rounded up
 )
 
 // transaction gathers conditions and writes for one transaction of etcd, and counts the bytes that etcd will count. It belongs to one

@@ -52,8 +52,9 @@ func (s *Store) timedCall(ctx context.Context, limit time.Duration, doing string
 		doing, s.client.Options().Addr, err)
 }
 
-// send sends commands in one round trip. It returns the error of the first command whose result was not read. All commands and scripts of
-// the Store go through send and runScript, which make sure that a lost answer is not taken for an empty one.
+// send sends commands in one round trip. It returns the first error of a command: an error that Redis answered, or the reason why the
+// command's result was not read. All commands and scripts of the Store go through send and runScript, which make sure that a lost answer
+// is not taken for an empty one.
 func (s *Store) send(ctx context.Context, commands ...goredis.Cmder) error {
 	if len(commands) == 0 {
 		return nil
@@ -69,7 +70,8 @@ func (s *Store) send(ctx context.Context, commands ...goredis.Cmder) error {
 	return nil
 }
 
-// runScript runs a script by its hash, and sends its text if Redis does not know it.
+// runScript runs a script by its hash, and sends its text if Redis does not know the hash. The returned command has the result, or the
+// error of Redis or of the connection.
 func (s *Store) runScript(ctx context.Context, script *goredis.Script, keys []string, args ...any) *goredis.Cmd {
 	p := s.client.Pipeline()
 	command := script.EvalSha(ctx, p, keys, args...)

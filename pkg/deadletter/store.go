@@ -43,8 +43,9 @@ type Config struct {
 	Timeout time.Duration
 }
 
-// Store keeps the dead letters of all flows. It is safe for concurrent use. Each method blocks until Redis answers, the context is over, or
-// the time of Config.Timeout is over. Errors are *batch.Error; CodeUnavailable means that Redis can't be reached.
+// Store keeps the dead letters of all flows. It is safe for concurrent use. Each call to Redis ends when Redis answers, when the context is
+// over, or after the time that Config.Timeout sets. Errors are *batch.Error; CodeUnavailable means that Redis can't be reached or refused
+// the call.
 type Store struct {
 	config  Config
 	client  *goredis.Client

@@ -32,7 +32,7 @@ type Store struct {
 	Spread bool
 }
 
-// patience is how long a test waits for something that must happen.
+// patience is the longest that a test waits for something that must happen.
 const patience = 30 * time.Second
 
 // Run runs all tests of the suite.

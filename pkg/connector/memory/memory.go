@@ -271,12 +271,12 @@ func (c *connection) leave(w *watcher, keys []string) {
 	}
 }
 
-// Ping implements connector.Connection.
+// Ping implements connector.Connection: it returns an error only if the connection is closed or ctx is over.
 func (c *connection) Ping(ctx context.Context) error {
 	return c.usable(ctx, "asking whether it is there")
 }
 
-// Close implements connector.Connection.
+// Close implements connector.Connection. The data stays in the Store.
 func (c *connection) Close() error {
 	c.closing.Do(func() { close(c.closed) })
 	return nil

@@ -119,8 +119,8 @@ func (h *health) reason(a aspect) error {
 // reached notes whether Redis can be reached: nil means that it answered a command, an error that it did not.
 func (h *health) reached(unanswered error) { h.note(reach, unanswered, 0, 0) }
 
-// answersLoads notes whether Redis lets keys be read: nil means that it does, an error is its refusal. An error that is no answer
-// of Redis is passed over, since reached has noted it.
+// answersLoads notes whether Redis lets keys be read: failure is Redis's refusal, and nil means that Redis lets keys be read. An error
+// that is no answer of Redis is passed over, since reached has noted it.
 func (h *health) answersLoads(failure error) {
 	if redisreply.IsAnswer(failure) && (failure != nil || h.reason(loads) != nil) {
 		h.note(loads, failure, 0, 0)
@@ -135,8 +135,8 @@ func (h *health) refusesSaves(failure error, slot int, letter byte) {
 	}
 }
 
-// takesSaves ends a failure of Saves, if there is one. took reports whether Redis has carried out an operation in a slot; it is
-// asked about the operation and slot with which the failure began.
+// takesSaves ends a failure of Saves, if there is one and Redis has carried out an operation like that with which the failure began.
+// took reports whether Redis has carried out the operation with a letter in a slot.
 func (h *health) takesSaves(took func(slot int, letter byte) bool) {
 	if slot, letter, failing := h.failingSaves(); failing && took(slot, letter) {
 		h.note(saves, nil, 0, 0)

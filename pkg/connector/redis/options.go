@@ -46,7 +46,8 @@ type options struct {
 	known   []string // the parameters that mean something
 }
 
-// readOptions reads a document's options. The error joins all mistakes in the document.
+// readOptions reads a document's options. The error joins all mistakes in the document. log is the logger of files with
+// certificates.
 func readOptions(c *definition.Connector, log hclog.Logger) (*options, error) {
 	p := params{values: c.Params, known: map[string]bool{}}
 	o := &options{

@@ -42,7 +42,7 @@ type fieldName struct {
 	output                uint64
 }
 
-// add adds the bit that stands for an effect.
+// add adds the bit that stands for an effect, and the field in which the bit lies if that is new.
 func (b *effectBits) add(e *connector.Effect) {
 	name, bit := fieldName{e.Row / blockRows, e.Command, e.Visit, e.Output}, e.Row%blockRows
 	recent := &b.recent[e.Command%uint32(len(b.recent))]
@@ -69,7 +69,7 @@ func (b *effectBits) set(place int, bit uint32) {
 	b.refs = binary.LittleEndian.AppendUint16(b.refs, uint16(bit))
 }
 
-// place returns the place of a field in fields, counted from 1, and adds the field if it is new.
+// place returns where a field stands in b.fields, counted from 1. If the field is not there yet, place adds it.
 func (b *effectBits) place(name fieldName) int {
 	place := b.places[name]
 	if place == 0 {

@@ -146,7 +146,8 @@ func (c *Connection) start(ctx context.Context) {
 	c.loads.start(ctx, c, c.sendLoads)
 }
 
-// Ping asks Redis once whether it is there. It takes at most dial_timeout.
+// Ping implements connector.Connection: it asks Redis once whether it is there, which takes at most dial_timeout, and notes the
+// result in the connection's health.
 func (c *Connection) Ping(ctx context.Context) error {
 	if c.isClosing() {
 		return connector.Closed(c.name)

@@ -126,7 +126,8 @@ type redisInfo interface {
 	ConfigGet(ctx context.Context, parameter string) *goredis.MapStringStringCmd
 }
 
-// risksOf judges the settings of one server. A risk on which the server does not let us judge is missing in the result.
+// risksOf judges the settings of one server. A risk is missing in the result if the server does not show the setting on which it
+// depends.
 func risksOf(ctx context.Context, node redisInfo) (risks, error) {
 	info := map[string]string{}
 	for _, section := range []string{"memory", "persistence"} {

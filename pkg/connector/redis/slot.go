@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// slots is the number of slots of a Redis Cluster.
+// slots is the number of hash slots among which a Redis Cluster divides keys.
 const slots = 1 << 14
 
 // slotOf returns the slot of a key on a Redis Cluster. If the key has braces with a text between them, that text decides, else

@@ -66,7 +66,8 @@ func (w *watchedKeys) takeWork() (channels, read []string) {
 	return channels, read
 }
 
-// dropUnwatched forgets the keys in state unwatched. It returns their channels, and whether no key is left.
+// dropUnwatched forgets the keys in state unwatched. It returns their channels, from which the caller unsubscribes. empty is true if
+// no key is left in any state.
 func (w *watchedKeys) dropUnwatched() (channels []string, empty bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
