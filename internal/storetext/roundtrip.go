@@ -9,7 +9,7 @@ import (
 	"sync"
 )
 
-// changing caches the answers of mayChange by type. Types are few, so it only grows. Any goroutine may use it.
+// changing caches the results of changes, by type, for mayChange. Types are few, so it only grows. Any goroutine may use it.
 var changing sync.Map
 
 // mayChange reports whether some values of v's type come back from their text as other values, so that the text of v has to be

@@ -10,7 +10,8 @@ import (
 // methods says which of the interfaces of packages encoding and encoding/json a type implements.
 type methods struct{ writesText, writesJSON, readsText, readsJSON bool } // encoding.TextMarshaler, json.Marshaler, encoding.TextUnmarshaler, json.Unmarshaler
 
-// methodsOf looks the interfaces up for values of a type. Ask with reflect.PointerTo(t) for the methods of pointers.
+// methodsOf returns which of these interfaces the type t implements. For the methods of pointers to t, call it with
+// reflect.PointerTo(t).
 func methodsOf(t reflect.Type) methods {
 	return methods{
 		t.Implements(reflect.TypeFor[encoding.TextMarshaler]()), t.Implements(reflect.TypeFor[json.Marshaler]()),

@@ -21,8 +21,8 @@ const Patience = 3 * time.Minute
 // bin is the folder of the programs that Main built. Main sets it before tests run; empty means that Main built none.
 var bin string
 
-// Main builds the programs of the packages, such as "../cmd/...", and runs the tests. Start finds the programs by their names. Main
-// returns the exit code for os.Exit; call it from TestMain.
+// Main builds the programs of the packages, given as patterns of the go command such as "../cmd/...", and runs the tests of m. Start
+// finds the programs by their names. Main returns the exit code for os.Exit; call it from TestMain.
 func Main(m *testing.M, packages ...string) int {
 	dir, err := os.MkdirTemp("", "kisgrid-")
 	if err != nil {

@@ -205,8 +205,8 @@ func unreadable(err error) error {
 	return batch.Errorf(batch.CodeBatchTooLarge, "the answer is over the limit for one message that this client takes: submit the same batch again with NoOutput, or on a Stream: %w", err)
 }
 
-// pause waits for delay, before the next try, and then returns true. It returns false if there is to be no next try: because the context is
-// over, or would be over by then, or because the client was closed.
+// pause waits for delay, before the next try, and then returns true. It returns false if there must not be a next try: because the context
+// is over, or would be over after delay, or because the client was closed.
 func (c *Client) pause(ctx context.Context, delay time.Duration) bool {
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= delay {
 		return false

@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// enter waits until the batch is in the outbox. It returns an error if the stream refuses the batch, the batch's Timeout is over, or ctx is.
-// Calls enter in turn, so that a large batch that waits for room is not overtaken by small ones.
+// enter waits until there is room in the window, and puts the batch into the outbox. It returns an error if the stream refuses the batch,
+// or if the batch's Timeout or ctx is over before. Calls enter in turn, so that a large batch that waits for room is not overtaken by small
+// ones.
 func (s *Stream) enter(ctx context.Context, p *Pending) error {
 	const doing = "wait for room in the window"
 	if ctx.Err() != nil {

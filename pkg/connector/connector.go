@@ -11,7 +11,7 @@ import (
 // Op is the operation that an effect carries out on its key.
 type Op uint8
 
-// The operations.
+// The values of Op.
 const (
 	// Set gives a field of the key's hash a value.
 	Set Op = 1 + iota

@@ -10,7 +10,7 @@ import (
 // the connection. A bad state is never a reason to refuse a document, since it may pass without a change of the document.
 type Standing uint8
 
-// The standings.
+// The values of Standing.
 const (
 	// Opening means that the first try to open the connection is under way.
 	Opening Standing = iota

@@ -69,7 +69,7 @@ type windowStep struct {
 	since  time.Time
 }
 
-// init prepares the windows of a connection whose document has these options.
+// init sets w up for a connection whose document has these options. It asks Redis nothing.
 func (w *onceWindows) init(c *Connection, o *options) {
 	w.conn, w.own, w.keep, w.asking = c, o.onceWindow, o.onceKeep, make(chan struct{}, 1)
 	w.asking <- struct{}{}
