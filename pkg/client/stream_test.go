@@ -342,8 +342,8 @@ func TestManyGoroutinesSend(t *testing.T) {
 			for m := range remote.in {
 				order = append(order, m.Sequence)
 				rows := uint32(len(m.Rows.Ends))
+				remote.credit(rows, 2*rows) // before the last answer, with which the stream may end
 				remote.send(&pb.StreamResponse{Kind: &pb.StreamResponse_Answer{Answer: &pb.Answer{Sequence: m.Sequence, Last: true}}})
-				remote.credit(rows, 2*rows)
 			}
 			served <- order
 		}()
