@@ -26,7 +26,7 @@ func (r *roster) reportConnectors(c *flowstate.ConnectorReport, revision definit
 	}
 }
 
-// reportConnector adds the state of a connector on the member's worker to a report.
+// reportConnector adds to a report the state that a connector has on the member's worker.
 func (m *member) reportConnector(c *flowstate.ConnectorReport, key flowstate.ConnectorKey) {
 	at := flowstate.ConnectorStatus{ConnectorKey: key, Worker: m.peer.worker.ID}
 	state, tells := m.peer.connectors.find(key)

@@ -136,8 +136,8 @@ func (f *fleet) setFlows(ctx context.Context, state cluster.State) {
 	f.publish()
 }
 
-// sessionBegan is called by a peer when its session begins. With resumed, the worker still has everything that it was sent in the session
-// before.
+// sessionBegan is called by a peer when its session begins. If resumed is true, the worker still has everything that it was sent in the
+// session before.
 func (f *fleet) sessionBegan(ctx context.Context, p *workerPeer, resumed bool) {
 	f.ask(ctx, func() {
 		m := f.roster.memberOf(p)
@@ -158,7 +158,8 @@ func (f *fleet) peerChanged(ctx context.Context) {
 	})
 }
 
-// definitionAnswered is called by a peer when its worker has said whether it can run a revision.
+// definitionAnswered is called by a peer when its worker has answered whether it can run a revision. digest is the revision's digest; c has
+// its number, and the answer.
 func (f *fleet) definitionAnswered(ctx context.Context, p *workerPeer, digest batch.Digest, c *pb.Compiled) {
 	f.ask(ctx, func() {
 		if m := f.roster.memberOf(p); m != nil {

@@ -102,7 +102,8 @@ func (t *flowTable) setFlows(ctx context.Context, state cluster.State) {
 	}
 }
 
-// beginSwitch sends an active revision to the workers. New batches run on it when the workers have answered.
+// beginSwitch begins the switch of a flow to a new active revision, h: it sends the revision to the workers. New batches run on it when the
+// workers have answered, or after switchPatience. If the revision can't be read, the flow stays on the one before.
 func (t *flowTable) beginSwitch(ctx context.Context, e *flowstate.Flow, h cluster.HistoryEntry) {
 	if p := t.switching[e.Name]; p != nil && p.revision.ID() == h.Name() {
 		return
@@ -192,8 +193,8 @@ func (t *flowTable) stopTimers() {
 	}
 }
 
-// definitionAnswered notes a worker's answer for a revision. The worker gets rows of the flow if the scheduler runs that revision. A switch
-// that has waited for this answer takes place.
+// definitionAnswered notes a worker's answer to the definition of a revision. If the worker accepts the revision and the scheduler runs it,
+// the worker gets rows of the flow from now on. If a switch to the revision waits only for this answer, it is made.
 func (t *flowTable) definitionAnswered(ctx context.Context, m *member, digest batch.Digest, c *pb.Compiled) {
 	lasting := context.WithoutCancel(ctx) // the consequences stand, also when the session has ended by now
 	key := definitionKey{c.GetFlow(), batch.Revision{Number: c.GetRevision(), Digest: digest}}

@@ -54,8 +54,8 @@ func newLetterKeeper(store *deadletter.Store, log hclog.Logger) *letterKeeper {
 // lossReasons are the reasons for which a dead row may not be kept although its client wants it to be kept and the cluster has a store.
 var lossReasons = []batch.NotKept{batch.StoreFull, batch.StoreAway, batch.TooLarge, batch.Unwritable, batch.Held}
 
-// initCounters makes the counters of a flow begin at 0. Monitoring that computes how fast a counter rises would miss the first increase of
-// a counter that appears with a value.
+// initCounters makes a flow's counters of kept and not kept dead rows appear in the metrics with 0, if there is a store. Monitoring that
+// computes how fast a counter rises would miss the first increase of a counter that appears with a value.
 func (k *letterKeeper) initCounters(flow string) {
 	if k.store == nil {
 		return

@@ -136,7 +136,7 @@ func (r *letterRuns) wantResults(sub *submission) {
 	}}
 }
 
-// Ended returns the attempts whose rows have ended since the last call.
+// Ended returns the attempts whose rows have ended since the last call, with the outcomes filled in. It does not block.
 func (r *letterRuns) Ended() (ended []*admin.Attempt) {
 	r.taken = r.endings.take(r.taken)
 	for i := range r.taken {

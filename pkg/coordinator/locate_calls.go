@@ -47,7 +47,7 @@ func (q *locateCalls) remove(number uint64) {
 	delete(q.waiting, number)
 }
 
-// locatePatience is how long workers have to say where rows are.
+// locatePatience is how long Locate waits for the workers' answers.
 const locatePatience = 2 * time.Second
 
 // Locate asks workers where their rows of a shard key are, and blocks until they have answered, locatePatience has passed, or ctx is done.

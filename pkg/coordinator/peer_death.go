@@ -17,7 +17,7 @@ import (
 // errAnotherWorker is the error of a handshake in which a process other than this worker answered at the worker's address.
 var errAnotherWorker = errors.New("another worker answers at its address")
 
-// dialAttempt is one try to connect to a worker.
+// dialAttempt is one try to connect to a worker: which address was dialled, and which one answered.
 type dialAttempt struct {
 	address string // the address that was dialled, from the worker's record in etcd
 	remote  string // the address that answered, as IP:port; empty if none did

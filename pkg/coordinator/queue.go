@@ -12,7 +12,7 @@ type queue[T any] struct {
 	ready chan struct{}
 }
 
-// newQueue makes an empty queue that is open.
+// newQueue makes an empty queue, into which items can be put until it is closed.
 func newQueue[T any]() *queue[T] { return &queue[T]{ready: make(chan struct{}, 1)} }
 
 // put adds an item at the end of the queue and wakes the goroutine that takes. It returns false, and adds nothing, when the queue is closed.
@@ -37,7 +37,7 @@ func (o *queue[T]) close() []T {
 	return items
 }
 
-// wake puts a token into ready although no item was added.
+// wake wakes the goroutine that takes: it puts a token into ready, unless there is one. It does not block.
 func (o *queue[T]) wake() {
 	select {
 	case o.ready <- struct{}{}:

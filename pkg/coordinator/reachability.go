@@ -79,7 +79,7 @@ func (r *roster) othersReachMore(sessions int, silent bool) bool {
 	return false
 }
 
-// errOthersReachMore is why this coordinator gives up the leadership.
+// errOthersReachMore is the cause that ends whileReaching's context, and so the reason for which this coordinator gives up the leadership.
 var errOthersReachMore = errors.New("this coordinator can't reach most workers, and another one reaches more")
 
 // whileReaching returns a context that is cancelled, with the cause errOthersReachMore, as soon as this coordinator is cut off and another

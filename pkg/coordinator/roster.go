@@ -34,7 +34,7 @@ type roster struct {
 	coordinatorsByID atomic.Pointer[map[string]cluster.Coordinator]
 }
 
-// member is a worker that has a key in etcd. The fleet's goroutine owns it.
+// member is a worker that has a key in etcd, with the connection to it. The fleet's goroutine owns it.
 type member struct {
 	worker cluster.Worker
 	peer   *workerPeer
@@ -145,7 +145,7 @@ func (m *member) ready(key definitionKey) bool {
 	return sent && m.peer.connected.Load() && answer.accepted()
 }
 
-// definitionAnswer is a worker's answer to the definition of a revision.
+// definitionAnswer is a worker's answer to the definition of a revision, or the note that the answer has not come.
 type definitionAnswer struct {
 	pending bool // the worker was asked and has not answered
 	// sentAs numbers the definitions that a worker was sent: the one that was sent last has the greatest number.

@@ -13,7 +13,7 @@ import (
 const tick = 20 * time.Millisecond
 
 // schedulerLoop is the goroutine that owns the scheduler (package scheduler): it alone hands events to the scheduler and carries out the
-// actions that the scheduler returns. Carrying out never blocks: it puts things into queues.
+// actions that the scheduler returns. Carrying out an action never blocks: it puts things into queues.
 type schedulerLoop struct {
 	events chan loopItem
 	done   chan struct{} // closed when run has returned

@@ -17,8 +17,9 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// submission is one batch in this process, from its arrival to its last answer: the scheduler's part of it, its rows, and where its answers
-// go. Fields are set before the batch is handed to the scheduler and do not change afterwards, except where a comment says otherwise.
+// submission is one batch in this process, from its arrival to its last answer: what the scheduler knows of it, its rows, and where its
+// answers go. Fields are set before the batch is handed to the scheduler and do not change afterwards, except where a comment says
+// otherwise.
 type submission struct {
 	scheduler.Batch // what the scheduler knows of the batch
 	id              batch.ID
@@ -89,7 +90,8 @@ func (s *submission) release() {
 	}
 }
 
-// put queues an ending for the goroutine that answers the client, and counts its bytes as held for the client. It does not block.
+// put queues an ending of this submission for the goroutine that answers the client, and counts its bytes in answers. It does not block. If
+// the client has left, the ending is dropped.
 func (s *submission) put(e ending) {
 	e.submission = s
 	s.stripDropped(e.result)

@@ -90,7 +90,7 @@ func (s *partSpans) sent(worker *workerPeer, batch *batchSpan, p *scheduler.Part
 	return tracing.Inject(span.Span)
 }
 
-// answered notes a worker's result in the span of its part, and ends the span with the part's last result.
+// answered notes a worker's result in the span of the result's part, and ends the span if it is the part's last result.
 func (s *partSpans) answered(r *pb.Result) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,7 +111,7 @@ func (s *partSpans) answered(r *pb.Result) {
 	}
 }
 
-// lost ends the spans of all parts of a worker, because the worker was given up.
+// lost ends the spans of all parts that the worker has, because the worker was given up, and notes them in the spans of their batches.
 func (s *partSpans) lost() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -7,9 +7,9 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// unansweredDefinitions are the definitions that a worker has not answered in this session, in the order in which they were sent. A worker
-// answers in that order. So the order tells which revision is meant, where a worker of an early build names it by number alone. The
-// session's writer adds definitions and its reader takes them.
+// unansweredDefinitions are the definitions that a worker of an early build has not answered in this session, in the order in which they
+// were sent. The worker answers in that order and names a revision by number alone, so the order tells which revision an answer is about.
+// It stays empty for workers of other builds. The session's writer adds definitions and its reader takes them.
 type unansweredDefinitions struct {
 	mu   sync.Mutex
 	sent []definitionKey // guarded by mu

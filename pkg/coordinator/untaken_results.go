@@ -91,8 +91,8 @@ func (b *untakenResults) step() int {
 	return 0
 }
 
-// changed returns the unread bytes of the flows for which the worker knows another number, and notes that the worker is told. The caller
-// holds mu.
+// changed returns the unread bytes of each flow for which the worker was told another number, and notes that the worker knows them now: the
+// caller must tell it. The caller holds mu.
 func (b *untakenResults) changed() (all []*pb.Untaken) {
 	for name, f := range b.flows {
 		if f.bytes != f.told {
@@ -107,7 +107,7 @@ func (b *untakenResults) changed() (all []*pb.Untaken) {
 	return all
 }
 
-// add counts the bytes of a result of a flow that has arrived from the worker.
+// add counts bytes as unread, because a result of that size for the flow has arrived from the worker.
 func (b *untakenResults) add(flow string, bytes int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -19,8 +19,7 @@ const (
 )
 
 // window bounds how many rows and bytes one client stream may have unanswered. The client is granted credit for that much; a batch spends
-// credit, and its answer restores it. The bytes are reserved in the coordinator's budget. The goroutines of the stream use it, and budget
-// lends and counts it, each under mu.
+// credit, and its answer restores it. The bytes are reserved in the coordinator's budget. Any goroutine may use it: its methods lock mu.
 type window struct {
 	budget  *budget
 	answers *heldAnswers // the answers that the client has not read; their allowance is the window's size
@@ -51,7 +50,7 @@ func openWindow(b *budget) *window {
 	return w
 }
 
-// lendAfter is how long a window must have been idle before it lends its bytes.
+// lendAfter is for how long no batch of a window must have been under way before the window lends its bytes.
 const lendAfter = time.Second
 
 // lend gives the window's reserved bytes back to the budget and returns true, if the window has been idle for lendAfter, so that idle
@@ -122,8 +121,8 @@ func (w *window) spend(ctx context.Context, b size) error {
 // how many bytes the window has left without these costs.
 func debt(batches int, bytes int64) int64 { return max(0, int64(batches)*batchCost-bytes) }
 
-// balance gives back the reserved bytes that the window no longer needs beyond its size; all of them once the window is closed. The caller
-// holds mu.
+// balance gives those bytes back to the budget by which the window is overdrawn and need not be any more; once the window is closed, all of
+// them. The caller holds mu.
 func (w *window) balance() {
 	need := debt(w.batches, w.bytes-w.lent)
 	if w.size == 0 {
@@ -172,7 +171,7 @@ func (w *window) blocks() bool {
 	return w.overdrawn > 0 && others > 0
 }
 
-// use returns how large the window is, and how much of it is used.
+// use returns the window's size in bytes, and how many of them batches under way use.
 func (w *window) use() windowUse {
 	w.mu.Lock()
 	defer w.mu.Unlock()

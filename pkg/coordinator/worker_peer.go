@@ -207,7 +207,7 @@ func (p *workerPeer) run(ctx context.Context) {
 // errWorkerGone is the cause that ends a peer's run when the worker's key is no longer in etcd, or is about to be removed.
 var errWorkerGone = errors.New("the worker is given up")
 
-// errRestartSession ends a session so that the next one can't resume it.
+// errRestartSession is the error with which restartSession ends a session. The next session does not resume it.
 var errRestartSession = errors.New("a revision's number was given again, and the worker's build knows revisions by number alone")
 
 // giveUp gives the worker up: the scheduler moves the rows that it had to other workers, and no session is resumed. It does so also when

@@ -14,7 +14,7 @@ type source interface {
 	each(yield func(segment))
 }
 
-// enter puts a source in front of all others in the flow's inbox, because its rows are older than theirs.
+// enter puts a source in front of all others in the flow's inbox, because its rows are older than those of the others.
 func (s *Scheduler) enter(f *flow, from source) {
 	f.inbox = append(f.inbox, from)
 	s.wake(f)
@@ -123,8 +123,8 @@ func (s *Scheduler) requeue(wf *workerFlow, handOver uint64, keeps bool) {
 	s.enter(wf.flow, q)
 }
 
-// next routes one segment that stood in the queue. Rows of a held slot wait for it, or go back into the queue where the old
-// owner keeps its rows. It returns false when no segment is left.
+// next routes one segment that stood in the queue. Rows of a held slot go back into the queue if the old owner keeps its rows,
+// and otherwise wait for the slot. It returns false when no segment is left.
 func (q *requeuedRows) next(s *Scheduler, f *flow) bool {
 	for len(q.queues) > 0 && q.queues[0].empty() {
 		q.queues = q.queues[1:]
@@ -205,7 +205,7 @@ func (s *Scheduler) releaseGuarded(wf *workerFlow) {
 // they came.
 type releasedRows [][]heldRow
 
-// next routes the oldest of the rows, as many as belong to one batch and have the same number of deaths. It returns false
+// next routes the oldest rows, up to the first row that is of another batch or has another number of deaths. It returns false
 // when no row is left.
 func (rows *releasedRows) next(s *Scheduler, f *flow) bool {
 	if len(*rows) == 0 {

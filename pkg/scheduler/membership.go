@@ -120,8 +120,8 @@ func (s *Scheduler) updateMembership(wf *workerFlow) {
 	}
 }
 
-// join makes a worker flow ready. It gets the slots for which its worker weighs more than their owner so far (table.go), by
-// hand-over. Where no other worker was ready, it gets all slots, and the rows that waited for a worker.
+// join makes a worker flow ready. It gets, by hand-over, the slots for which its worker has a greater weight than their owner
+// so far (table.go). If no other worker was ready, it gets all slots, and the rows that waited for a worker.
 func (s *Scheduler) join(wf *workerFlow) {
 	f, seat := wf.flow, wf.worker.seat
 	wf.ready, f.loads[seat] = true, wf.unanswered

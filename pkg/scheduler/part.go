@@ -61,7 +61,7 @@ func (p *Part) Row(i uint32) uint32 { return p.row(partRow(i)) }
 // have different types so that the compiler refuses to mix them up.
 type partRow uint32
 
-// row returns the place in the batch of the part's i-th row: it is Row with the type partRow.
+// row returns the place in the batch of the part's i-th row. It does what Row does, with the type partRow.
 func (p *Part) row(i partRow) uint32 {
 	if p.Rows == nil {
 		return uint32(i)
@@ -163,7 +163,8 @@ func (p *Part) countAnswered(i partRow) {
 	}
 }
 
-// replace makes a new part that has only the open rows of p, under the same number, and puts it into p's place.
+// replace makes a new part with only the open rows of p and with p's number, puts it into p's place in the worker flow's list
+// and in sentParts, and returns it.
 func (p *Part) replace() *Part {
 	n := &Part{Number: p.Number, Batch: p.Batch, Rows: p.rest().rows, Deaths: p.Deaths, workerFlow: p.workerFlow,
 		prev: p.prev, next: p.next, open: p.open, epoch: p.epoch, otherRevision: p.otherRevision, sentAt: p.sentAt}

@@ -20,7 +20,8 @@ import (
 // runs alone, except beside calls that have been running for long without harm. So its third death proves that the row is to blame.
 // When a worker dies while a row runs alone in it, that counts against no row with fewer deaths.
 
-// survivableDeaths is how many deaths of workers a row may survive. A row with more of them is dead, with CodePoison.
+// survivableDeaths is how many workers may die while a row runs before the row counts as the cause. A row with more deaths is
+// dead, with CodePoison.
 const survivableDeaths = 2
 
 // mayHaveBegun is the number of a worker flow's parts, after the newest part of which a row was answered, that count as

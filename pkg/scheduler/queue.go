@@ -100,7 +100,7 @@ func (q *queue) remove(c *chunk) {
 	}
 }
 
-// take empties the queue, and returns another one with all its segments.
+// take moves all segments into a new queue and returns that; q is empty afterwards.
 func (q *queue) take() queue {
 	all := *q
 	all.sweeping, all.looking = nil, nil

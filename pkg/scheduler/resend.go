@@ -16,8 +16,8 @@ func (e WorkerResumed) step(s *Scheduler) {
 	}
 }
 
-// resendNext looks at the next part that did not reach a worker, and sends it again. After the last one the worker gets new
-// parts again.
+// resendNext sends the next part again that did not reach a worker, unless all its rows are answered or gone. If there is none
+// left, the worker may get new parts again.
 func (s *Scheduler) resendNext(w *worker) {
 	s.spend(costPart)
 	sent := &w.sent
@@ -36,7 +36,8 @@ func (s *Scheduler) resendNext(w *worker) {
 	}
 }
 
-// afterResending goes on with new parts for a worker once all parts are sent again that did not reach it.
+// afterResending is called when all parts that did not reach a worker are sent again. It asks again for the rows of slots that
+// move, and lets queued rows be sent.
 func (s *Scheduler) afterResending(w *worker) {
 	for _, wf := range w.workerFlows {
 		s.spend(costSlot)

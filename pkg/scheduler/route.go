@@ -39,8 +39,8 @@ func (s *Scheduler) route(f *flow, g segment) {
 	}
 }
 
-// split divides a segment by the owners of its rows' slots. It counts the rows of each owner first, so that one allocation
-// holds the lists of all.
+// split divides a segment by the owners of its rows' slots, queues each owner's rows, and sends as much as credit allows. It
+// counts the rows of each owner first, so that one allocation holds the lists of all.
 func (s *Scheduler) split(f *flow, g segment) {
 	b, owner := g.batch, &f.table.owner
 	if n := len(f.workerFlows); len(s.splitBuffers.counts) < n {

@@ -58,9 +58,9 @@ func New(c Config) *Scheduler {
 	return &Scheduler{config: c, byName: map[string]*flow{}, workers: map[string]*worker{}, leastRows: math.MaxInt64, leastBytes: math.MaxInt64}
 }
 
-// Step takes one event and returns the actions to carry out, in their order. The slice is valid until the next Step. now
-// must not be earlier than in the Step before. Where an event causes much work, a part of it is done in later Steps: see
-// Behind.
+// Step handles one event and returns the actions that the caller has to carry out, in this order. The slice is valid until the
+// next Step. now is the time, and must not be earlier than in the Step before. If an event causes much work, some of it is
+// done in later Steps: see Behind.
 func (s *Scheduler) Step(e Event, now time.Time) []Action {
 	clear(s.actions)
 	s.actions, s.now, s.budget = s.actions[:0], now, s.config.Slice

@@ -13,7 +13,8 @@ import "slices"
 // buckets is the number of buckets (groups) that slots are divided into. The rows of a bucket are counted together.
 const buckets = 256
 
-// fewRows is the least share of a bucket, in rows: so few rows keep nobody waiting.
+// fewRows is the least that keyLimit returns: a bucket may always have that many unanswered rows, because they keep no other
+// rows waiting for long.
 const fewRows = 8
 
 // bucket returns the number of the bucket that a slot belongs to.
@@ -29,11 +30,12 @@ type shares struct {
 	crowded []uint8
 }
 
-// keyLimit is how many unanswered rows one bucket may have: a quarter of the worker flow's unanswered rows and remaining
-// credit, but at least fewRows.
+// keyLimit returns how many unanswered rows one bucket may have: a quarter of the sum of the worker flow's unanswered rows and
+// remaining credit in rows, but at least fewRows.
 func (wf *workerFlow) keyLimit() int64 { return max(fewRows, (wf.unanswered+max(0, wf.creditRows))/4) }
 
-// addShare counts n rows of a slot: above zero for rows that were sent, below zero for rows that the worker has no more.
+// addShare adds n to the number of unanswered rows in a slot's bucket; n is below zero for rows that the worker does not have
+// any more.
 func (wf *workerFlow) addShare(slot uint16, n int32) {
 	if wf.shares == nil {
 		wf.shares = new(shares)

@@ -20,8 +20,8 @@ type wholeLine struct {
 	submitted queue     // new batches
 }
 
-// sizeClass is about how large a batch is, as the number of binary digits of its rows and of its bytes. The zero sizeClass
-// is for every batch that is small enough for all workers.
+// sizeClass says roughly how large a batch is: rows and bytes are the numbers of binary digits of its number of rows and of
+// its bytes. The zero sizeClass is for every batch that is small enough for all workers.
 type sizeClass struct{ rows, bytes int }
 
 // sizeClassOf returns the size class of a batch; it is zero if no worker so far has a limit that the batch exceeds.

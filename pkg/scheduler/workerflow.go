@@ -38,8 +38,8 @@ func (wf *workerFlow) mayServe() bool {
 // of the flow then.
 func (wf *workerFlow) isLeaving() bool { return wf.worker.draining || wf.worker.gone || wf.returning }
 
-// hasCredit reports whether new parts can be sent to the worker now: it is connected, all parts that it lacked were sent
-// again, and credit for rows and for bytes is left.
+// hasCredit reports whether new parts can be sent to the worker now: it is connected, all parts that did not reach it were
+// sent again, and it has credit left for rows and for bytes.
 func (wf *workerFlow) hasCredit() bool {
 	return wf.worker.connected && !wf.worker.resending && wf.creditRows > 0 && wf.creditBytes > 0
 }

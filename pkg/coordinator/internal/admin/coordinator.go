@@ -103,7 +103,7 @@ type Attempt struct {
 	Owner any // the coordinator's own data about the batch, for the implementation of LetterRunner
 }
 
-// DiedAgain is a row that died in a redrive, and the letter that it makes.
+// DiedAgain is a row that died in a redrive, and the dead letter that is made of it.
 type DiedAgain struct {
 	batch.DeadRow
 	Letter *deadletter.Letter

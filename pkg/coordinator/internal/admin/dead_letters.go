@@ -13,7 +13,7 @@ import (
 
 // The calls in this file look at dead letters, edit them and drop them. redrive.go runs them again.
 
-// deadPage is how many letters are read from the store at a time.
+// deadPage is the most letters that are read from the store at a time.
 const deadPage = 200
 
 // letterStore returns the store of dead letters, or an error if the cluster has none.

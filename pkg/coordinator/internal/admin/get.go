@@ -45,7 +45,7 @@ func (a *admin) Get(ctx context.Context, in *pb.GetRequest) (*pb.GetResponse, er
 	return out, nil
 }
 
-// list returns all resources of a kind, such as "flows".
+// list returns all resources of a kind, such as "flows", in any order. It fails for an unknown kind.
 func (a *admin) list(ctx context.Context, kind string, now storedState) ([]*pb.Resource, error) {
 	switch kind {
 	case "flows":
@@ -107,7 +107,8 @@ type FlowView struct {
 	Counted Counted           `json:"counted"`
 }
 
-// Counted says by whom and since when the Rows of a FlowView were counted. Each coordinator counts only the rows that clients submit to it.
+// Counted says which coordinator has counted the Rows of a FlowView, and since when. Each coordinator counts only the rows that clients
+// submit to it.
 type Counted struct {
 	// By is the id of the coordinator that counts, and At its address. Since is when the count began.
 	By    string    `json:"by"`

@@ -188,7 +188,8 @@ func (r *redrive) begin(ctx context.Context) error {
 	return nil
 }
 
-// read reads a page of letters, and notes in the store that their redrives begin. Letters that can't be run are counted and left.
+// read reads a page of letters into r.next, and notes in the store that their redrives begin. Letters that can't be run are counted and
+// left out. After the last page it sets r.over.
 func (r *redrive) read(ctx context.Context) error {
 	letters, more, err := r.pages.next(ctx)
 	if err != nil || !more {
@@ -342,7 +343,7 @@ func settlement(a *Attempt) (deadletter.Settlement, bool) {
 	return s, true
 }
 
-// message returns the text of an error without its code.
+// message returns the text of an error, without its code, for the caller of a redrive.
 func message(err error) string {
 	return wire.FromError(err).GetMessage()
 }

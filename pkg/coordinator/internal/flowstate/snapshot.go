@@ -22,7 +22,7 @@ type Snapshot struct {
 	Flows map[string]*Flow
 }
 
-// Flow is one flow in a snapshot.
+// Flow is what a snapshot has of one flow: its status in etcd, and the revisions that batches run on.
 type Flow struct {
 	Name string
 	// Active is the revision that new batches run on; nil means that there is none.
@@ -51,7 +51,8 @@ func (e *Flow) Keep(r *Revision) {
 	e.Revisions = append(kept, r)
 }
 
-// Active returns the revision that new batches of the flow run on. The error says why there is none.
+// Active returns the revision that new batches of the flow run on. The error says why there is none: the flow is unknown, switched off, or
+// has no active revision.
 func (c *Snapshot) Active(flow string) (*Revision, error) {
 	e := c.Flows[flow]
 	if e == nil {
@@ -124,7 +125,7 @@ func (b *Board) Load() *Snapshot {
 	return c
 }
 
-// Watch returns the newest snapshot, and a channel that is closed when there is a newer one.
+// Watch returns the newest snapshot, and a channel that is closed when a newer one is published.
 func (b *Board) Watch() (*Snapshot, <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -143,7 +144,7 @@ func (b *Board) Publish(c *Snapshot) {
 // TakesBatches reports whether new batches of the flow are taken: it has an active revision that is not switched off. e may be nil.
 func (e *Flow) TakesBatches() bool { return e != nil && e.Active != nil && e.Active.Enabled }
 
-// Reachability is which workers a coordinator reaches.
+// Reachability is how many workers a coordinator reaches, which it does not reach, and what follows from that.
 type Reachability struct {
 	Sessions    int                   // how many sessions are up
 	Lost        int                   // how many workers have not been reached for a lease or longer

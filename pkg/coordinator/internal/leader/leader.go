@@ -15,12 +15,13 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// statusPause is the least time between two writes of a flow's status that only report progress.
+// statusPause is the least time between two writes of a flow's status that only report the progress of a rollout, and between two writes of
+// the statuses of documents. After an error the leader also waits that long.
 const statusPause = time.Second
 
 // leader decides which revision of each flow is active. It compares the revision that the documents ask for with the active one, asks the
-// workers to compile a new one, and makes it active when every live worker that has the functions has accepted it. It works in passes. Each
-// pass looks at all flows, so that no missed message does harm. The goroutine of Lead owns it.
+// workers to compile a new one, and makes it active when every live worker that has the functions, in the build that the revision needs,
+// has accepted it. It works in passes. Each pass looks at all flows, so that no missed message does harm. The goroutine of Lead owns it.
 type leader struct {
 	Config
 
