@@ -24,7 +24,7 @@ type roster struct {
 	log      hclog.Logger
 	settings *peerSettings
 
-	members map[string]*member // by the worker's id
+	members map[string]*member // the registered workers, by id
 	// peers waits for the goroutines of all workerPeers, also those of removed workers. removals waits for the goroutines that remove the
 	// keys of superseded workers.
 	peers, removals sync.WaitGroup

@@ -67,7 +67,7 @@ type ending struct {
 	only       bitset.Set         // the places in part of the rows for which the result counts; nil means all rows
 	rows       []uint32           // the rows that the scheduler ended, by number in the batch
 	outcome    batch.Outcome      // the outcome of each row in rows
-	code       batch.Code         // why rows have that outcome
+	code       batch.Code         // why the rows in rows have that outcome
 	failed     []batch.RowOutcome // the outcomes of rows, with whether dead rows are kept; nil until that is decided
 	refused    error              // the whole batch was refused before any row ran
 	last       bool               // every row of the batch has its outcome now

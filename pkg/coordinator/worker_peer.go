@@ -291,10 +291,10 @@ func (p *workerPeer) state() string {
 
 // instruction is something to tell a worker in a session: rows to run, a revision to compile, and so on. Exactly one field is set.
 type instruction struct {
-	part    *scheduler.Part     // rows to run
+	part    *scheduler.Part     // rows that the worker is to run
 	release *scheduler.Release  // slots of which the worker is to give back the rows that have not begun
-	define  *flowstate.Revision // a revision to compile
-	forget  *definitionKey      // a revision to forget
+	define  *flowstate.Revision // a revision that the worker is to compile
+	forget  *definitionKey      // a revision that the worker is to forget
 	active  *definitionKey      // the revision that new batches run on
 	locate  *pb.Locate          // a question about where rows are
 }

@@ -34,7 +34,7 @@ type Batch struct {
 
 	flow        *flow
 	arrival     uint64     // number of the batch in the order of submission, from 1
-	remaining   int        // rows without an outcome
+	remaining   int        // number of rows without an outcome
 	endedRows   bitset.Set // rows with an outcome; nil while only those of Ended have one
 	over        bool       // all rows have an outcome, or the batch was cancelled
 	cancelled   bool       // the event Cancelled ended the batch
@@ -93,8 +93,8 @@ func (b *Batch) openRows() []uint32 {
 
 // Ledger counts a flow's rows. In is always the sum of all Outcomes and of the rows in flight.
 type Ledger struct {
-	In       uint64       // rows submitted
-	Outcomes batch.Counts // rows by outcome
+	In       uint64       // number of rows submitted
+	Outcomes batch.Counts // number of rows by outcome; those that are in flight have none
 	// Redispatched counts rows that were routed again because the worker that had them was given up. HandedBack counts rows
 	// that a worker gave back, which are routed again, too. A row counts each time that this happens to it.
 	Redispatched, HandedBack uint64

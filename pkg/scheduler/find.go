@@ -33,7 +33,7 @@ const (
 type Found struct {
 	Where Where
 	Batch *Batch
-	Row   uint32 // place in the batch
+	Row   uint32 // the row's place in the batch
 	// Worker is the id of the worker that has the row or will get it; "" means that none was chosen yet. From is the id of the
 	// slot's old owner; it is set only for a row that is HeldBack.
 	Worker, From string
@@ -58,7 +58,7 @@ func (f *Found) Open() bool { return f.Part.isOpen(partRow(f.PartRow)) }
 // are filled in when Step returns the action Searched for it.
 type Search struct {
 	Flow string
-	Key  uint64 // hash of the shard key
+	Key  uint64 // the hash of the shard key whose rows are looked for
 	// Most is the greatest length of Rows. If the key has more rows, Rows has those that were found first: the rest wait for
 	// them.
 	Most int

@@ -10,7 +10,7 @@ import (
 type flow struct {
 	name     string
 	revision batch.Revision // the active revision; zero means none
-	epoch    uint32         // counts the changes of revision
+	epoch    uint32         // number of changes of the active revision so far
 	ledger   Ledger
 
 	workerFlows []*workerFlow // by the worker's seat; nil for a worker with which the flow had nothing to do yet

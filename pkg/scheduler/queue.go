@@ -40,7 +40,7 @@ type queue struct {
 
 // chunk is some consecutive segments of a queue.
 type chunk struct {
-	segments   []segment // at most chunkSegments
+	segments   []segment // at most chunkSegments, those that were popped included
 	head       int       // index of the first segment that was not popped
 	prev, next *chunk    // neighbours; nil means none
 }

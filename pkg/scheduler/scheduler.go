@@ -22,7 +22,7 @@ type Config struct {
 // Scheduler is the state of all flows, workers and batches. It is not safe for concurrent use: one goroutine owns it and
 // all that it leads to.
 type Scheduler struct {
-	config    Config             // with defaults filled in
+	config    Config             // the configuration, with defaults filled in
 	flows     []*flow            // in the order in which events first named them
 	byName    map[string]*flow   // the same flows by name
 	workers   map[string]*worker // by id; a worker that is gone is not in it

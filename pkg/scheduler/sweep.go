@@ -14,7 +14,7 @@ type sweep struct {
 	over       int         // batches that became over since the last sweep began
 	looked     int         // segments that this sweep looked at
 	last       int         // segments that the last sweep looked at
-	began      time.Time   // when the last sweep began
+	began      time.Time   // when the sweep under way began, or the last one
 	queues     []*queue    // still to be looked at; nil where no sweep is under way
 	workerFlow *workerFlow // the worker flow that has these queues; nil for the flow's own queues
 	seat       int         // seat of the next worker flow to look at

@@ -17,7 +17,7 @@ type wholeLine struct {
 	revision  batch.Revision
 	sizeClass sizeClass // zero for batches that every worker takes
 	returned  queue     // batches, or rests of batches, that a worker had before; they go first
-	submitted queue     // new batches
+	submitted queue     // batches that no worker has had yet
 }
 
 // sizeClass says roughly how large a batch is: rows and bytes are the numbers of binary digits of its number of rows and of

@@ -127,7 +127,7 @@ func (all Revisions) Find(name batch.Revision) *Revision {
 // ConnectorKey names one version of a connector: the connector's name, and the digest of its document.
 type ConnectorKey struct {
 	Name   string
-	Digest batch.Digest // of the document
+	Digest batch.Digest // digest of the connector's document
 }
 
 // KeyOf returns a document's kind and name, which is its key in etcd.
