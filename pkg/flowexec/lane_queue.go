@@ -155,6 +155,7 @@ func (ln *lane) pick() (next *work, other *lane) {
 			return ln.startWork(ln.takeQueued())
 		}
 		switch {
+		case ln.closed && len(ln.parked.ready) > 0: // their deadline has passed, so that close has not taken them out: they go on, and fail
 		case ln.closed || ln.leaving && ln.isEmpty():
 			ln.closed, ln.exec = true, nil
 			return nil, ln.leaveIdle()
