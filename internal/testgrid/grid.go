@@ -185,8 +185,8 @@ func (g *Grid) Addresses() string {
 	return strings.Join(all, ",")
 }
 
-// Dial returns a client of all Coordinators, which tries again for testprocess.Patience unless an option says otherwise. The end of
-// the test closes the client.
+// Dial returns a client of all Coordinators. The client repeats failed calls, and waits for a coordinator, for
+// testprocess.Patience, unless opts have another client.WithRetryFor. The end of the test closes the client.
 func (g *Grid) Dial(opts ...client.Option) *client.Client {
 	g.TB.Helper()
 	c, err := client.Dial(g.Addresses(), append([]client.Option{client.WithRetryFor(testprocess.Patience)}, opts...)...)

@@ -158,8 +158,8 @@ func (f *fleet) peerChanged(ctx context.Context) {
 	})
 }
 
-// definitionAnswered is called by a peer when its worker has answered whether it can run a revision. digest is the revision's digest; c has
-// its number, and the answer.
+// definitionAnswered is called by a peer when its worker has answered whether it can run a revision. digest is the revision's
+// digest. c is the worker's answer; it names the flow and the revision's number.
 func (f *fleet) definitionAnswered(ctx context.Context, p *workerPeer, digest batch.Digest, c *pb.Compiled) {
 	f.ask(ctx, func() {
 		if m := f.roster.memberOf(p); m != nil {

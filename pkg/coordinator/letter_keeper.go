@@ -97,8 +97,8 @@ type deadCase struct {
 	decide  func(batch.NotKept)
 }
 
-// keep puts the dead rows of endings into the store, and notes in each ending which of its rows are kept. All endings must be of one flow.
-// It blocks for one request to the store at most.
+// keep puts the dead rows of endings into the store, and notes in each ending which of its rows are kept. All endings must be of
+// one flow. It blocks until the store has answered: many rows need several requests, but after one that fails it makes no more.
 func (k *letterKeeper) keep(ctx context.Context, endings []ending) {
 	var cases []deadCase
 	flow := ""

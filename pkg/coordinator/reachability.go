@@ -66,8 +66,8 @@ func (r *roster) surveyReach() (s flowstate.Reachability) {
 	return s
 }
 
-// othersReachMore reports whether another coordinator that takes batches has more sessions with workers than this one, which has sessions.
-// silent says whether a coordinator whose build does not tell its number of sessions counts as having more.
+// othersReachMore reports whether another coordinator that takes batches has more sessions with workers than this one. sessions is
+// this coordinator's number of them. silent says whether a coordinator whose build does not tell its number counts as having more.
 func (r *roster) othersReachMore(sessions int, silent bool) bool {
 	for id, c := range r.coordinators() {
 		switch {

@@ -6,7 +6,6 @@ import (
 	"runtime/debug"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
-	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
@@ -113,8 +112,8 @@ func (x *executor) exited() string {
 }
 
 // during calls look with the current step if a call of the user's code is under way, and reports whether one is. The call can't
-// end while look runs, which must not block. So a goroutine that a function has left behind never sees how the lane changes its
-// state.
+// end while look runs, so the lane does not change the step meanwhile, even if look runs on a goroutine that a function has
+// started and left behind. look must not block.
 func (x *executor) during(look func(*stepRun)) bool {
 	g := &x.guard
 	g.mu.Lock()
@@ -139,12 +138,9 @@ func (x *executor) identify(row int) (id batch.RowID) {
 
 // raw is the function in the field Raw of kis.Frame. It returns the rows of the frame as they came to the function. It returns nil
 // if no call is under way.
-func (x *executor) raw() []any {
-	var rs *rows.Set
-	if !x.during(func(st *stepRun) { rs = st.rs }) {
-		return nil
-	}
-	return x.reader.Raw(rs)
+func (x *executor) raw() (raw []any) {
+	x.during(func(st *stepRun) { raw = x.reader.Raw(st.rs) }) // a goroutine that was left behind finds no rows that the lane changes
+	return raw
 }
 
 // late is the function in the field Late of kis.Frame. It logs a warning that a function has used something of its call after the

@@ -121,7 +121,8 @@ func (b *budget) open(wake func()) *account {
 	return &account{budget: b, wake: wake}
 }
 
-// uses returns the sum of the account's credit and of the amount that it holds. The caller holds the lock.
+// uses returns how much of the budget the account takes: its unused credit and the amount that it holds. Overdrawn credit, which
+// is below zero, counts as zero. The caller holds the lock.
 func (a *account) uses() amount { return most(a.left, amount{}).plus(a.held) }
 
 // busy reports whether the account holds something or has sent something lately. The caller holds the lock.

@@ -150,8 +150,8 @@ func (c *connection) apply(cause *connector.Cause, effects []connector.Effect, n
 	return verdicts, woken, nil
 }
 
-// apply carries one effect out on a whole key. It returns an error if the effect does not fit the value that the key has. t.mu is
-// held.
+// apply carries one effect out. key is the connector's prefix and the effect's key together. It returns an error if the effect
+// does not fit the value that is stored under the key. The caller holds t.mu.
 func (t *table) apply(key string, e *connector.Effect) error {
 	if e.Op == connector.Delete {
 		delete(t.entries, key)

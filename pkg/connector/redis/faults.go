@@ -169,8 +169,8 @@ func storeAdvice(err error, prefix string) string {
 	return ""
 }
 
-// answerOf returns what Redis answered, even if that was the answer to another command, such as AUTH, because of which the
-// command of err was not sent. Any other error it returns as it is.
+// answerOf returns the reason in err if err is the error of a command whose own reply was not read (redisreply.Unread). The reason
+// may be Redis's answer to another command, such as AUTH. Any other error, and one without a reason, it returns as it is.
 func answerOf(err error) error {
 	var missed *redisreply.Unread
 	if errors.As(err, &missed) && missed.Reason != nil {

@@ -95,8 +95,10 @@ func (t *saveTrip) judge() (failed *scriptPart) {
 	return failed
 }
 
-// addControls adds a control for each operation of a part that is about to be sent alone: the same operation on a key of
-// KisGrid's own in the same slot, which the control removes at once.
+// addControls makes controls for a part that is about to be sent alone. A control does one of the part's operations on a key of
+// KisGrid's own, in the part's slot of the Redis Cluster, and removes that key at once: if the control takes place and the part
+// does not, the fault is the part's, not Redis's. An operation that has a control, or that Redis has carried out in this trip,
+// gets none.
 func (t *saveTrip) addControls(p *scriptPart) {
 	for _, letter := range p.letters {
 		letter |= capital

@@ -112,7 +112,8 @@ func (p *pages) next(ctx context.Context) (letters []*deadletter.Letter, more bo
 	return slices.DeleteFunc(letters, func(l *deadletter.Letter) bool { return !p.selection.matches(l) }), err == nil, err
 }
 
-// ListDead sends the dead letters that the caller's filter selects, and after those of each flow how full the store is for it.
+// ListDead sends the dead letters that the caller's filter selects, flow by flow, up to the caller's limit. After the letters of a
+// flow it sends how many letters the store has of that flow, and how many it may have.
 func (a *admin) ListDead(in *pb.ListDeadRequest, out pb.Admin_ListDeadServer) error {
 	return wire.Status(a.listDead(in, out))
 }
