@@ -65,7 +65,17 @@ func (h readingHost) AtAll() bool {
 }
 
 // Rows implements decode.Host.
-func (h readingHost) Rows(rs *rows.Set) { h.st.rs = rs }
+func (h readingHost) Rows(rs *rows.Set) {
+	if h.st.x.inCall {
+		g := &h.st.x.guard
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if g.abandoned {
+			return // the code of the types has returned too late: the watchdog looks at the rows now
+		}
+	}
+	h.st.rs = rs
+}
 
 // End implements decode.Host.
 func (h readingHost) End(rs *rows.Set, i uint32, o batch.RowOutcome) { h.st.end(rs, i, o) }
