@@ -29,10 +29,10 @@ func LimitHeap(budgets int64) {
 }
 
 // FollowHeap limits the heap of a process that runs users' functions, whose memory no budget counts. budgets is the sum of the
-// process's budgets in bytes. While little memory is in use, the garbage collector runs before the process has much more than
-// that, or 16 MiB more than was in use at the last collection. While functions keep much memory, it runs when the memory has
-// grown by a quarter. FollowHeap does nothing when the environment has GOMEMLIMIT or GOGC. Call it once; it lasts as long as
-// the process.
+// process's budgets in bytes. While no more memory is in use than about twice that, the garbage collector runs at the latest when
+// the memory reaches the larger of two sizes: budgets plus 64 MiB, or the memory in use at the last collection plus 16 MiB. While
+// functions keep more memory, it runs when the memory has grown by a quarter. FollowHeap does nothing when the environment has
+// GOMEMLIMIT or GOGC. Call it once; it lasts as long as the process.
 func FollowHeap(budgets int64) {
 	if os.Getenv("GOMEMLIMIT") == "" && os.Getenv("GOGC") == "" {
 		(&heapLimiter{floor: budgets + 2*ballastBytes, live: []metrics.Sample{{Name: "/gc/heap/live:bytes"}}}).follow()

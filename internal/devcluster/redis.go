@@ -24,7 +24,7 @@ type Redis struct {
 	close   sync.Once
 }
 
-// clockTick is the time between two searches for expired keys. A key may expire so much too late.
+// clockTick is the time between two steps of the stand-in's clock. A key may expire so much too late.
 const clockTick = 100 * time.Millisecond
 
 // StartRedis starts an empty Redis. It is an error when the address is taken.

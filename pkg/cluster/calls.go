@@ -43,7 +43,8 @@ func (c *calls) intercept(ctx context.Context, method string, request, reply any
 	return err
 }
 
-// failFast is a gRPC interceptor that makes a call fail at once while there is no connection to etcd, instead of waiting for one.
+// failFast is a gRPC interceptor that makes a call fail when no connection to etcd can be made, instead of waiting until one can.
+// While gRPC tries to connect, the call waits for the end of that try.
 func failFast(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
 	return invoke(ctx, method, request, reply, conn, append(options, grpc.WaitForReady(false))...)
 }

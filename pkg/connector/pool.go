@@ -97,7 +97,8 @@ func (p *Pool) Get(ctx context.Context, c *definition.Connector) (Connection, er
 // no mistake. Reading something that only the default Access forbids is no mistake either.
 func (p *Pool) Check(c *definition.Connector) error { return p.check(c, true) }
 
-// CheckNew is Check for a document that does not run yet: it may read only what Access allows.
+// CheckNew is Check for a document that does not run yet: here it is a mistake if the document names a variable or file that the
+// Access does not allow which Restrict has set, or without Restrict the default Access.
 func (p *Pool) CheckNew(c *definition.Connector) error { return p.check(c, false) }
 
 // check is Check, or CheckNew if accepted is false.

@@ -219,8 +219,8 @@ func (b *budget) remaining() int64 {
 	return b.left
 }
 
-// ReserveCall takes the cost of a call out of the budget; rows is the number of the call's rows or documents, and bytes is their size
-// together. The caller must call release once. ok is false, and release nil, if the budget has no room.
+// ReserveCall takes the cost of a call out of the budget; rows is how many rows, or for Apply documents, the call holds, and bytes
+// is their size together. If the budget has no room, ok is false and release is nil. Otherwise the caller must call release once.
 func (b *budget) ReserveCall(rows, bytes int) (release func(), ok bool) {
 	cost := callCost(rows, bytes)
 	if !b.reserve(cost) {

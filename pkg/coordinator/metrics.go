@@ -196,8 +196,8 @@ func (c *letterCounts) ask(ctx context.Context, store *deadletter.Store) ([]dead
 	return flows.([]deadletter.Status), err
 }
 
-// collectDead sends the metrics of the store of dead letters: how many letters each flow has, how many have expired, and whether the store
-// answers. Without a store it sends nothing.
+// collectDead sends the metrics of the store of dead letters: how many letters each flow has and may have, how many have expired,
+// and whether the store answers. Without a store it sends nothing.
 func (k *letterKeeper) collectDead(ctx context.Context, gauge func(*prometheus.Desc, float64, ...string), counter func(*prometheus.Desc, uint64, ...string)) {
 	if k.store == nil {
 		return

@@ -362,8 +362,9 @@ func (s *stream) cancelBatches() {
 	}
 }
 
-// send sends answers, credit and notices to the client. It returns nil when the client has closed its side (received is closed then) and
-// every batch is answered. It returns an error when a write fails, ctx is done, or the coordinator drains, stops or is cut off.
+// send sends answers, credit and notices to the client. Once the client has closed its side (received is closed then) or the
+// coordinator drains, it goes on until every batch is answered; then it returns nil, or an error if the coordinator drains. It
+// returns an error at once when a write fails, ctx is done, or the coordinator stops or is cut off.
 func (s *stream) send(ctx context.Context, received <-chan struct{}) error {
 	var items []ending
 	defer func() {

@@ -111,7 +111,8 @@ func (s *partSpans) answered(r *pb.Result) {
 	}
 }
 
-// lost ends the spans of all parts that the worker has, because the worker was given up, and notes them in the spans of their batches.
+// lost ends the spans of all parts that the worker has, because the worker was given up. It adds them to the list lost of their
+// batches' spans, so that the spans of later parts link to them.
 func (s *partSpans) lost() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

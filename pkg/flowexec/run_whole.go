@@ -189,7 +189,8 @@ func allSame(origins []rows.RunRow) bool {
 	return true
 }
 
-// endAll ends all rows of rs with o, and the input rows that are behind a set without rows (Set.Behind).
+// endAll ends all rows of rs with o. If rs has no rows because the function is called without any, it ends the input rows that the
+// function's results would come from (Set.Behind).
 func (wc *wholeCall) endAll(rs *rows.Set, o batch.RowOutcome) {
 	for i := range rs.Origins {
 		wc.st.end(rs, uint32(i), o)

@@ -43,8 +43,8 @@ type revisionKey struct {
 	revision batch.Revision // number and digest as the coordinator sends them
 }
 
-// readRevision makes a revisionKey of the fields of a message. The error says that the digest does not have the length of a
-// digest.
+// readRevision makes a revisionKey of the fields of a message. A message of an earlier build has no digest, and gives the zero
+// one. The error says that a digest has a wrong length.
 func readRevision(flow string, number int64, digest []byte) (revisionKey, error) {
 	r, err := wire.ToRevision(number, digest)
 	return revisionKey{flow, r}, err

@@ -112,8 +112,8 @@ func (t *saveTrip) addControls(p *scriptPart) {
 	}
 }
 
-// tookPlace reports whether Redis carried out in this trip, for a control or for another caller, each operation that a part asked
-// for. If only the first effect of the part was tried, only its operation counts.
+// tookPlace reports whether Redis carried out each operation that a part asked for, in this trip: in a control (addControls) or in
+// another part. If only the first effect of the part was tried, only its operation counts.
 func (t *saveTrip) tookPlace(p *scriptPart) bool {
 	letters := p.letters
 	if p.first {

@@ -72,8 +72,8 @@ func (t *Types) written(row any) (any, error) {
 	return text, err
 }
 
-// reader returns the codec with which a step reads rows as the type row. If the step's function gets all rows at once and row is a string type, a
-// row that is not a JSON string is read as its JSON text.
+// reader returns the codec with which a step reads rows of the Go type row. If the step's function gets all rows at once and row
+// is a string type, a row that is not a JSON string is read as its JSON text.
 func (t *Types) reader(in *Input, row reflect.Type) *rowjson.Codec {
 	if in.GetsAll && rowjson.IsText(row) {
 		return t.text(row)
