@@ -202,6 +202,7 @@ func unpack(b []byte, m proto.Message, beside *int) error {
 	if fields == nil {
 		return proto.UnmarshalOptions{Merge: true}.Unmarshal(b, m)
 	}
+	read := 0 // the large fields that were read already, as bits
 	// Fields between two large ones are left to protobuf, all at once. They begin at rest.
 	rest := 0
 	leave := func(end int) error {
@@ -243,6 +244,10 @@ func unpack(b []byte, m proto.Message, beside *int) error {
 			if err := leave(at); err != nil {
 				return err
 			}
+			if read&(1<<i) != 0 {
+				fields = largeFields(m) // another member of the field's oneof may have taken the place of its first value
+			}
+			read |= 1 << i
 			if err := fields[i].unpack(value, beside); err != nil {
 				return err
 			}
