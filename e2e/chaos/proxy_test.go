@@ -152,7 +152,7 @@ func control(c *net.TCPConn, f func(fd int)) {
 	}
 }
 
-// cut cuts off one coordinator, by its id, or all clients where who is empty.
+// cut cuts off the coordinator whose id is who, or all clients if who is empty.
 func (p *proxy) cut(who string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
