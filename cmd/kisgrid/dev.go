@@ -106,7 +106,7 @@ prints the environment variables that let other programs use them.`,
 }
 
 // throwAway makes a certificate authority, and a certificate of it for this machine, in a new temporary folder. The caller deletes
-// the folder.
+// the folder; after an error there is none.
 func throwAway() (authority.Files, error) {
 	a, err := authority.New("kisgrid dev", 30*24*time.Hour)
 	if err != nil {
@@ -116,7 +116,11 @@ func throwAway() (authority.Files, error) {
 	if err != nil {
 		return authority.Files{}, fmt.Errorf("make a folder for the certificates: %w", err)
 	}
-	return a.Write(dir, authority.Leaf{Hosts: []string{"localhost", "127.0.0.1", "::1"}})
+	files, err := a.Write(dir, authority.Leaf{Hosts: []string{"localhost", "127.0.0.1", "::1"}})
+	if err != nil {
+		_ = os.RemoveAll(dir) // the error that counts is the one before
+	}
+	return files, err
 }
 
 // explainTLS prints how other programs connect to a cluster that speaks TLS.

@@ -195,10 +195,11 @@ func toCode(c pb.Code) batch.Code {
 	return batch.Code(c)
 }
 
-// cutText makes s valid UTF-8, as a message needs, and cuts it to about limit bytes. A text that was cut ends with an
-// ellipsis.
+// cutText makes s valid UTF-8, as a message needs, and cuts it to at most limit bytes, which must be 3 or more. A text that was
+// cut ends with an ellipsis.
 func cutText(s string, limit int) string {
 	const cut = "…"
+	s = strings.ToValidUTF8(s, "\uFFFD") // may make it longer, so it comes first
 	if len(s) > limit {
 		end := limit - len(cut)
 		for end > 0 && !utf8.RuneStart(s[end]) {
@@ -206,7 +207,7 @@ func cutText(s string, limit int) string {
 		}
 		s = s[:end] + cut
 	}
-	return strings.ToValidUTF8(s, "\uFFFD")
+	return s
 }
 
 // ToRevision converts the revision that a message names. A message of an old build has no digest. A digest of a wrong

@@ -276,3 +276,17 @@ func BenchmarkFromRowOutcomes(b *testing.B) {
 		wire.FromRowOutcomes(in)
 	}
 }
+
+func TestCutText(t *testing.T) {
+	for _, c := range []struct{ text, want string }{
+		{"short", "short"},
+		{"exactly eleven", "exactly…"},
+		{"\xff\xffabc", "\uFFFDabc"},
+		{strings.Repeat("a\xff", 5), "a\uFFFDa…"}, // each wrong byte takes three bytes as it is replaced
+		{"äääääääää", "äää…"},
+	} {
+		if got := wire.CutText(c.text, 10); got != c.want || len(got) > 10 {
+			t.Errorf("CutText(%q, 10) is %q with %d bytes, not %q", c.text, got, len(got), c.want)
+		}
+	}
+}

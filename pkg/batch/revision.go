@@ -26,16 +26,26 @@ func (d Digest) String() string {
 func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
 // UnmarshalText reads the text that MarshalText writes. A text that is neither empty nor 64 hexadecimal digits is an
-// error.
+// error, and leaves d as it was.
 func (d *Digest) UnmarshalText(text []byte) error {
 	if len(text) == 0 {
 		*d = Digest{}
 		return nil
 	}
-	if n, err := hex.Decode(d[:], text[:min(len(text), hex.EncodedLen(len(d)))]); err != nil || n != len(d) || len(text) != hex.EncodedLen(n) {
-		return fmt.Errorf("read the digest %q: it must have %d hexadecimal digits", text, hex.EncodedLen(len(d)))
+	var read Digest
+	if len(text) != hex.EncodedLen(len(read)) {
+		return digestError(text)
 	}
+	if _, err := hex.Decode(read[:], text); err != nil {
+		return digestError(text)
+	}
+	*d = read
 	return nil
+}
+
+// digestError says that a text is no digest.
+func digestError(text []byte) error {
+	return fmt.Errorf("read the digest %q: it must have %d hexadecimal digits", text, hex.EncodedLen(len(Digest{})))
 }
 
 // Revision names a revision of a flow by its number and digest. The number alone is not enough: an etcd that lost its data,

@@ -131,6 +131,9 @@ func newLocal(set *definition.Set, wrong error, register func(*kis.Registry), op
 	if err := o.checkNil(set, register); err != nil {
 		return nil, err
 	}
+	if err := o.documents.Valid(); err != nil {
+		return nil, fmt.Errorf("check what documents may read: %w", err)
+	}
 	standIn := o.openers == nil
 	if standIn {
 		store := memory.New()
@@ -157,9 +160,6 @@ func newLocal(set *definition.Set, wrong error, register func(*kis.Registry), op
 		if err := o.registerer.Register(tallies(l.flows)); err != nil {
 			return nil, fmt.Errorf("register the metrics of rows: %w", err)
 		}
-	}
-	if err := o.documents.Valid(); err != nil {
-		return nil, fmt.Errorf("check what documents may read: %w", err)
 	}
 	registry.SetEnvironment(o.documents.Environment(o.lookup))
 	l.registry = registry

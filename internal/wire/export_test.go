@@ -1,0 +1,4 @@
+package wire
+
+// CutText is cutText for tests.
+var CutText = cutText
