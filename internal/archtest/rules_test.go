@@ -21,6 +21,7 @@ var arrows = []struct {
 	{"internal/tracing", nil},
 	{"internal/redisreply", nil},
 	{"internal/storetext", nil},
+	{"internal/network", nil},
 
 	// The packages that users' functions import.
 	{"pkg/kis", []string{"pkg/batch", "pkg/definition", "internal/storetext"}},
@@ -76,6 +77,8 @@ var arrows = []struct {
 	{"internal/testprocess", nil},
 	{"internal/testgrid", []string{"internal/testprocess", "internal/devcluster", "pkg/client", "pkg/cluster", "pkg/definition"}},
 	{"internal/redisfault", nil},
+	{"internal/world/scenario", nil},
+	{"internal/world…", []string{"pkg/…", "internal/…", "proto/kisgrid/v1", "examples/students"}},
 	{"internal/archtest", nil},
 }
 
@@ -103,7 +106,7 @@ var never = []struct {
 }
 
 // kits are packages for tests: they may import package testing, and only tests may import them.
-var kits = []string{"pkg/flowtest…", "pkg/connector/conformance", "internal/testprocess", "internal/testgrid", "internal/redisfault", "testing…", "net/http/httptest"}
+var kits = []string{"pkg/flowtest…", "pkg/connector/conformance", "internal/testprocess", "internal/testgrid", "internal/redisfault", "internal/world…", "testing…", "net/http/httptest"}
 
 // pure lists the packages that start no goroutine and look at no clock.
 var pure = []string{"pkg/scheduler"}
