@@ -121,7 +121,7 @@ func (p project) wrongArrows() []string {
 			continue
 		}
 		for _, i := range p.imports(name) {
-			if _, ours := p[i]; ours && !matchesAny(allowed, i) {
+			if _, ours := p[i]; ours && !matchesAny(allowed, i) && !slices.Contains(everybody, i) {
 				wrong = append(wrong, fmt.Sprintf("%s imports %s: not among its arrows", name, i))
 			}
 		}
@@ -269,6 +269,10 @@ func TestRulesCatchWhatTheyAreFor(t *testing.T) {
 		{
 			"allowed", fstest.MapFS{"pkg/cluster/a.go": source(ours("pkg/batch"), `"go.etcd.io/etcd/client/v3"`), "pkg/batch/a.go": source()},
 			project.wrongArrows, nil,
+		},
+		{
+			"for everybody", fstest.MapFS{"pkg/scheduler/a.go": source(ours("internal/point")), "internal/point/a.go": source(ours("pkg/batch"), `"sync/atomic"`), "pkg/batch/a.go": source()},
+			project.wrongArrows, []string{"internal/point imports pkg/batch: not among its arrows"},
 		},
 		{
 			"wrong arrow", fstest.MapFS{"pkg/batch/a.go": source(ours("pkg/cluster")), "pkg/cluster/a.go": source()},
