@@ -3,7 +3,7 @@ package scenario
 // FaultKind is a kind of fault, with the fields that it uses.
 type FaultKind struct {
 	Name string
-	// Who says which names Fault.Who may have, and Whom those of Fault.Whom.
+	// The field Who says which names Fault.Who may have, and Whom those of Fault.Whom.
 	Who, Whom Party
 	// Lasts says that Fault.For has a meaning, By and N that these fields do; a fault that needs them has them above zero.
 	Lasts, By, N bool
