@@ -13,6 +13,8 @@ type Row struct {
 	Do  string // what the row tells the functions to do, in the world's language
 	// Bytes is the length of the encoded row.
 	Bytes int
+	// Bad rows do not decode. NoKey rows have no shard key, or null.
+	Bad, NoKey bool
 }
 
 // Batch is a batch of a client, with every try to submit it. A program that submits the same *batch.Batch again makes another try of the

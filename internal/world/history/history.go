@@ -90,6 +90,8 @@ type Event struct {
 	Kind EventKind
 	Who  string // the process, host, store or client that it concerns
 	Text string
+	// Since is for losses of data: writes that were acknowledged at this time or later are lost. 0 means that all are.
+	Since time.Duration
 }
 
 // EventKind names a kind of event, so that checks need not read texts.

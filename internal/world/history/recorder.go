@@ -163,6 +163,14 @@ func (r *Recorder) Happened(kind EventKind, who, text string) {
 	r.h.Events = append(r.h.Events, Event{At: now, Kind: kind, Who: who, Text: text})
 }
 
+// Lost notes that Redis or etcd has lost the writes that it acknowledged since a time. kind is RedisLost, RedisFlushed or EtcdLost.
+func (r *Recorder) Lost(kind EventKind, who, text string, since time.Duration) {
+	now := r.since()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.h.Events = append(r.h.Events, Event{At: now, Kind: kind, Who: who, Text: text, Since: since})
+}
+
 // Began notes that a process starts, and numbers its life. The Recorder keeps what it returns.
 func (r *Recorder) Began(kind Kind, settings scenario.Process, build string) *Life {
 	now := r.since()
