@@ -62,6 +62,7 @@ func (s *Stream) expire(now time.Time) time.Time {
 
 // endLate ends a batch of the outbox whose Timeout is over. The caller holds mu, and takes the batch out of the outbox.
 func (s *Stream) endLate(p *Pending) {
+	pointLate.Hit()
 	delete(s.unanswered, p.id.Sequence)
 	s.queued = s.queued.minus(sizeOf(&p.columns))
 	s.end(p, p.errLate(nil))

@@ -67,4 +67,5 @@
 //   - size.go: rows and bytes of batches, as windows count them.
 //   - signal.go: how one goroutine of a stream wakes another.
 //   - errors.go: errors that several files return.
+//   - points.go: the points, which count how often rare branches were reached.
 package client

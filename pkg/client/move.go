@@ -28,6 +28,7 @@ func (at *session) move() *session {
 			return nil
 		}
 	}
+	pointMoves.Hit()
 	s.logger.Info("stream moves", "from", at.opened.GetCoordinator(), "to", next.opened.GetCoordinator())
 	s.mu.Lock()
 	s.moving = true
@@ -38,6 +39,7 @@ func (at *session) move() *session {
 	select {
 	case <-at.over:
 	case <-timer.C:
+		pointMoveLate.Hit()
 		at.cancel()
 		<-at.over
 	}
@@ -64,5 +66,6 @@ func (at *session) openElsewhere(n int) *session {
 			return nil
 		}
 	}
+	pointStays.Hit()
 	return nil
 }

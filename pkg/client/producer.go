@@ -79,6 +79,7 @@ func (p *producer) begin(b *batch.Batch, flow string, now time.Time) (batch.ID, 
 		return batch.ID{}, batch.Errorf(batch.CodeBadBatchID, "batch %s belongs to another stream than %s: send it on its own stream, or submit it with Client.Submit", id, p.id)
 	case p.foreign:
 	case u == nil:
+		pointForgotten.Hit()
 		b.Ended()
 		b.GiveUp() // for ever, because the cluster does not remember its effects any more
 		return batch.ID{}, batch.Errorf(batch.CodeBadBatchID, "batch %s is too old to be submitted again: submit batches again sooner, or raise WithResubmitWithin", id)
@@ -158,6 +159,9 @@ func (p *producer) floor(now time.Time) uint64 {
 	for !p.foreign && p.low <= p.last {
 		if u := p.open[p.low]; u != nil && (u.inFlight || !p.tooOld(u, now) && p.last-p.low < maxSpan) {
 			break
+		}
+		if p.open[p.low] != nil {
+			pointTooOld.Hit()
 		}
 		delete(p.open, p.low)
 		p.low++

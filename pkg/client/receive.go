@@ -68,6 +68,7 @@ func (s *Stream) answer(a *pb.Answer, lent *wire.Lent) {
 	s.mu.Lock()
 	p := s.unanswered[a.GetSequence()]
 	if p == nil || !p.sent {
+		pointUnwanted.Hit()
 		s.mu.Unlock()
 		return // its Pending has ended, so nobody waits for the answer
 	}
@@ -78,6 +79,7 @@ func (s *Stream) answer(a *pb.Answer, lent *wire.Lent) {
 
 	switch {
 	case refused != nil:
+		pointRefused.Hit()
 		s.complete(p, refused)
 	default:
 		if err == nil {

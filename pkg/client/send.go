@@ -67,6 +67,7 @@ func (s *Stream) next() (*Pending, *pb.StreamRequest, error) {
 	s.outbox = s.outbox[1:]
 	s.queued = s.queued.minus(sizeOf(&p.columns))
 	if err := exceeds(&p.columns, s.limits); err != nil {
+		pointOverLimit.Hit()
 		return p, nil, err
 	}
 	s.credit = s.credit.minus(sizeOf(&p.columns))

@@ -76,12 +76,14 @@ func (s *Stream) sessions(tries *retries) error {
 			tries.reset()
 		}
 		if final(batch.CodeOf(err)) {
+			pointLasting.Hit()
 			return err
 		}
 		if at != nil {
 			continue
 		}
 		delay, patient := tries.next(time.Now(), err)
+		pointNoCoordinator.Hit()
 		s.logger.Warn("stream has no coordinator", "error", err, "retry", delay)
 		if !patient && !s.refuse(err) {
 			return err
@@ -173,6 +175,7 @@ func (s *Stream) disconnect() {
 	s.outbox = make([]*Pending, 0, len(s.unanswered))
 	for _, p := range s.unanswered {
 		if p.sent {
+			pointBroken.Hit()
 			p.batch.Doubt(s.flow)
 			p.pin()
 			p.sent = false

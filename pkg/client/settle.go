@@ -47,6 +47,7 @@ func (s *Stream) refuse(err error) bool {
 	default:
 		return false
 	}
+	pointRefusing.Hit()
 	err = fmt.Errorf("no coordinator could be reached for %s, and the stream goes on trying: %w", s.client.options.retryFor, err)
 	s.mu.Lock()
 	s.refusal = err

@@ -71,6 +71,7 @@ func (c *Client) submit(ctx context.Context, flow string, f *flowCalls, p *Pendi
 			again, err = false, p.errLate(err)
 		}
 		if again && c.pause(ctx, delay) {
+			pointRepeated.Hit()
 			continue
 		}
 		switch code := batch.CodeOf(err); {
@@ -97,6 +98,7 @@ func (c *Client) try(ctx context.Context, flow string, f *flowCalls, producer *p
 		if batch.CodeOf(err) != batch.CodeRevisionChanged || c.revision(f) == p.revision {
 			return nothingRan, err
 		}
+		pointRevision.Hit()
 	}
 	return nothingRan, err
 }
@@ -154,13 +156,17 @@ func (c *Client) call(ctx context.Context, flow string, f *flowCalls, producer *
 	switch {
 	case err == nil:
 	case left == 0:
+		pointNeverLeft.Hit()
 		return true, c.unreachable(wire.FromStatus(err))
 	case progress.answered.Load():
+		pointUnread.Hit()
 		p.pin()
 		return false, unreadable(wire.FromStatus(err))
 	case refused(err, left):
+		pointNothingRan.Hit()
 		return true, wire.FromStatus(err)
 	default:
+		pointUnknown.Hit()
 		p.pin()
 		return false, c.cutShort(ctx, wire.FromStatus(err))
 	}
@@ -192,6 +198,7 @@ func (c *Client) cutShort(ctx context.Context, err error) error {
 	if batch.CodeOf(err) != batch.CodeCancelled || ctx.Err() != nil {
 		return err
 	}
+	pointShutDown.Hit()
 	return batch.Errorf(batch.CodeUnavailable, "the coordinator ended the call: %w", err)
 }
 

@@ -108,6 +108,7 @@ func (c *claim) watch() {
 	c.watchers.Go(func() {
 		err := follow(ctx, c.store, keyRange{from: c.key}, createRevision, func(_ int64, created []int64) {
 			if len(created) == 0 || created[0] != c.created {
+				pointClaimGone.Hit()
 				c.lose(c.gone())
 			}
 		})
@@ -138,6 +139,7 @@ func (c *claim) renew(ctx context.Context) {
 			c.store.calls.hear()
 			expiry.Reset(c.ttl)
 		case <-expiry.C:
+			pointNotRenewed.Hit()
 			c.lose(batch.Errorf(batch.CodeUnavailable, "keeping the record %s in etcd at %s: its lease of %s was not renewed in time: start again under a new id",
 				c.key, c.store.endpoints, c.ttl))
 			return
@@ -160,6 +162,7 @@ func (c *claim) resume(ctx context.Context) (*claim, error) {
 	case err != nil:
 		return nil, c.store.explain(ctx, "keeping "+c.key, err)
 	}
+	pointClaimResumed.Hit()
 	again := &claim{store: c.store, key: c.key, created: c.created, lease: c.lease, ttl: c.ttl}
 	again.watch() // which also sees whether the key still stands
 	return again, nil
@@ -190,6 +193,7 @@ func (c *claim) commit(ctx context.Context, t *transaction) error {
 		return err
 	}
 	if !answer.Succeeded {
+		pointLostAtWrite.Hit()
 		c.lose(c.gone())
 		return c.lost()
 	}

@@ -28,4 +28,5 @@
 //   - outage.go: how loops wait while etcd is out of reach, and log it once.
 //   - keys.go: every key.
 //   - errors.go: errors of etcd, with a code and advice.
+//   - points.go: the points, which count how often rare branches were reached.
 package cluster

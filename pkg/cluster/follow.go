@@ -107,6 +107,9 @@ func (f *follower[T]) watch(ctx context.Context, from int64, begun func()) error
 	for answer := range f.store.client.Watch(watching, f.span.from, clientv3.WithRange(f.span.to), clientv3.WithRev(from), clientv3.WithCreatedNotify()) {
 		err := answer.Err()
 		if errors.Is(err, rpctypes.ErrCompacted) || watching.Err() != nil {
+			if ctx.Err() == nil {
+				pointListedAgain.Hit()
+			}
 			return nil
 		}
 		if err != nil {
@@ -115,6 +118,7 @@ func (f *follower[T]) watch(ctx context.Context, from int64, begun func()) error
 		f.store.calls.hear()
 		if answer.Created {
 			if answer.Header.Revision < from-1 {
+				pointWentBack.Hit()
 				// This etcd has not reached the revision that was listed. Either it lost data, and a watch would miss changes until it has
 				// caught up; or it is a member that lags behind.
 				return f.store.explain(ctx, "watching "+f.span.from, errWentBack)

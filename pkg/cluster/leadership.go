@@ -54,6 +54,7 @@ func (s *Store) Campaign(ctx context.Context, id string, ttl time.Duration) (*Le
 		if s.awaitTurn(ctx, claim) {
 			return &Leadership{store: s, claim: claim}, nil
 		}
+		pointNotElected.Hit()
 		// If this fails, the lease runs out by itself.
 		_ = claim.close(context.WithoutCancel(ctx))
 	}
@@ -229,6 +230,7 @@ func (l *Leadership) outdated(ctx context.Context, flow string, revisions []int6
 func (l *Leadership) commit(ctx context.Context, t *transaction) error {
 	err := l.claim.commit(ctx, t)
 	if lost := l.claim.lost(); lost != nil && errors.Is(err, lost) {
+		pointNotLeader.Hit()
 		return batch.Errorf(batch.CodeConflict, "%s: %w: the coordinator that leads now does it", t.doing, ErrNotLeader)
 	}
 	return err

@@ -58,6 +58,7 @@ func (s *Store) RegisterNamed(
 		if batch.CodeOf(err) != batch.CodeConflict {
 			return r, nil, err
 		}
+		pointNameRace.Hit()
 	}
 	return nil, nil, batch.Errorf(batch.CodeConflict, "registering worker %s in etcd at %s: other workers register under the name %s again and again: give this worker another name",
 		w.ID, s.endpoints, w.Name)

@@ -39,6 +39,7 @@ func (o *outage) waitBegins(reason error) {
 	}
 	o.mu.Unlock()
 	if first {
+		pointOutage.Hit()
 		o.logger.Warn("etcd is out of reach: going on with the last known state, and trying again", "error", reason)
 	}
 }
@@ -51,6 +52,7 @@ func (o *outage) waitEnds(answered bool) {
 	last, since := o.waiting == 0, o.since
 	o.mu.Unlock()
 	if last && answered {
+		pointBack.Hit()
 		o.logger.Info("etcd is in reach again", "after", time.Since(since).Round(time.Millisecond))
 	}
 }

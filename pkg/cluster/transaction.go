@@ -87,6 +87,7 @@ func (t *transaction) commit(ctx context.Context) (*clientv3.TxnResponse, error)
 	defer cancel()
 	answer, err := t.store.client.Txn(call).If(t.conditions...).Then(t.then...).Else(t.otherwise...).Commit()
 	if err != nil {
+		pointInDoubt.Hit()
 		return nil, t.store.explain(ctx, t.doing, err)
 	}
 	return answer, nil

@@ -20,4 +20,5 @@
 //   - numbers.go: the numbers that Incr adds.
 //   - metrics.go: the metrics of connections.
 //   - errors.go: the errors that all connectors share.
+//   - points.go: the points, which count how often rare branches were reached.
 package connector

@@ -118,6 +118,7 @@ func (p *Pool) open(ctx context.Context, pc *pooledConn, warnings []string, open
 			return nil, backoff.Permanent(err)
 		}
 		if err != nil {
+			pointNotOpen.Hit()
 			p.failed(pc, err)
 		}
 		return conn, err
@@ -132,6 +133,7 @@ func (p *Pool) open(ctx context.Context, pc *pooledConn, warnings []string, open
 	var done []*pooledConn
 	p.mu.Lock()
 	if err == nil && pc.dropped {
+		pointUnwanted.Hit()
 		// The last user left while it opened.
 		done, err = []*pooledConn{{conn: conn, redactor: pc.redactor, ready: pc.ready, cancel: pc.cancel}}, Closed(pc.document.Name)
 	}

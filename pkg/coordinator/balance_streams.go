@@ -108,6 +108,7 @@ func (i *ingest) askToMove(now time.Time) {
 	}
 	slices.SortFunc(candidates, func(a, b *stream) int { return a.askedToMove.Compare(b.askedToMove) })
 	for _, s := range candidates[:max(0, min(n, len(candidates)))] {
+		pointAskedToMove.Hit()
 		s.askedToMove, s.movePatience = now, min(max(movePatience, s.movePatience*3/2), movePatienceMost)
 		select {
 		case s.moveRequests <- share.coordinators:
@@ -123,8 +124,10 @@ func (i *ingest) admitMoving(id batch.StreamID) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.streams[id] != nil || !share.hasRoom(len(i.streams)+i.arriving) {
+		pointNoShare.Hit()
 		return false
 	}
+	pointMovedHere.Hit()
 	i.arriving++
 	return true
 }

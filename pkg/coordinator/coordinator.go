@@ -269,6 +269,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 // called more than once.
 func (c *Coordinator) Drain(ctx context.Context) error {
 	c.drainOnce.Do(func() {
+		pointDraining.Hit()
 		c.log.Info("draining: no new batches are taken", "id", c.id)
 		c.server.SetReady(false)
 		close(c.draining)

@@ -51,6 +51,7 @@
 //   - trace.go: spans of batches and parts.
 //   - queue.go: a queue that never blocks.
 //   - wait.go: waiting for a time, and for channels.
+//   - points.go: the points, which count how often rare branches were reached.
 //
 // It is exported for the project's own programs and changes with them: see docs/stability.md.
 package coordinator

@@ -65,6 +65,7 @@ func (f *revisionFinder) revision(ctx context.Context, flow string, in *pb.Submi
 	case named.Is(active.ID()) || !in.GetFirst():
 		return active, nil
 	case named.Number == 0 || single:
+		pointTold.Hit()
 		changed := batch.Errorf(batch.CodeRevisionChanged, "flow %s runs on revision %d: name that one", flow, active.Number)
 		return nil, revisionChanged{refusal: changed, active: active.ID()}
 	}
@@ -111,6 +112,7 @@ func (f *revisionFinder) lookUp(ctx context.Context, flow string, named batch.Re
 		select {
 		case <-changed:
 		case <-late.C:
+			pointNotHere.Hit()
 			// This coordinator can't read the revision, or has not heard of it, or another revision is active by now. It answers with
 			// the revision that it has.
 			return r.entry, nil
@@ -132,6 +134,7 @@ func (f *revisionFinder) earlier(ctx context.Context, flow string, named batch.R
 	}
 	known, err := f.recall(ctx, flow, named, nil)
 	if known != nil || err != nil {
+		pointRemembered.Hit()
 		return known, err
 	}
 	gone := batch.Errorf(batch.CodeRevisionGone, "revision %s of flow %q is not kept: submit the rows as a new batch", named, flow)
@@ -148,8 +151,10 @@ func (f *revisionFinder) earlier(ctx context.Context, flow string, named batch.R
 	case known != nil || err != nil:
 		return known, err
 	case entry == nil:
+		pointGone.Hit()
 		return nil, gone
 	}
+	pointInHistory.Hit()
 	r, err := flowstate.FromHistory(*entry)
 	if err != nil {
 		return nil, err

@@ -116,6 +116,7 @@ func (f *fleet) publish() {
 	before := f.board.Load()
 	now := &flowstate.Snapshot{Reachability: f.roster.surveyReach(), Flows: f.flows.shown(before.Flows)}
 	if before.CutOff != now.CutOff {
+		pointCutOff.Hit()
 		f.log.Warn("this coordinator now reaches enough workers to take batches, or no longer does", "cut_off", now.CutOff,
 			"reached", now.Sessions, "not_reached", len(now.Unreachable), "lost", now.Lost)
 	}

@@ -138,8 +138,11 @@ func (t *flowTable) trySwitch(ctx context.Context, flow string, force bool) {
 	}
 	key := definitionKey{flow, p.revision.ID()}
 	for _, m := range t.roster.members {
-		if m.definitions[flow][key.revision].pending && m.peer.connected.Load() && !force {
-			return
+		if m.definitions[flow][key.revision].pending && m.peer.connected.Load() {
+			if !force {
+				return
+			}
+			pointForced.Hit()
 		}
 	}
 	t.endSwitch(flow)

@@ -46,11 +46,13 @@ func (c *Coordinator) lead(ctx context.Context) {
 	leadership, err := c.config.Store.Campaign(ctx, c.id, c.config.Lease)
 	if err != nil {
 		if ctx.Err() == nil {
+			pointNotElected.Hit()
 			log.Warn("the campaign ended; it is tried again", "error", err)
 			sleep(ctx, time.Second)
 		}
 		return
 	}
+	pointElected.Hit()
 	log.Info("leading", "id", c.id)
 	leads(true)
 	err = leader.Lead(ctx, leader.Config{
@@ -60,8 +62,10 @@ func (c *Coordinator) lead(ctx context.Context) {
 	leads(false)
 	switch {
 	case errors.Is(context.Cause(ctx), errOthersReachMore):
+		pointResigned.Hit()
 		log.Warn("leading no more", "error", errOthersReachMore)
 	case err != nil && ctx.Err() == nil:
+		pointDeposed.Hit()
 		log.Warn("leading no more", "error", err)
 	}
 	resigning, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)

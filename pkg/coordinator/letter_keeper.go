@@ -145,6 +145,7 @@ func (k *letterKeeper) put(ctx context.Context, flow string, letters []*deadlett
 	closed := k.away && time.Now().Before(k.retryAt)
 	k.mu.Unlock()
 	if closed {
+		pointStoreAway.Hit()
 		return nil, batch.StoreAway
 	}
 	kept, err := k.store.Keep(ctx, flow, letters)
@@ -177,11 +178,14 @@ func (k *letterKeeper) noteStoreState(ctx context.Context, flow string, kept []b
 	k.mu.Unlock()
 	switch {
 	case wentAway:
+		pointStoreLost.Hit()
 		k.log.Warn("dead rows are not kept", "error", err)
 	case cameBack:
+		pointStoreBack.Hit()
 		k.log.Info("dead rows are kept again")
 	}
 	if nowFull {
+		pointStoreFull.Hit()
 		k.log.Warn("dead rows are not kept: the flow has as many dead letters as it may", "flow", flow, "limit", k.store.Max())
 	}
 }

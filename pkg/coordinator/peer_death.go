@@ -41,6 +41,7 @@ func (p *workerPeer) dial(ctx context.Context, address string) (net.Conn, error)
 func (p *workerPeer) provesDeath(ctx context.Context, err error) bool {
 	last := p.lastDial.Load()
 	if p.sessionDial == nil || last == nil || last.address != p.sessionDial.address {
+		pointMoved.Hit()
 		return false // it was never reached, or has moved
 	}
 	if errors.Is(err, errAnotherWorker) {
@@ -51,6 +52,7 @@ func (p *workerPeer) provesDeath(ctx context.Context, err error) bool {
 		return refused
 	}
 	// The name stands for several addresses, and an address that was not the session's refused first.
+	pointSecondDial.Hit()
 	dialing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	w := p.worker

@@ -22,6 +22,7 @@ const sameNamePatience = 3 * time.Second
 func (r *roster) slotNameFor(w cluster.Worker) string {
 	for _, m := range r.members {
 		if m.peer.slotName == w.Name && m.alive() {
+			pointShareName.Hit()
 			return w.ID
 		}
 	}
@@ -48,6 +49,7 @@ func (r *roster) removeSuperseded(ctx context.Context) {
 		for _, o := range r.members {
 			if o.worker.Name == m.worker.Name && o.worker.Created > m.worker.Created && o.alive() {
 				r.log.Info("worker is removed: another worker has its name, and no coordinator has a session with it", "worker", id, "successor", o.worker.ID)
+				pointSuperseded.Hit()
 				r.closePeer(m)
 				r.removals.Go(func() { r.removeWorkerKey(ctx, id) })
 				break

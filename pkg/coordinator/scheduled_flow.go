@@ -94,6 +94,7 @@ func (t *flowTable) recall(ctx context.Context, flow string, named batch.Revisio
 		t.publish()
 	}
 	if !e.TakesBatches() {
+		pointUsedAgain.Hit()
 		ctx := context.WithoutCancel(ctx) // the flow runs longer than the call that asks for it
 		if s == nil || s.revision.Accepted.Before(r.Accepted) {
 			s = t.schedule(ctx, flow, r)
@@ -118,6 +119,7 @@ func (t *flowTable) retire(ctx context.Context, flow string, s *scheduledFlow) {
 		s.retirement.Reset(t.lease)
 		return
 	}
+	pointRetired.Hit()
 	delete(t.scheduled, flow)
 	t.log.Info("flow retired", "flow", flow)
 	t.eraseTraces(ctx, flow)

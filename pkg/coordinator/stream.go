@@ -121,6 +121,7 @@ func (s *stream) await(ctx context.Context, sent <-chan error) error {
 		case <-look.C:
 			now := s.writes.Load()
 			if now%2 == 1 && now == before && (s.window.blocks() || s.window.answers.blocks() || s.holdsUpOthers(ctx)) {
+				pointUntaken.Hit()
 				return refuse.Untaken()
 			}
 			before = now
@@ -238,6 +239,7 @@ func (i *ingest) register(ctx context.Context, s *stream) error {
 			return nil
 		}
 		i.mu.Unlock()
+		pointReopened.Hit()
 		old.cancel(batch.Errorf(batch.CodeCancelled, "the client opened its stream %s again", s.id))
 		select {
 		case <-old.done:
@@ -274,6 +276,7 @@ func (s *stream) receive(ctx context.Context) error {
 			return batch.Errorf(batch.CodeBadMessage, "after Open a stream has submissions only, and another message came: submit batches, or close the stream")
 		}
 		if isClosed(s.ingest.draining) {
+			pointDrainedBatch.Hit()
 			return nil // the client sends this batch, and those that are unanswered when the call ends, to another coordinator
 		}
 		spent := size{int64(len(in.GetRows().GetEnds())), int64(len(in.GetRows().GetData()))}
@@ -335,6 +338,7 @@ func (s *stream) dropOutput() bool {
 		return false
 	}
 	for _, sub := range s.unanswered {
+		pointOutputDropped.Hit()
 		sub.dropOutput()
 	}
 	return true
@@ -357,6 +361,7 @@ func (s *stream) cancelBatches() {
 	s.mu.Unlock()
 	s.posting.Wait()
 	for _, sub := range left {
+		pointCancelled.Hit()
 		sub.span.end(errStreamEnded)
 		s.ingest.loop.post(context.Background(), scheduler.Cancelled{Batch: &sub.Batch})
 	}
@@ -377,6 +382,7 @@ func (s *stream) send(ctx context.Context, received <-chan struct{}) error {
 	for {
 		catalog, changed := s.ingest.board.Watch()
 		if catalog.CutOff {
+			pointSentAway.Hit()
 			return refuse.CutOff()
 		}
 		if err := s.sendSwitched(catalog); err != nil {

@@ -368,6 +368,7 @@ func (s *submission) endTooLong(a *pb.Answer) {
 // the client. If origin is batch.WholeBatch, the output belongs to no single row; then it is only noted that the batch's output is
 // incomplete.
 func (s *submission) endTooLongRow(a *pb.Answer, origin uint32, n int) {
+	pointRowTooLong.Hit()
 	reason := fmt.Sprintf("the output for the row has a row of %d bytes, and the client accepts %d bytes: have the function pass on less", n, s.maxOutputRow)
 	if origin == batch.WholeBatch {
 		s.noteOmitted(batch.Errorf(batch.CodeRowTooLarge, "%s", reason))

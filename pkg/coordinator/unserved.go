@@ -48,6 +48,7 @@ func (t *flowTable) whyUnserved(flow string) (reasons []string) {
 			return nil
 		}
 	}
+	pointUnserved.Hit()
 	reasons = append(leader.ReasonLines(away), leader.ReasonLines(refused)...)
 	if len(draining) > 0 {
 		reasons = append(reasons, leader.NameWorkers(draining)+" drains: start another one")

@@ -62,6 +62,7 @@ func (w *window) lend(now time.Time) bool {
 	if w.batches > 0 || w.batchWaits || w.lent == w.size || !w.idleSince.IsZero() && now.Sub(w.idleSince) < lendAfter {
 		return false
 	}
+	pointWindowLent.Hit()
 	w.budget.release(w.size-w.lent, false)
 	w.lent = w.size
 	return true
@@ -99,6 +100,7 @@ func (w *window) spend(ctx context.Context, b size) error {
 			w.balance() // gives all back if the window was closed meanwhile
 			return nil
 		}
+		pointWindowWaits.Hit()
 		w.batchWaits = true
 		w.budget.addWaiting(1)
 		w.mu.Unlock()

@@ -169,23 +169,29 @@ func (p *workerPeer) run(ctx context.Context) {
 			p.giveUp(ctx, errors.Is(context.Cause(ctx), errWorkerGone) && p.diedUnseen(ctx))
 			return
 		case p.provesDeath(ctx, err):
+			pointDead.Hit()
 			p.log.Info("worker is dead", "worker", p.worker.ID, "proof", err)
 			p.giveUp(ctx, p.resumable && !p.draining.Load())
 			p.owner.workerDied(ctx, p)
 			return
 		case lived && errors.Is(err, errRestartSession):
+			pointAnew.Hit()
 			p.giveUp(ctx, false)
 		case lived && wouldRepeat(err):
+			pointWouldRepeat.Hit()
 			p.log.Warn("worker is given up here: a message between it and this coordinator would end each session", "worker", p.worker.ID, "error", err)
 			p.giveUp(ctx, false)
 		case p.resumable && !lived && (wouldRepeat(err) || batch.CodeOf(err) == batch.CodeShutdown):
+			pointNotResumed.Hit()
 			p.log.Warn("worker is given up here: it does not resume the last session", "worker", p.worker.ID, "error", err)
 			p.giveUp(ctx, false)
 		case p.leaseLeft(heard) <= 0:
 			if !p.lost.Swap(true) {
+				pointLost.Hit()
 				p.owner.peerChanged(ctx) // rollouts no longer wait for its answer
 			}
 			if p.resumable && !p.owner.cutOff(ctx) {
+				pointLostRows.Hit()
 				p.log.Warn("worker is given up here: it could not be reached for a lease", "worker", p.worker.ID, "error", err)
 				p.giveUp(ctx, false)
 			}
@@ -268,6 +274,7 @@ func (p *workerPeer) watchSilence(ctx context.Context) error {
 	for {
 		wait := time.Until(p.lastHeard().Add(p.maxSilence()))
 		if wait <= 0 {
+			pointSilent.Hit()
 			return batch.Errorf(batch.CodeUnavailable, "nothing was heard of worker %s for %s", p.worker.ID, p.maxSilence())
 		}
 		if !sleep(ctx, wait) {

@@ -54,6 +54,7 @@ func (p *workerPeer) session(ctx context.Context) (lived bool, err error) {
 		patience = left
 	}
 	handshake := time.AfterFunc(patience, func() {
+		pointNoWelcome.Hit()
 		cancel(batch.Errorf(batch.CodeDeadline, "worker %s did not answer the handshake within %s", p.worker.ID, patience))
 	})
 	defer handshake.Stop()
@@ -121,6 +122,7 @@ func (p *workerPeer) handshake(ctx context.Context, stream pb.Worker_SessionClie
 	m, err := stream.Recv()
 	if err != nil {
 		if err := wire.FromStatus(err); batch.CodeOf(err) == batch.CodeNotFound {
+			pointStranger.Hit()
 			return false, fmt.Errorf("%w: %w", errAnotherWorker, err)
 		}
 		return false, err
@@ -137,15 +139,18 @@ func (p *workerPeer) handshake(ctx context.Context, stream pb.Worker_SessionClie
 	p.locates.Store(welcome.GetLocates())
 	p.unanswered.clear()
 	if got := welcome.GetPartsReceived(); p.resumable && welcome.GetResumed() && got > p.lastPartSent {
+		pointUnsentPart.Hit()
 		return false, batch.Errorf(batch.CodeBadMessage, "worker %s has part %d, and the last one that it was sent is %d", p.worker.ID, got, p.lastPartSent)
 	}
 	p.heartbeat = time.Duration(welcome.GetHeartbeatMilliseconds()) * time.Millisecond
 	p.partLimits = limitsOfWorker(welcome, p.settings.limits)
 	if p.resumable && welcome.GetResumed() {
+		pointResumed.Hit()
 		p.loop.post(ctx, scheduler.WorkerResumed{Worker: p.worker.ID, PartsReceived: welcome.GetPartsReceived()})
 		return true, nil
 	}
 	if p.resumable {
+		pointForgotten.Hit()
 		p.giveUp(ctx, false) // the worker has forgotten the parts that it was sent
 	}
 	p.resultsReceived.Store(0)
@@ -228,6 +233,7 @@ func (p *workerPeer) receiveResult(ctx context.Context, r *result) error {
 	last := p.resultsReceived.Load()
 	switch {
 	case r.GetNumber() <= last:
+		pointAgain.Hit()
 		return nil
 	case r.GetNumber() != last+1:
 		return batch.Errorf(batch.CodeBadMessage, "worker %s sent result %d after result %d", p.worker.ID, r.GetNumber(), last)

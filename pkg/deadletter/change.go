@@ -99,6 +99,8 @@ func (s *Store) Begin(ctx context.Context, flow string, letters []*Letter) ([]*L
 		if since[i] > 0 {
 			l.Begun = time.UnixMilli(since[i])
 			there = append(there, l)
+		} else {
+			pointGoneMeanwhile.Hit()
 		}
 	}
 	return there, nil

@@ -16,4 +16,5 @@
 //   - letter.go: Letter, its states, its id, and its JSON in Redis.
 //   - call.go: calls to Redis, their timeouts, and the codes of their errors.
 //   - scripts.go: the keys in Redis, and the Lua scripts that change several of them at once.
+//   - points.go: the points, which count how often rare branches were reached.
 package deadletter

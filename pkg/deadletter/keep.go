@@ -46,6 +46,9 @@ func (s *Store) Keep(ctx context.Context, flow string, letters []*Letter) ([]boo
 				return err
 			}
 			for _, v := range verdicts {
+				if v != 1 {
+					pointFull.Hit()
+				}
 				kept = append(kept, v == 1)
 			}
 			return nil

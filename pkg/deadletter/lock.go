@@ -65,6 +65,7 @@ func (s *Store) renew(held context.Context, lose context.CancelCauseFunc, flow, 
 		case <-pause.C:
 		}
 		if !time.Now().Before(ends) {
+			pointLockRunOut.Hit()
 			lose(batch.Errorf(batch.CodeUnavailable, "the lock of the dead letters of flow %s was lost, because Redis did not renew it within %v: try again: %w", flow, s.lockFor,
 				cmp.Or(failure, context.DeadlineExceeded)))
 			return
@@ -106,6 +107,7 @@ func (s *Store) lockedBy(ctx context.Context, flow string) error {
 	case err != nil:
 		return err
 	}
+	pointLockTaken.Hit()
 	who := holder.Val()
 	return batch.Errorf(batch.CodeConflict, "the dead letters of flow %s are held by %s, which redrives or edits them, or was killed seconds ago: try again when that has ended", flow, who)
 }

@@ -75,4 +75,5 @@
 //   - metrics_kisflow.go: KisFlowMetrics, the same under KisFlow's names.
 //   - counts.go: counts of pending runs and of busy lanes.
 //   - clock.go: clock, by which parked rows and resting runs measure time.
+//   - points.go: the points, which count how often rare branches were reached.
 package flowexec

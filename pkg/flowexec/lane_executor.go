@@ -156,6 +156,7 @@ func (x *executor) survive() {
 	if panicked == nil {
 		return
 	}
+	pointSurvived.Hit()
 	what, stack := fmt.Sprintf("a %T", panicked), string(debug.Stack()) // its text may be a row's
 	switch panicked := panicked.(type) {
 	case runtime.Error:
@@ -234,6 +235,7 @@ func (x *executor) succeed(o batch.RowOutcome, row int, goesOn bool) {
 			left.carried = x.run.carry(row, entered)
 			left.rows = append(slices.Clip(left.rows), entered...)
 			if left.dead = append(slices.Clip(left.dead), blamed...); len(blamed) == 0 && x.run.work.abandoned != nil {
+				pointHungAgain.Hit()
 				left.over = &o // it hangs again and again, and nobody knows in which row
 			}
 		}

@@ -211,6 +211,9 @@ func (l *Lanes) resize(size int) (back []*work) {
 		works = append(works, ln.waitingForKeys...)
 		ln.waitingForKeys = nil
 	}
+	if len(oldOwners) > 0 {
+		pointOldOwner.Hit()
+	}
 	t.oldOwners = oldOwners
 	for _, w := range works {
 		back = append(back, l.route(w)...)
@@ -277,6 +280,7 @@ func (l *Lanes) settleKeysOf(ln *lane) (back []*work) {
 	waiting := ln.waitingForKeys
 	ln.waitingForKeys = nil
 	for _, w := range waiting {
+		pointCaughtUp.Hit()
 		back = append(back, l.route(w)...)
 	}
 	t.leaving = slices.DeleteFunc(t.leaving, func(ln *lane) bool {

@@ -73,6 +73,7 @@ func (ln *lane) look(now time.Time, stopping bool) {
 		return
 	}
 	config := &ln.lanes.config
+	pointAbandoned.Hit()
 	config.Metrics.addAbandoned(1)
 	config.Logger.Warn("a function did not return after its context was cancelled: its goroutine is abandoned, and its lane goes on in another one",
 		"flow", config.Flow, "function", x.frame.Call.Function)

@@ -153,6 +153,7 @@ func (w *keyWatch) saved(key string) {
 		g = next
 	}
 	for _, r := range resting {
+		pointRestSaved.Hit()
 		waiter(r).happened()
 	}
 }

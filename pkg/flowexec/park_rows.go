@@ -256,6 +256,7 @@ func (t *parkedRows) settle(w *work, parked *parcel) (back []*group, over bool) 
 			g := &parked.groups[i]
 			g.waiting = g.due != never
 			if t.closed || slices.ContainsFunc(t.releases, func(c releaseRequest) bool { return g.isReleasedBy(c) }) {
+				pointReleasedLate.Hit()
 				g.state = groupGone
 				back = append(back, g)
 				continue
@@ -310,6 +311,7 @@ func (t *parkedRows) await(ctx context.Context, groups []group) {
 		}
 		err := t.sources.keys.use(ctx, g.connector(), func(w *keyWatch) { w.add(g) })
 		if err != nil {
+			pointNoWatch.Hit()
 			g.happened()
 		} else {
 			t.forgetIfOver(g)
@@ -323,6 +325,7 @@ func (t *parkedRows) forgetIfOver(g *group) {
 	over := g.state != groupParked || !g.waiting
 	t.mu.Unlock()
 	if over {
+		pointOverBefore.Hit()
 		t.sources.forget([]*group{g})
 	}
 }
@@ -357,6 +360,7 @@ func (g *group) connectorSaved() {
 	defer t.mu.Unlock()
 	clock := t.sources.clock
 	if at := max(g.parcel.saveWaits[g].early, clock.now()); g.state == groupParked && g.waiting && at < g.due {
+		pointSavedSome.Hit()
 		g.due = at
 		t.timers.schedule(g)
 		clock.wakeAt(at)
@@ -375,6 +379,7 @@ func (t *parkedRows) resumeDue(now time.Duration) (due []*group, next time.Durat
 		g.waiting = false
 		switch {
 		case g.parcel.deadline() <= now:
+			pointParkDeadline.Hit()
 			if t.keys[g.key()] != g {
 				t.remove(g)
 			}
@@ -410,6 +415,7 @@ func (t *parkedRows) release(c releaseRequest) (back []*group) {
 				t.add(g, false)
 				continue
 			}
+			pointReleased.Hit()
 			t.timers.cancel(g)
 			g.state = groupGone
 			t.metrics.addParked(-int(g.n))

@@ -77,6 +77,7 @@ func (l *Lanes) call(ctx context.Context, s *step, do func(context.Context, conn
 	returned := false
 	defer func() {
 		if panicked := recover(); panicked != nil || !returned {
+			pointConnectorPanic.Hit()
 			answer.err = batch.Errorf(batch.CodeInternal, "connector %s: its connection panicked with a %T, or ended its goroutine: "+
 				"report this to whoever made connectors of type %s", s.connector.Name, panicked, s.connector.Type)
 		}
@@ -102,6 +103,7 @@ func (q *asking) soon(a *ask, began time.Duration) (charged time.Duration, answe
 		case <-a.done:
 		case <-q.x.ctx.Done():
 		case <-timer.C:
+			pointSlowConnector.Hit()
 			ln.slowAsk.Store(a)
 		}
 	}
@@ -205,6 +207,7 @@ func (q *asking) askAgain(i int, k kept, err error) {
 		return
 	}
 	now := q.x.lane.lanes.clock.now()
+	pointConnectorAgain.Hit()
 	k.ask, k.again, k.tries, k.err = nil, now+pause(k.tries), k.tries+1, err
 	q.parkAsking(i, k)
 }
@@ -212,6 +215,7 @@ func (q *asking) askAgain(i int, k kept, err error) {
 // unasked is the outcome of rows whose connector could not be asked in time, because of err. A nil err means that the connector
 // did not answer.
 func (q *asking) unasked(err error) batch.RowOutcome {
+	pointConnectorAway.Hit()
 	if err == nil {
 		err = fmt.Errorf("it did not answer within what the row had left of the flow's timeout of %v", q.run.plan.timeout)
 	}
@@ -222,6 +226,7 @@ func (q *asking) unasked(err error) batch.RowOutcome {
 // refusedFor is the outcome of rows whose connector has failed with err and is not asked again.
 func (q *asking) refusedFor(err error) batch.RowOutcome {
 	if code := batch.CodeOf(err); code == batch.CodeBatchTooOld || code == batch.CodeBatchGivenUp {
+		pointTooOld.Hit()
 		// Nobody knows any more which of its effects took place.
 		return batch.RowOutcome{Outcome: batch.Failed, Code: code, Attempts: 1, Reason: decode.Trimmed(err.Error())}
 	}
@@ -267,6 +272,7 @@ func (q *asking) restFor(a *ask, over []bool, since time.Duration) bool {
 		q.run.budgets.chargeWait(over, q.run.woke-since)
 		since = q.run.woke
 		least := q.run.budgets.leastOf(over)
+		pointRestForCall.Hit()
 		if least == never || !q.run.rest(least+slack, nil, nil, a) {
 			return false
 		}

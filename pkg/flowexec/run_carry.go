@@ -62,6 +62,7 @@ func (r *run) carry(row int, entered []batch.DeadRow) *carried {
 
 // takeOn has the run go on where an abandoned goroutine has left it.
 func (r *run) takeOn(c *carried) {
+	pointCarried.Hit()
 	r.waiting, r.parking, r.turns, r.ledger, r.cause = c.waiting, c.parking, c.turns, c.ledger, c.cause
 	r.letters.rows, r.budgets.spent = c.dead, c.spent
 	r.parking.run, r.turns.run = r, r

@@ -46,6 +46,7 @@ func faultOf(err error) *fault {
 		return &fault{paused: true}
 	}
 	if v := reflect.ValueOf(err); v.Kind() == reflect.Pointer && v.IsNil() {
+		pointTypedNil.Hit()
 		return &fault{text: fmt.Sprintf("the function returned a nil %T as its error, which is not nil then: return nil itself when all is well", err)}
 	}
 	f := &fault{cause: err}
@@ -61,6 +62,7 @@ func faultOf(err error) *fault {
 // newPanic is the fault of a panic. It must be called by the function that recovered, and keeps the part of the stack that is the
 // user's.
 func newPanic(value any) *fault {
+	pointPanicked.Hit()
 	var pcs [64]uintptr
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(4, pcs[:])])
 	var stack strings.Builder

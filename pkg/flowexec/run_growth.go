@@ -105,6 +105,7 @@ func (g *growth) enough(hi int) int {
 	if hi == rs.Len() {
 		return hi
 	}
+	pointDivided.Hit()
 	now := g.x.lane.lanes.clock.now()
 	for i := hi; i < rs.Len(); i++ {
 		if h := holdOf(rs, i); g.run.parking.behind(rs, i) {
@@ -131,6 +132,7 @@ func countOrigins(origins []rows.RunRow) (n int) {
 // spill writes the rows that the flow's last function has made since the last spill as output, and frees their memory. The first
 // spill of a run calls Part.Grow, if it is set.
 func (g *growth) spill() {
+	pointSpilled.Hit()
 	if !g.run.out.told && g.run.part.Grow != nil {
 		g.run.out.told = true
 		g.run.part.Grow(g.x.ctx)
@@ -177,6 +179,7 @@ func (st *stepRun) endGrowth(over bool) (written bool) {
 	}
 	defer func() { *g = growth{} }() // else it would keep the output
 	if over {
+		pointSpilledInVain.Hit()
 		st.run.out.pieces, st.run.out.open = st.run.out.pieces[:g.pieces], g.open
 		return true
 	}

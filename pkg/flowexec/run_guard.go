@@ -178,6 +178,7 @@ func (x *executor) look(now time.Time, stopping bool) bool {
 		case g.began.IsZero():
 			g.began = now
 		case cause == nil && now.Sub(g.began) >= g.budget:
+			pointTooLong.Hit()
 			cause = g.over
 		}
 	}

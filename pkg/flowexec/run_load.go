@@ -248,6 +248,7 @@ func (ld *loading) missing(s *step, rs *rows.Set, keys []string, values []connec
 			ld.st.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeLoadMissing, Attempts: 1,
 				Reason: fmt.Sprintf("connector %s has no key %q", s.connector.Name, s.connector.Key+keys[i])})
 		default:
+			pointWaitRanOut.Hit()
 			ld.st.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeLoadTimeout, Attempts: 1,
 				Reason: fmt.Sprintf("connector %s had no key %q within %v: save it first, or raise option.wait",
 					s.connector.Name, s.connector.Key+keys[i], s.wait)})

@@ -13,6 +13,7 @@ func (r *run) startBehind(rs *rows.Set) *rows.Set {
 	if len(r.work.blocked) == 0 {
 		return rs
 	}
+	pointBehind.Hit()
 	for _, origin := range r.work.blocked {
 		r.parking.group(origin)
 	}
@@ -79,6 +80,7 @@ func (r *run) pack(result *RunResult) *parcel {
 	if len(origins) == 0 {
 		return nil
 	}
+	pointParked.Hit()
 	parked := make([]rows.PartRow, len(origins)) // the same rows, counted in r.part
 	for i, origin := range origins {
 		parked[i] = r.work.row(origin)

@@ -89,5 +89,6 @@ func (r *run) rest(d time.Duration, c *definition.Connector, keys []string, a *a
 
 // giveBack ends the run without outcomes: all of its rows are in RunResult.Returned.
 func (r *run) giveBack() {
+	pointRestReleased.Hit()
 	r.returned, r.halted = true, true
 }

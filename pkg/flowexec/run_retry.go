@@ -11,6 +11,7 @@ import (
 // noTime returns the outcome of a row that has no time left for another attempt: ROW_TIMEOUT. f is the fault of the last attempt,
 // whose number is attempt.
 func (st *stepRun) noTime(f *fault, attempt int) batch.RowOutcome {
+	pointNoTime.Hit()
 	o := timedOut(errRowTimeout, st.step, st.run.plan)
 	o.Attempts = uint32(attempt)
 	o.Reason += "; the last error was: " + f.outcome().Reason
@@ -28,6 +29,7 @@ func (st *stepRun) retryLater(row, attempt int, wait time.Duration) {
 		st.run.budgets.spendRetry(row, attempt, wait)
 		st.parkAll(hold{due: now + wait, attempt: uint32(attempt)})
 	default:
+		pointRetryParked.Hit()
 		st.run.budgets.spendRetry(row, attempt, wait)
 		st.park(row, hold{due: now + wait, attempt: uint32(attempt)})
 	}
@@ -36,6 +38,7 @@ func (st *stepRun) retryLater(row, attempt int, wait time.Duration) {
 // askLater parks the rows of a Load in KisFlow's shape, for wait at the longest: they go on earlier when something is saved
 // through its connector.
 func (st *stepRun) askLater(h hold, wait time.Duration) {
+	pointAskedAgain.Hit()
 	st.parkAll(h)
 	for _, origin := range st.rs.Origins {
 		g := st.run.parking.groups[st.run.work.key(origin)]

@@ -201,6 +201,9 @@ func (t *turns) parkKeys() {
 	if !full && len(recalls) == 0 && groups == nil {
 		return
 	}
+	if len(recalls) > 0 {
+		pointRoundRecalled.Hit()
+	}
 	left := t.keys[:0]
 	for _, key := range t.keys {
 		first := t.origin(key.rows[0])
@@ -219,6 +222,9 @@ func (t *turns) parkKeys() {
 	if t.keys = left; len(t.chosen) > 0 {
 		t.pick(t.chosen, t.run.parking.sets)
 		t.chosen = t.chosen[:0]
+	}
+	if full {
+		pointRounds.Hit()
 	}
 	if full && t.rounds < maxRounds {
 		t.run.x.lane.resumeLimit.Store(int32(t.began))

@@ -77,6 +77,7 @@ func (x *executor) ended(exiting, alive bool) {
 			runtime.Goexit()
 		}
 	case exiting:
+		pointExited.Hit()
 		x.using.end()
 		x.succeed(batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeFunctionPanic, Reason: x.exited()}, x.frame.Row, false)
 	}

@@ -114,6 +114,7 @@ func (wc *wholeCall) loseSpent(least time.Duration, o batch.RowOutcome) (all boo
 		return false
 	}
 	if all = wc.run.budgets.most() <= least; !all {
+		pointSpentAlone.Hit()
 		for i := range wc.st.rs.Len() {
 			if wc.run.budgets.left(i) <= least {
 				wc.st.lose(i, o)
@@ -167,6 +168,7 @@ func (wc *wholeCall) passOrphans(s *step, rs *rows.Set, out kis.Vector) {
 		wc.st.send(rs, wc.x.mem.Keep(made, wc.st.nils(s, made)))
 	default:
 		wc.st.step = s
+		pointLineageLost.Hit()
 		wc.endAll(rs, lineageLost(s, out.Len(), len(behind)))
 	}
 }
@@ -227,6 +229,7 @@ func (wc *wholeCall) groups(rs *rows.Set) [][]uint32 {
 // places in rs of the rows of each key. The rows made are collected in all.
 func (wc *wholeCall) runGroups(s *step, rs *rows.Set, groups [][]uint32, all kis.Vector) {
 	x, f := wc.run.x, &wc.x.frame
+	pointApart.Hit()
 	all.Reset(0)
 	var parents, dead []uint32
 	for _, rows := range groups {

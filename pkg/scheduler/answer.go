@@ -39,6 +39,7 @@ func (e Answered) step(s *Scheduler) {
 	var counts batch.Counts
 	var only bitset.Set
 	if p.moved && !b.over {
+		pointAnsweredElsewhere.Hit()
 		only = bitset.New(p.Len())
 	}
 	end := func(i partRow, outcome batch.Outcome) {
@@ -109,6 +110,7 @@ func (s *Scheduler) takeBack(f *flow, p *Part, returned []partRow) {
 		rows[i] = p.row(r)
 	}
 	slices.Sort(rows)
+	pointHandedBack.Hit()
 	f.ledger.HandedBack += uint64(len(rows))
 	if len(p.Batch.Keys) > 0 {
 		// The slots of the rows are held: holdReturned saw to that. No slot is let go before this Step is over.

@@ -40,6 +40,7 @@ func (s *Scheduler) failStarving(f *flow) {
 		g := *q.front()
 		q.pop()
 		s.spend(costPart + g.len())
+		pointNoWorker.Hit()
 		s.fail(g.batch, g.list(), batch.Failed, batch.CodeNoCapableWorker)
 	}
 	f.starvationDue = false
@@ -87,6 +88,7 @@ func (e Cancelled) step(s *Scheduler) {
 	if b.over || b.flow == nil {
 		return
 	}
+	pointCancelled.Hit()
 	b.flow.ledger.Outcomes[batch.Failed] += uint64(b.remaining)
 	b.flow.sweep.over++
 	b.cancelled = true

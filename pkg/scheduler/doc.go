@@ -56,6 +56,7 @@
 //   - table.go: which worker owns which slot.
 //   - queue.go: segments of batches, and queues of them.
 //   - turn.go: the clock, budget and actions of one Step, and the flows that have work.
+//   - points.go: the points, which count how often rare branches were reached.
 //
 // The package is exported for the project's own programs and changes with them: see docs/stability.md.
 package scheduler

@@ -44,6 +44,7 @@ func (s *Scheduler) beginHandOver(f *flow, oldTable *table, slots *slotSet, lose
 	if len(losers) == 0 {
 		return
 	}
+	pointHandOver.Hit()
 	s.handOvers++
 	f.handOver = &handOver{slots: slots, oldTable: oldTable, losers: losers, number: s.handOvers, asked: map[*workerFlow][]uint16{}}
 	s.wake(f)
@@ -100,6 +101,7 @@ func (s *Scheduler) hold(f *flow, slot uint16, from *workerFlow, open int, keeps
 	f.held.add(slot, h)
 	from.handingOver++
 	if keeps {
+		pointKept.Hit()
 		from.keeping++
 	}
 	return h
@@ -108,6 +110,7 @@ func (s *Scheduler) hold(f *flow, slot uint16, from *workerFlow, open int, keeps
 // handOverKept is called when a worker drains, or gives back rows without having been asked, and was allowed to keep its rows
 // of slots which others own by now. It asks the worker to give back those that have not begun, and routes queued rows anew.
 func (s *Scheduler) handOverKept(wf *workerFlow) {
+	pointKeptRecalled.Hit()
 	var asked []uint16
 	for slot, h := range wf.flow.held.slots {
 		if h.oldOwner == wf && h.keepsRows {
@@ -143,6 +146,7 @@ func (s *Scheduler) noteUnqueued(wf *workerFlow, g *segment) {
 // connected is asked when it resumes its session; no slots means no request.
 func (s *Scheduler) askForRows(wf *workerFlow, slots []uint16) {
 	if len(slots) > 0 && wf.worker.connected {
+		pointRecalled.Hit()
 		slices.Sort(slots)
 		s.act(Release{Worker: wf.worker.id, Flow: wf.flow.name, Slots: ranges.Of(slots)})
 	}
@@ -154,6 +158,7 @@ func (s *Scheduler) askAgainForRows(wf *workerFlow) {
 	if wf.handingOver == 0 {
 		return
 	}
+	pointAskedAgain.Hit()
 	s.spend(costSlot * len(wf.flow.held.slots))
 	var slots []uint16
 	for slot, h := range wf.flow.held.slots {
@@ -177,6 +182,7 @@ func (s *Scheduler) holdReturned(p *Part, returned []batch.Range) {
 		}
 	})
 	if asked != nil {
+		pointReturning.Hit()
 		s.askForRows(p.workerFlow, asked)
 		p.workerFlow.returning = true
 		s.updateMembershipSoon(p.workerFlow)
@@ -187,6 +193,7 @@ func (s *Scheduler) holdReturned(p *Part, returned []batch.Range) {
 // worker any more and owns no slots. Otherwise it does nothing.
 func (s *Scheduler) readmitWorker(wf *workerFlow) {
 	if wf.returning && wf.unanswered == 0 && !wf.ready {
+		pointReadmitted.Hit()
 		wf.returning = false
 		s.updateMembershipSoon(wf)
 	}
@@ -203,6 +210,7 @@ func (s *Scheduler) releaseHeld(f *flow) {
 		}
 	}
 	if len(rows) > 0 {
+		pointReleased.Hit()
 		heap.Init(&rows)
 		s.enter(f, &rows)
 	}
@@ -224,6 +232,7 @@ func (s *Scheduler) findExpired(f *flow) {
 				f.held.expiry = h.until
 			}
 		default:
+			pointExpired.Hit()
 			wf.nextExpiring = wf.first
 		}
 	}

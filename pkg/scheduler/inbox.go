@@ -80,6 +80,7 @@ func (lost *lostParts) next(s *Scheduler, f *flow) bool {
 func (s *Scheduler) redispatch(f *flow, g segment) {
 	switch {
 	case g.deaths > survivableDeaths:
+		pointPoison.Hit()
 		s.fail(g.batch, g.list(), batch.Dead, batch.CodePoison)
 		return
 	case len(g.batch.Keys) > 0:
@@ -87,6 +88,7 @@ func (s *Scheduler) redispatch(f *flow, g segment) {
 	default:
 		s.queueWhole(f, g, true)
 	}
+	pointRedispatched.Hit()
 	f.ledger.Redispatched += uint64(g.len())
 }
 
@@ -119,6 +121,7 @@ func (s *Scheduler) requeue(wf *workerFlow, handOver uint64, keeps bool) {
 	if w := &wf.flow.sweep; w.workerFlow == wf {
 		w.queues = w.queues[:0] // they are not queues of this worker flow any more
 	}
+	pointRequeued.Hit()
 	wf.requeuing++
 	s.enter(wf.flow, q)
 }
@@ -171,6 +174,7 @@ func (q *requeuedRows) next(s *Scheduler, f *flow) bool {
 		}
 	}
 	if len(stay) > 0 {
+		pointStayed.Hit()
 		wf.push(segment{batch: g.batch, rows: stay, deaths: g.deaths})
 		s.sendQueued(wf)
 	}

@@ -51,6 +51,7 @@ func (e WorkerReady) step(s *Scheduler) {
 func (e FlowSwitched) step(s *Scheduler) {
 	f := s.flow(e.Flow)
 	if r := e.revision(); f.revision != r {
+		pointRevision.Hit()
 		f.revision = r
 		f.epoch++
 		if f.counts != nil {
@@ -153,6 +154,7 @@ func (s *Scheduler) leave(wf *workerFlow) *slotSet {
 	s.spend(costTable)
 	wf.ready, f.loads[seat] = false, notReady
 	if f.table.count == 1 {
+		pointNobody.Hit()
 		s.placement.setTable(f, nil)
 		f.waitingSince = s.now
 		return &allSlots

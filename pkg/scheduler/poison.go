@@ -80,8 +80,10 @@ func (b *blame) segmentsOf(p *Part) []segment {
 	case p.Deaths > 0:
 		return p.blameAnnounced(g)
 	case p.Number <= p.workerFlow.newestAnswered:
+		pointDeath.Hit()
 		g.deaths++
 	case b.begun < mayHaveBegun:
+		pointDeathUnseen.Hit()
 		b.begun++
 		g.deaths++
 	}
@@ -113,10 +115,13 @@ func (p *Part) blameAnnounced(rest segment) []segment {
 	})
 	switch {
 	case len(ran) == 0:
+		pointSpared.Hit()
 		return []segment{rest}
 	case len(waited) == 0:
+		pointAllAnnounced.Hit()
 		rest.deaths++
 		return []segment{rest}
 	}
+	pointAnnounced.Hit()
 	return []segment{{rest.batch, ran, p.Deaths + 1}, {rest.batch, waited, p.Deaths}}
 }

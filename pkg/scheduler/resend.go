@@ -62,6 +62,7 @@ func (s *Scheduler) resend(p *Part) {
 	case len(p.Batch.Keys) > 0:
 		p.takeAway(func(h *heldSlot) bool { return !h.keepsRows })
 	case !wf.mayServe():
+		pointResentElsewhere.Hit()
 		g := p.rest()
 		p.closeAll()
 		s.queueWhole(wf.flow, g, true)
@@ -74,8 +75,10 @@ func (s *Scheduler) resend(p *Part) {
 		return
 	}
 	if p.open < p.Len() {
+		pointResentRest.Hit()
 		p = p.replace()
 	}
+	pointResent.Hit()
 	wf.takeCredit(p)
 	s.act(Send{Worker: w.id, Part: p})
 }

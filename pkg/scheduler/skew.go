@@ -73,6 +73,7 @@ func (s *Scheduler) admit(wf *workerFlow, g *segment) bool {
 	if first < 0 {
 		return true
 	}
+	pointAside.Hit()
 	stay := slices.Clone(rows[:first])
 	sh.setAside(g, rows[first])
 	for _, row := range rows[first+1:] {

@@ -108,6 +108,7 @@ func (s *Scheduler) sendWhole(f *flow) {
 func (f *flow) workerForWhole(b *Batch) *workerFlow {
 	if b.revision() != f.revision {
 		if wf, some := f.stillOn(b); some {
+			pointEarlier.Hit()
 			return wf
 		}
 	}
@@ -146,6 +147,7 @@ func (f *flow) leastLoaded(b *Batch) *workerFlow {
 		return takes
 	})
 	if better == nil && !takers {
+		pointTooLarge.Hit()
 		return best
 	}
 	return better

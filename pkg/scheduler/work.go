@@ -40,6 +40,7 @@ func (s *Scheduler) doPending() {
 		for half := s.budget / 2; s.budget > half && s.deadlinePassed(); {
 			b := s.deadlines[0]
 			s.spend(costPart + b.Rows())
+			pointDeadline.Hit()
 			s.fail(b, b.openRows(), batch.Failed, batch.CodeDeadline)
 		}
 		for half := s.budget / 2; s.budget > half && len(s.resending) > 0; {

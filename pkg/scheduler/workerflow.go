@@ -78,6 +78,9 @@ func (wf *workerFlow) addUnanswered(rows int) {
 
 // takeCredit takes the part's rows and bytes off the worker flow's credit, which may fall below zero.
 func (wf *workerFlow) takeCredit(p *Part) {
+	if wf.creditRows < int64(p.Len()) {
+		pointOverdrawn.Hit()
+	}
 	wf.creditRows -= int64(p.Len())
 	if p.Rows == nil {
 		wf.creditBytes -= int64(p.Batch.Ends[p.Batch.Rows()-1])

@@ -88,6 +88,7 @@ func (p *peer) announce(ctx context.Context, part *heldPart, rows []uint32) {
 		p.mu.Unlock()
 		return
 	}
+	pointAnnounced.Hit()
 	if part.announced == nil {
 		part.announced = bitset.New(int(part.size.rows))
 	}
@@ -128,6 +129,7 @@ func (p *peer) awaitAcknowledged(ctx context.Context, heard <-chan struct{}) {
 	case <-sess.ended:
 	case <-ctx.Done():
 	case <-timeout.C:
+		pointUnheard.Hit()
 	}
 }
 
@@ -149,6 +151,7 @@ func (p *peer) withdraw(ctx context.Context, part *heldPart, rows []uint32) {
 		}
 	}
 	if len(parked) > 0 {
+		pointWithdrawn.Hit()
 		p.numberResults(part, &pb.Result{Part: part.number, Parked: wire.FromRanges(ranges.Of(parked))})
 	}
 	var heard <-chan struct{}

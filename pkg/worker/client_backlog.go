@@ -107,6 +107,7 @@ func (a *outputAccount) waitToSend(ctx context.Context, p *heldPart, bytes, left
 		m.growing = nil // the run has ended and does not grow; its output may wait here for long
 	}
 	before := a.handBacks
+	pointPieceWaits.Hit()
 	m.stalled, a.stalled = m.stalled+left, a.stalled+left
 	m.notify()
 	m.wait(ctx, func() bool { return a.pieceMayLeave(bytes) || a.handBacks != before })

@@ -130,6 +130,7 @@ func (p *peer) dropPlan(key revisionKey) (unused *plan) {
 	unused = p.plans[key]
 	delete(p.plans, key)
 	if c := p.credits[key.flow]; c != nil && !p.hasPlan(key.flow) {
+		pointPlanDropped.Hit()
 		delete(p.credits, key.flow)
 		c.close()
 	}

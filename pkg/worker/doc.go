@@ -50,4 +50,5 @@
 //   - output_memory.go: when a run may begin, by the memory that its output may take.
 //   - client_backlog.go: when a run may begin, by the output that clients have not taken.
 //   - gate.go: lets one row run with nothing beside it.
+//   - points.go: the points, which count how often rare branches were reached.
 package worker

@@ -45,6 +45,7 @@ func (s *server) drain(ctx context.Context) error {
 		case <-s.changed:
 		case <-later:
 		case <-ctx.Done():
+			pointDrainLate.Hit()
 			held := s.budget.sums().held.rows
 			return batch.Errorf(batch.CodeDeadline, "drain the worker: %d coordinators still waited for %d rows, or had not acknowledged them, when the time was over: "+
 				"these rows run again on other workers; give more time with --drain-timeout: %w", left, held, ctx.Err())

@@ -88,6 +88,7 @@ func (f *flows) addPlan(p *plan) {
 	f.countFunctions(p, 1)
 	f.mu.Unlock()
 	if changed {
+		pointResized.Hit()
 		of.lanes.Resize(copies)
 	}
 }

@@ -68,6 +68,7 @@ func (g *gate) begin(ctx context.Context, suspect bool) {
 	g.entering++
 	for ctx.Err() == nil {
 		if g.closed || suspect && g.aloneRuns {
+			pointGateClosed.Hit()
 			g.wait(ctx, time.Time{})
 		} else if !g.aloneUntil.IsZero() && time.Now().Before(g.aloneUntil) {
 			g.wait(ctx, g.aloneUntil)
@@ -134,11 +135,14 @@ func (g *gate) closeForAlone(ctx context.Context) bool {
 	case g.ordinary+g.suspects == 0: // nothing runs; the next closing may take twice as long as this one took
 		g.closingTime = min(max(2*time.Since(g.closedAt), shortestClosing), longestClosing)
 	case ctx.Err() != nil, g.suspects == 0 && g.closingTime == longestClosing: // the row runs beside long runs that have done no harm
+		pointBesideLong.Hit()
 	default: // the closing was too short
+		pointShortClosing.Hit()
 		g.closingTime = min(2*g.closingTime, longestClosing)
 		g.open()
 		return false
 	}
+	pointAlone.Hit()
 	g.aloneRuns = true
 	g.notify() // the waiting runs wait until aloneUntil from now on
 	return true

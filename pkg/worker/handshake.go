@@ -49,6 +49,7 @@ func (sess *session) greet(m *pb.CoordinatorMessage) error {
 	sess.log = sess.server.log.With("coordinator", hello.GetCoordinator())
 	agreed, err := sess.join(m, hello.GetResume(), m.GetResultsReceived())
 	if err == nil && !agreed {
+		pointDisagreed.Hit()
 		// The second attempt makes a new peer, which has sent no results and so agrees with any coordinator.
 		sess.server.metrics.peersAnew.Inc()
 		sess.log.Warn("the coordinator and this worker disagree about which results were delivered: forgetting the coordinator and starting again with it", "received", m.GetResultsReceived())
@@ -69,6 +70,7 @@ func (sess *session) join(m *pb.CoordinatorMessage, resume bool, received uint64
 	}
 	if before != nil {
 		before.drop(errRestarted)
+		pointRestarted.Hit()
 	}
 	if err := p.attach(sess); err != nil {
 		return false, err
@@ -110,14 +112,17 @@ func (s *server) findPeer(hello *pb.Hello, resume bool) (p, before *peer, err er
 	case s.id == "":
 		return nil, nil, batch.Errorf(batch.CodeNotFound, "worker %s is not at this address; another worker, which has not registered yet, is: read the address from the records in etcd", hello.GetWorker())
 	case hello.GetWorker() != s.id:
+		pointOtherWorker.Hit()
 		return nil, nil, batch.Errorf(batch.CodeNotFound, "worker %s is not at this address; worker %s is: read the address from the records in etcd", hello.GetWorker(), s.id)
 	}
 	key := peerKey(hello)
 	p = s.peers[key]
 	if p != nil && resume {
+		pointResumed.Hit()
 		return p, nil, nil
 	}
 	if s.draining.Load() {
+		pointDrains.Hit()
 		return nil, nil, errDrained
 	}
 	before, p = p, newPeer(s, key, hello.GetCoordinator())
@@ -150,6 +155,7 @@ func (p *peer) attach(sess *session) error {
 	sess.peer = p
 	p.mu.Unlock()
 	if before != nil { // end the earlier session, and wait until it reads no more
+		pointReplaced.Hit()
 		close(before.replaced)
 		before.end(errReplaced)
 		<-before.readerDone

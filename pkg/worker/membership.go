@@ -86,6 +86,7 @@ func (m *membership) run(ctx context.Context, drain <-chan struct{}) error {
 			short = 0
 		}
 		if short > 1 && ctx.Err() == nil { // wait longer after each registration that did not last
+			pointRegisteredOften.Hit()
 			wait := min(registerPause<<min(short-2, 8), m.worker.config.Lease)
 			m.log.Warn("the worker's record in etcd is deleted again and again: perhaps a coordinator of an earlier build can't reach this worker and deletes it", "registers_after", wait)
 			select {
@@ -111,6 +112,7 @@ func (m *membership) register(ctx context.Context, first bool) (*cluster.Registr
 		registration, holder, err := m.store.RegisterNamed(ctx, record, m.worker.config.Lease, m.judge(first))
 		switch {
 		case err == nil && holder != nil:
+			pointNameTaken.Hit()
 			m.server.setID("")
 			if err := m.awaitName(ctx, first, *holder); err != nil {
 				return nil, cluster.Worker{}, err
@@ -124,6 +126,7 @@ func (m *membership) register(ctx context.Context, first bool) (*cluster.Registr
 		case ctx.Err() != nil:
 			return nil, cluster.Worker{}, nil
 		}
+		pointUnregistered.Hit()
 		m.setWaiting(err)
 		// The attempt may have written the record all the same, and a coordinator may have opened a session by it.
 		m.server.reset(batch.Errorf(batch.CodeShutdown, "worker %s takes another id: %w", record.ID, err))
@@ -147,6 +150,7 @@ func (m *membership) judge(first bool) func(cluster.Worker) cluster.NamesakeVerd
 			m.log.Warn("a worker of an earlier build has the same name; both stay, and each gets a share of the rows", "name", m.name, "other", w.ID, "at", w.Address)
 			return cluster.NamesakeShares
 		case w.Session == cluster.SessionNone && first:
+			pointNameYielded.Hit()
 			m.log.Info("taking the name of another worker, with which no coordinator has a session", "name", m.name, "other", w.ID, "at", w.Address)
 			return cluster.NamesakeYields
 		}
@@ -190,6 +194,7 @@ func (m *membership) awaitName(ctx context.Context, first bool, holder cluster.W
 	if open || ctx.Err() != nil {
 		return nil
 	}
+	pointNameKept.Hit()
 	return taken
 }
 
@@ -236,6 +241,7 @@ func (m *membership) keepRegistered(
 		case <-r.Lost():
 			why := r.Err()
 			if batch.CodeOf(why) != batch.CodeNotFound { // etcd did not answer, so the record may still be there
+				pointEtcdSilent.Hit()
 				m.server.metrics.registrationsLost.WithLabelValues("silent").Inc()
 				m.log.Warn("etcd can't be reached: the worker goes on with its open sessions", "id", record.ID, "error", why)
 				resumed, err := m.resume(ctx, r, why)
@@ -243,6 +249,7 @@ func (m *membership) keepRegistered(
 					return r, nil
 				}
 				if err == nil {
+					pointRecordThere.Hit()
 					r = resumed
 					m.setWaiting(nil)
 					m.log.Info("etcd can be reached again, and the worker's record is still there", "id", record.ID)
@@ -251,6 +258,7 @@ func (m *membership) keepRegistered(
 				}
 				why = err
 			}
+			pointRecordGone.Hit()
 			m.server.metrics.registrationsLost.WithLabelValues("gone").Inc()
 			m.log.Warn("the cluster has counted this worker as dead: cancelling all running rows and registering again under a new id", "id", record.ID, "error", why)
 			return r, why

@@ -80,6 +80,9 @@ func (a *outputAccount) beginRun(ctx context.Context) (expected int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	before := a.handBacks
+	if !a.fits() || !a.clientsKeepUp() {
+		pointOutputWaits.Hit()
+	}
 	m.wait(ctx, func() bool { return a.fits() && (a.clientsKeepUp() || a.handBacks != before) })
 	a.addRuns(1, a.estimate)
 	return a.estimate
@@ -102,6 +105,7 @@ func (a *outputAccount) grow(ctx context.Context, p *heldPart) {
 	defer m.mu.Unlock()
 	m.wait(ctx, func() bool { return m.growing == nil && m.held+a.stalled <= m.size/8 })
 	if m.growing == nil {
+		pointGrows.Hit()
 		m.growing = p
 	}
 }

@@ -38,6 +38,7 @@ func (sess *session) takePart(m *pb.Part) error {
 	plan, flow, again := p.planFor(m, key, size)
 	switch {
 	case again:
+		pointPartAgain.Hit()
 		s.metrics.partsRepeated.Inc()
 		p.wakeUp()
 		return nil
@@ -74,6 +75,7 @@ func (sess *session) takePart(m *pb.Part) error {
 	p.wakeUp()
 
 	if plan.compiled == nil { // the rows fail at once
+		pointUncompilable.Hit()
 		p.addEnded(part, flowexec.RunResult{Part: work, NotDone: uncompilable(part, plan)})
 		p.report(part)
 		return nil
@@ -84,6 +86,7 @@ func (sess *session) takePart(m *pb.Part) error {
 		p.mu.Lock()
 		sess.enqueueDraining()
 		p.mu.Unlock()
+		pointPartDraining.Hit()
 		p.addEnded(part, flowexec.RunResult{Part: work, Returned: everyRow(part)})
 		p.report(part)
 		return nil
@@ -156,6 +159,7 @@ func (p *peer) holdPart(part *heldPart) error {
 		return errReplaced
 	}
 	if !c.spend(part.size) {
+		pointNoCredit.Hit()
 		return batch.Errorf(batch.CodeBadMessage, "part %d of flow %s came although the flow's credit was used up: the coordinator is defective", part.number, part.flow.name)
 	}
 	part.account, part.charged = c.account, part.size
@@ -234,6 +238,7 @@ func (sess *session) handBack(m *pb.Release) error {
 		return err
 	}
 	if len(ranges) > 0 {
+		pointHandBack.Hit()
 		sess.peer.handBack(m.GetFlow(), ranges)
 	}
 	return nil

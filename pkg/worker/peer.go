@@ -146,6 +146,7 @@ func (p *peer) dropInHandshake(sess *session) bool {
 // releaseAll gives back everything that a dropped peer holds: results, queued rows, credit and plans. The peer's reader has
 // ended.
 func (p *peer) releaseAll() {
+	pointDropped.Hit()
 	p.mu.Lock()
 	plans, credits, parts, results := p.plans, p.credits, p.parts, p.results
 	p.plans, p.credits, p.parts, p.results, p.unreported = nil, nil, nil, nil, nil

@@ -65,6 +65,7 @@ func (f *flows) define(d definitionDocuments) *plan {
 	p.users++
 	f.mu.Unlock()
 	if known {
+		pointDefinedAgain.Hit()
 		f.metrics.redefinitions.Inc()
 		<-p.ready
 		if !d.recalled {
@@ -76,6 +77,7 @@ func (f *flows) define(d definitionDocuments) *plan {
 	compiled, err := f.compileSafely(d)
 	if err != nil {
 		p.mistakes, p.unfit = mistakes(err), errors.As(err, new(unfitError))
+		pointRejected.Hit()
 		f.metrics.definitions.WithLabelValues("rejected").Inc()
 		return p
 	}

@@ -78,6 +78,7 @@ func (p *peer) takeMessages(sess *session, messages []*pb.WorkerMessage) (_ []*p
 	for _, r := range p.results[p.lastTaken-p.lastAcknowledged:] {
 		p.server.metrics.resultsSent.Inc()
 		if r.number <= p.lastSent {
+			pointResultsAgain.Hit()
 			p.server.metrics.resultsResent.Inc()
 		}
 		messages = append(messages, r.message)

@@ -193,6 +193,7 @@ func (s *server) expirePeer(sess *session) {
 	case <-lease.C:
 	}
 	if p.session.Load() == sess && s.removePeer(p) {
+		pointExpired.Hit()
 		s.metrics.peersExpired.Inc()
 		s.log.Warn("forgot a coordinator, because it had no session for the time of a lease", "coordinator", p.coordinator)
 		p.drop(errExpired)
@@ -234,6 +235,9 @@ func (s *server) setID(id string) {
 // Afterwards the worker has no id and refuses sessions until setID gives it another id.
 func (s *server) reset(why error) {
 	s.mu.Lock()
+	if s.id != "" && !s.closed {
+		pointReset.Hit()
+	}
 	s.id, s.hadID = "", s.hadID || s.id != ""
 	peers := s.peers
 	s.peers = map[string]*peer{} // sessions that begin from now on find no earlier peer

@@ -5,4 +5,5 @@
 //
 //   - memory.go: Store, and the connection to it.
 //   - once.go: records of the effects that took place.
+//   - points.go: the points, which count how often rare branches were reached.
 package memory

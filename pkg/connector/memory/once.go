@@ -73,6 +73,7 @@ func (t *table) done(c *connector.Cause, now time.Time) (effectIDs, bool) {
 		}
 	}
 	if c.Batch.Sequence < r.floor {
+		pointGivenUp.Hit()
 		return nil, false
 	}
 	done := r.done[c.Batch.Sequence]

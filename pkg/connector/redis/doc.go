@@ -70,4 +70,5 @@
 //   - health.go: whether Redis can be used: it answers, takes Saves, answers Loads.
 //   - errors.go: the errors of calls.
 //   - faults.go: whose fault an error is, and advice about it.
+//   - points.go: the points, which count how often rare branches were reached.
 package redis

@@ -95,8 +95,10 @@ func (h *health) note(a aspect, err error, slot int, letter byte) {
 	}
 	switch {
 	case before == nil && err != nil:
+		pointFailing.Hit()
 		c.log.Warn(aspectLost[a], "error", err)
 	case before != nil && err == nil:
+		pointBack.Hit()
 		c.log.Info(aspectBack[a])
 	}
 }

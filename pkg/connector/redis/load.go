@@ -132,6 +132,7 @@ func (t *loadTrip) judge() (failure error) {
 				if t.retried == nil {
 					t.retried = make(map[goredis.Cmder]bool)
 				}
+				pointLoadAlone.Hit()
 				t.retried[command] = true
 			}
 		}

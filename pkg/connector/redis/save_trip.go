@@ -178,6 +178,7 @@ func (t *saveTrip) settle(ctx context.Context) error {
 			t.conn.windows.expire() // each script names the key of the once-windows, which may be the key it is about
 		}
 	case unsure != nil:
+		pointUnsure.Hit()
 		t.conn.health.note(saves, unsure, 0, letterSet)
 	default:
 		t.conn.health.takesSaves(t.carriedOut)
@@ -209,6 +210,7 @@ func (t *saveTrip) read(s *script) {
 		err = answerError(fmt.Sprintf("the answer is not one of the Save script: %.100q", fmt.Sprint(answer...)))
 	}
 	if isNoScript(err) && s.byName {
+		pointNoScript.Hit()
 		t.sendSource, t.noScript = true, true
 		for _, part := range s.parts {
 			part.err = nil
@@ -280,6 +282,7 @@ func isAnswerFor(answer []any, parts []*scriptPart) bool {
 // script could not read or write the part's record, and why is Redis's error: the part is sent again, alone.
 func (p *scriptPart) readAll(why string) {
 	if why == "" {
+		pointGivenUp.Hit()
 		p.givenUp = true
 		return
 	}

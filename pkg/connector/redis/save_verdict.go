@@ -18,6 +18,7 @@ func everyPlace(p *scriptPart) []int {
 // split takes the effects at some places, which are in order, out of a part. It makes one new part for each key among them; the
 // new parts are sent alone. The effects that are left in the old part count as answered.
 func (t *saveTrip) split(p *scriptPart, places []int) (alone []*scriptPart) {
+	pointAlone.Hit()
 	byKey := make(map[string][]int)
 	var keys []string
 	for _, place := range places {
@@ -56,6 +57,7 @@ var operationNames = map[byte]string{
 // refuse ends a part that was sent alone, and makes the part's error the verdict on its effects. If the error is only that of the
 // first effect, the script did not try the other effects: then these become another part.
 func (t *saveTrip) refuse(p *scriptPart) {
+	pointRowFault.Hit()
 	if p.first && len(p.keys) > 1 {
 		p.refuse(t.conn, 0, p.err)
 		rest := p.take(everyPlace(p)[1:])
@@ -88,6 +90,7 @@ func (t *saveTrip) judge() (failed *scriptPart) {
 			case f == rowFault, f != storeFault && t.tookPlace(s):
 				t.refuse(s)
 			case failed == nil:
+				pointStoreFault.Hit()
 				failed = s
 			}
 		}

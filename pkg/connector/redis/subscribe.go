@@ -109,6 +109,7 @@ func (w *watchedKeys) unconfirmedChannels(late *retryTicks) (channels []string) 
 	if late.ticks < late.next {
 		return nil
 	}
+	pointSubscribedAgain.Hit()
 	late.next += min(late.next, maxRetryTicks)
 	if !w.presenceKnown {
 		channels = append(channels, w.presence) // first, as in tend
@@ -136,6 +137,7 @@ func (w *watchedKeys) listen() {
 	for message := range w.pubsub.ChannelWithSubscriptions() {
 		switch m := message.(type) {
 		case *goredis.Message:
+			pointTold.Hit()
 			w.wake([]string{strings.TrimPrefix(m.Channel, w.channelPrefix)})
 		case *goredis.Subscription:
 			if m.Kind == "subscribe" {
@@ -195,6 +197,9 @@ func (w *watchedKeys) lookFor(ctx context.Context, keys []string) error {
 				found = append(found, chunk[i])
 			}
 			failure = cmp.Or(failure, count.Err())
+		}
+		if len(found) > 0 {
+			pointFound.Hit()
 		}
 		w.wake(found)
 		if unanswered != nil {

@@ -65,6 +65,7 @@ func (c *Connection) roundTrip(ctx context.Context, op string, t trip, tail ...g
 		if tries++; tries > most || isLasting(err) || !sleep(ctx, pause.NextBackOff()) {
 			return
 		}
+		pointAgain.Hit()
 	}
 }
 
@@ -81,6 +82,7 @@ func (c *Connection) attempt(ctx context.Context, op string, commands []goredis.
 	for _, command := range commands {
 		answered, err := redisreply.Of(command)
 		if !answered {
+			pointUnanswered.Hit()
 			c.health.reached(err)
 			return err
 		}

@@ -83,6 +83,7 @@ func (w *onceWindows) admit(ctx context.Context, cause *connector.Cause, now tim
 	}
 	age := cause.Age(now)
 	if window := w.windowFor(age, now); age > window {
+		pointTooOld.Hit()
 		return connector.TooOld(w.conn.name, cause, window)
 	}
 	return nil
@@ -98,6 +99,9 @@ func (w *onceWindows) windowFor(age time.Duration, now time.Time) (window time.D
 		if elapsed := min(now.Sub(s.since), now.Round(0).Sub(s.since.Round(0))); elapsed >= age {
 			window = max(window, s.window)
 		}
+	}
+	if window < w.own {
+		pointNarrower.Hit()
 	}
 	return window
 }
@@ -179,6 +183,7 @@ func (w *onceWindows) refresh(ctx context.Context, now time.Time) error {
 			c.log.Info("redis does not let this connector use the key "+windowsKey+": raise once_window only while nothing is under way, or give the "+
 				"user that key and the command time, or delete the key where it holds something else; it is tried again each minute", "error", err)
 		}
+		pointDenied.Hit()
 		w.latest.Store(&windowReply{at: c.now(), denied: true})
 		return nil
 	case usable:

@@ -20,4 +20,5 @@
 //   - dead_letters.go: selecting, listing, editing and dropping dead letters.
 //   - version.go: the build of this coordinator.
 //   - coordinator.go: what the calls need of their coordinator.
+//   - points.go: the points, which count how often rare branches were reached.
 package admin

@@ -145,10 +145,12 @@ func (r *redrive) run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
+			pointRedriveCut.Hit()
 			return batch.Errorf(batch.CodeCancelled, "the redrive was cut off: the next redrive runs the letters that it left: %w", context.Cause(ctx))
 		case <-r.admin.Rows.Done():
 			return refuse.Stopped()
 		case <-draining:
+			pointRedriveDrained.Hit()
 			draining, r.over, r.next = nil, true, nil
 			for _, q := range r.keys {
 				q.waiting = nil
@@ -249,6 +251,7 @@ func (r *redrive) done(l *deadletter.Letter) {
 // leaveBehind leaves a letter in the store and counts it as failed, because an earlier letter of its shard key has failed and must not be
 // overtaken.
 func (r *redrive) leaveBehind(l *deadletter.Letter) {
+	pointLeftBehind.Hit()
 	r.tally.count(l.Flow, l.Function, batch.Failed, batch.CodeUnavailable, "a letter of the same shard key before it could not be run: redrive again")
 	r.done(l)
 }

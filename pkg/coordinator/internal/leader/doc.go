@@ -18,4 +18,5 @@
 //   - document_status.go: the statuses of functions and connectors, which follow from those of flows.
 //   - desired_state.go: documents compiled to candidates.
 //   - rollout.go: how far the workers are with a revision, and how that reads.
+//   - points.go: the points, which count how often rare branches were reached.
 package leader

@@ -37,6 +37,7 @@ func (r *runningFlow) tookIn(d definition.Document) bool {
 func (l *leader) logLenient(name string, c *Candidate) {
 	if l.toldLenient[name] != c.ID() {
 		l.toldLenient[name] = c.ID()
+		pointLenient.Hit()
 		l.Log.Warn("a flow goes on with documents that were accepted earlier and would be refused by now", "flow", name, "revision", c.ID(), "reasons", c.intakeMistakes(func(definition.Document) bool { return false }))
 	}
 }

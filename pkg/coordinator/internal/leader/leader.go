@@ -176,6 +176,7 @@ func (l *leader) compare() {
 		}
 	}
 	if differs {
+		pointOtherStatus.Hit()
 		l.Log.Info("what stands in etcd is not what was written there; it is read again")
 		l.statuses = nil
 	}
@@ -198,6 +199,7 @@ func (l *leader) pass(ctx context.Context) error {
 	}
 	err := errors.Join(l.reconcileAll(ctx), l.writeDocumentStatuses(ctx))
 	if err != nil {
+		pointFailedPass.Hit()
 		l.statuses = nil
 	}
 	return err
@@ -236,6 +238,7 @@ func (l *leader) trim(ctx context.Context) error {
 				failed = append(failed, err)
 				continue
 			}
+			pointTrimmed.Hit()
 			l.Log.Info("the history of a deleted flow is removed", "flow", flow)
 		}
 	}

@@ -28,6 +28,7 @@ func (l *leader) reconcileAll(ctx context.Context) error {
 			delete(l.toldLenient, name)
 			delete(l.earlier, name)
 			l.writtenAt[name] = time.Now()
+			pointDeleted.Hit()
 			l.Log.Info("flow deleted", "flow", name)
 		}
 	}
@@ -122,8 +123,10 @@ func decide(flow string, c *Candidate, r RolloutProgress, active batch.Revision)
 	activate := func(state string) { next.State, next.Active, next.ActiveDigest = state, c.number, c.digest }
 	switch {
 	case c.Revision == nil:
+		pointInvalid.Hit()
 		return next
 	case !c.Revision.Enabled:
+		pointDisabled.Hit()
 		activate(cluster.StateDisabled)
 		return next
 	}
@@ -131,12 +134,16 @@ func decide(flow string, c *Candidate, r RolloutProgress, active batch.Revision)
 	next.Workers = r.verdicts()
 	switch {
 	case len(r.Capable) == 0 && len(r.Unfit) > 0:
+		pointUnfit.Hit()
 		next.Reasons = ReasonLines(r.Unfit)
 	case len(r.Capable) == 0:
+		pointPending.Hit()
 		next.State, next.Reasons = cluster.StatePending, PendingReasons(r)
 	case len(r.Rejected) > 0:
+		pointRejected.Hit()
 		next.Reasons = ReasonLines(r.Rejected)
 	case len(r.Lagging) > 0:
+		pointLagging.Hit()
 		next.State, next.Reasons = cluster.StateApplying, []string{NameWorkers(r.Lagging) + " has not answered yet"}
 	default:
 		activate(cluster.StateActive)

@@ -1,0 +1,8 @@
+package memory
+
+import "github.com/kisgrid/kisgrid/internal/point"
+
+// These count how often the process got to branches that mend what went wrong.
+var (
+	pointGivenUp = point.New("memory/once: a batch is below the floor of its stream")
+)

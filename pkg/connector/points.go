@@ -1,0 +1,9 @@
+package connector
+
+import "github.com/kisgrid/kisgrid/internal/point"
+
+// These count how often the process got to branches that mend what went wrong.
+var (
+	pointNotOpen  = point.New("connector/pool: a connection did not open")
+	pointUnwanted = point.New("connector/pool: the last user left while a connection opened")
+)
