@@ -6,4 +6,12 @@
 //   - scenario.go: a scenario: processes, flows, clients, changes and faults.
 //   - forms.go: the forms that flows have.
 //   - kinds.go: the kinds of faults and changes, and what each of them needs.
+//   - fields.go: the fields of a line of a script.
+//   - print.go: a scenario as a script, a line for each element.
+//   - parse.go: a scenario from a script.
+//   - check.go: the mistakes that make a scenario impossible.
+//   - generate.go: a scenario from a seed: its size, topology, settings, flows and changes.
+//   - generate_clients.go: its clients and their rows.
+//   - generate_faults.go: its faults.
+//   - generate_random.go: random choices.
 package scenario

@@ -7,6 +7,8 @@ type FaultKind struct {
 	Who, Whom Party
 	// Lasts says that Fault.For has a meaning, By and N that these fields do; a fault that needs them has them above zero.
 	Lasts, By, N bool
+	// Forever says that a fault with For 0 is not over at the end.
+	Forever bool
 	// Args are the words that Fault.Arg may be; none means that it is empty. Then says that Fault.Then has a meaning.
 	Args []string
 	Then bool
@@ -30,14 +32,14 @@ const (
 // FaultKinds are all kinds of faults. Package world carries each of them out.
 var FaultKinds = []FaultKind{
 	// Processes.
-	{Name: "kill", Who: ProcessOrClient, Lasts: true, Then: true, Text: "the process is killed, and starts again under its name when the fault ends"},
-	{Name: "drain", Who: AProcess, Lasts: true, Then: true, Text: "the process gets SIGTERM, and starts again when the fault ends; if it still runs then, once it has ended"},
+	{Name: "kill", Forever: true, Who: ProcessOrClient, Lasts: true, Then: true, Text: "the process is killed, and starts again under its name when the fault ends"},
+	{Name: "drain", Forever: true, Who: AProcess, Lasts: true, Then: true, Text: "the process gets SIGTERM, and starts again when the fault ends; if it still runs then, once it has ended"},
 	{Name: "stop", Who: ProcessOrClient, Lasts: true, Text: "the process is stopped: it neither reads nor sends, its timers are late; it goes on when the fault ends"},
 	{Name: "start", Who: AProcess, Then: true, Text: "a process that was absent starts"},
 	{Name: "twin", Who: AWorker, Lasts: true, Then: true, Text: "a second process starts under the name of one that runs; it is killed when the fault ends"},
 
 	// Hosts.
-	{Name: "host-down", Who: AHost, Lasts: true, Text: "the machine is gone at once: packets vanish, and its processes are lost; they start again when the fault ends"},
+	{Name: "host-down", Forever: true, Who: AHost, Lasts: true, Text: "the machine is gone at once: packets vanish, and its processes are lost; they start again when the fault ends"},
 	{Name: "host-cut", Who: AHost, Lasts: true, Text: "the machine is cut off from all others: its processes run on"},
 	{Name: "no-name", Who: AHost, Lasts: true, Text: "the host's name is not in the DNS"},
 	{Name: "wrong-name", Who: AHost, Whom: AHost, Lasts: true, Text: "the host's name has the address of the host after 'from'"},
@@ -86,9 +88,9 @@ type ChangeKind struct {
 	Name string
 	// N says that Change.N has a meaning, and By that Change.By has.
 	N, By bool
-	// Needs is the property that the flow's form must have; "" means none.
-	Needs string
-	Text  string
+	// Saves says that the flow's form must save, and NoFlow that the change concerns no flow of the scenario.
+	Saves, NoFlow bool
+	Text          string
 }
 
 // ChangeKinds are all kinds of changes. Package world carries each of them out.
@@ -108,11 +110,11 @@ var ChangeKinds = []ChangeKind{
 	{Name: "break-name", By: true, Text: "a document that names a function which no worker has"},
 	{Name: "break-mode", By: true, Text: "a function's document with another mode than the registered one"},
 	{Name: "undo", Text: "kisgrid rollout undo"},
-	{Name: "many", N: true, By: true, Text: "n further flows with one function each are written at once; they take no rows"},
-	{Name: "many-gone", By: true, Text: "these flows are deleted"},
-	{Name: "once-window", N: true, By: true, Needs: "saves", Text: "the connector's document gets a once-window of n seconds"},
-	{Name: "connector", By: true, Needs: "saves", Text: "the connector's document changes in a way that opens new connections"},
-	{Name: "bad-connector", By: true, Needs: "saves", Text: "the connector's document names an address where nothing listens"},
+	{Name: "many", NoFlow: true, N: true, By: true, Text: "n further flows with one function each are written at once; they take no rows"},
+	{Name: "many-gone", NoFlow: true, By: true, Text: "these flows are deleted"},
+	{Name: "once-window", N: true, By: true, Saves: true, Text: "the connector's document gets a once-window of n seconds"},
+	{Name: "connector", By: true, Saves: true, Text: "the connector's document changes in a way that opens new connections"},
+	{Name: "bad-connector", By: true, Saves: true, Text: "the connector's document names an address where nothing listens"},
 	{Name: "big", By: true, Text: "a document larger than the limit"},
 }
 

@@ -164,7 +164,7 @@ type Fault struct {
 	N    int           `script:"n"`     // a number of bytes, or of cases in a thousand
 	Arg  string        `script:"with"`  // a word that the kind asks for
 	// Then lists settings with which the process starts again, as they stand in the line of a process, such as "build row2 lease 2s".
-	Then string `script:"then"`
+	Then string `script:"then,rest"`
 }
 
 // Over returns when the fault ends.
