@@ -63,7 +63,8 @@ var arrows = []struct {
 	{"pkg/client/oteltrace", []string{"pkg/client", "pkg/batch", "internal/tracing"}},
 
 	// Programs, and packages that put processes together.
-	{"internal/devcluster", []string{"pkg/connector", "pkg/coordinator", "pkg/deadletter", "pkg/worker", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/transport", "internal/serve"}},
+	{"internal/redisnumbers", []string{"pkg/connector"}},
+	{"internal/devcluster", []string{"internal/redisnumbers", "pkg/coordinator", "pkg/deadletter", "pkg/worker", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/transport", "internal/serve"}},
 	{"pkg/flowtest", []string{
 		"internal/devcluster", "pkg/coordinator", "pkg/worker", "pkg/client", "pkg/client/oteltrace", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/transport", "internal/serve", "internal/wire",
 		"proto/kisgrid/v1",

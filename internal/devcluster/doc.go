@@ -9,5 +9,4 @@
 //   - etcd.go: Etcd, an etcd server in this process.
 //   - etcd_log.go: the part of etcd's log that is kept: errors.
 //   - redis.go: Redis, a stand-in for Redis in this process.
-//   - redis_numbers.go: how that stand-in adds numbers as Redis does.
 package devcluster

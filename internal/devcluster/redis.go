@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+
+	"github.com/kisgrid/kisgrid/internal/redisnumbers"
 )
 
 // RedisConfig says where an embedded Redis listens. The zero value is usable.
@@ -37,7 +39,8 @@ func StartRedis(c RedisConfig) (*Redis, error) {
 		return nil, fmt.Errorf("start the embedded Redis at %s: %w", c.Address, err)
 	}
 	r.address = r.server.Addr()
-	r.addAsRedis()
+	s := r.server.Server()
+	s.SetPreHook(redisnumbers.Hook(s))
 	r.clock.Go(r.passTime)
 	return r, nil
 }

@@ -1,4 +1,7 @@
-package devcluster
+// Package redisnumbers makes the Redis in memory that tests and demos use (miniredis) add numbers as Redis does. Its own HINCRBY and
+// HINCRBYFLOAT accept other texts as numbers, compute with another precision, and know no overflow; tests would pass that fail with a real
+// Redis.
+package redisnumbers
 
 import (
 	"bufio"
@@ -10,11 +13,10 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/connector"
 )
 
-// addAsRedis replaces the stand-in's HINCRBY and HINCRBYFLOAT by commands that compute as Redis does. The stand-in's own commands accept
-// other texts as numbers, compute with another precision, and know no overflow; tests would pass that fail with a real Redis.
-func (r *Redis) addAsRedis() {
-	s := r.server.Server()
-	s.SetPreHook(func(c *server.Peer, command string, args ...string) bool {
+// Hook returns a hook for s that carries out HINCRBY and HINCRBYFLOAT as Redis does, for clients and for scripts. It passes on all other
+// commands, and these with a wrong number of arguments.
+func Hook(s *server.Server) server.Hook {
+	return func(c *server.Peer, command string, args ...string) bool {
 		if (command != "HINCRBY" && command != "HINCRBYFLOAT") || len(args) != 3 {
 			return false
 		}
@@ -68,5 +70,5 @@ func (r *Redis) addAsRedis() {
 			c.WriteBulk(sum)
 		}
 		return true
-	})
+	}
 }
