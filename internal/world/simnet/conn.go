@@ -255,6 +255,9 @@ func (c *Conn) LocalAddr() net.Addr { return c.local }
 // RemoteAddr implements net.Conn. It returns a *net.TCPAddr.
 func (c *Conn) RemoteAddr() net.Addr { return c.remote }
 
+// Peer returns the name of the process at the other end.
+func (c *Conn) Peer() string { return c.peer.process.name }
+
 // SetDeadline implements net.Conn.
 func (c *Conn) SetDeadline(t time.Time) error { return c.setLimits(t, true, true) }
 
