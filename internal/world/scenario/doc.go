@@ -10,6 +10,7 @@
 //   - print.go: a scenario as a script, a line for each element.
 //   - parse.go: a scenario from a script.
 //   - check.go: the mistakes that make a scenario impossible.
+//   - shrink.go: a smaller scenario that goes wrong in the same way.
 //   - generate.go: a scenario from a seed: its size, topology, settings, flows and changes.
 //   - generate_clients.go: its clients and their rows.
 //   - generate_faults.go: its faults.
