@@ -1,0 +1,473 @@
+package simetcd
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/authpb"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/metadata"
+)
+
+// root is the user, and the role, that may do everything.
+const root = "root"
+
+// auth are users and roles. The state that it belongs to is guarded, and so is this.
+type auth struct {
+	enabled  bool
+	revision uint64 // counts changes of users and roles
+	users    map[string]*user
+	roles    map[string][]*authpb.Permission
+}
+
+// user is someone who may sign in. It is replaced when it changes.
+type user struct {
+	password   string
+	noPassword bool
+	roles      []string // sorted
+}
+
+// token is a sign-in.
+type token struct {
+	user    string
+	expires time.Time
+}
+
+// identity is the user that makes a call.
+type identity struct {
+	user     string
+	revision uint64 // of auth, when the call came
+}
+
+// newAuth makes auth without users, which is not enabled.
+func newAuth() *auth {
+	return &auth{revision: 1, users: map[string]*user{}, roles: map[string][]*authpb.Permission{}}
+}
+
+// clone copies auth.
+func (a *auth) clone() *auth {
+	return &auth{enabled: a.enabled, revision: a.revision, users: maps.Clone(a.users), roles: maps.Clone(a.roles)}
+}
+
+// identify returns the user that makes a call, and nil if none is given or users are not enabled. Etcd.mu is held.
+func (m *member) identify(ctx context.Context) (*identity, error) {
+	e := m.etcd
+	if !e.state.auth.enabled {
+		return nil, nil
+	}
+	md, _ := metadata.FromIncomingContext(ctx)
+	given := append(md.Get(rpctypes.TokenFieldNameGRPC), md.Get(rpctypes.TokenFieldNameSwagger)...)
+	if len(given) == 0 {
+		return nil, nil
+	}
+	name := strings.TrimPrefix(given[0], "Bearer ")
+	t := e.tokens[name]
+	if t == nil || time.Now().After(t.expires) {
+		delete(e.tokens, name)
+		return nil, rpctypes.ErrGRPCInvalidAuthToken
+	}
+	t.expires = time.Now().Add(e.config.TokenLasts)
+	return &identity{t.user, e.state.auth.revision}, nil
+}
+
+// signedIn returns an error unless a user makes the call, or users are not enabled.
+func (m *member) signedIn(ctx context.Context) error {
+	m.etcd.mu.Lock()
+	defer m.etcd.mu.Unlock()
+	who, err := m.identify(ctx)
+	if err == nil && who == nil && m.etcd.state.auth.enabled {
+		err = rpctypes.ErrGRPCUserEmpty
+	}
+	return err
+}
+
+// adminOnly returns an error unless a user with the role root makes the call, or users are not enabled.
+func (m *member) adminOnly(ctx context.Context) error {
+	m.etcd.mu.Lock()
+	defer m.etcd.mu.Unlock()
+	who, err := m.identify(ctx)
+	if err != nil {
+		return err
+	}
+	return m.etcd.state.admin(who)
+}
+
+// admin returns an error unless a user has the role root, or users are not enabled.
+func (s *state) admin(who *identity) error {
+	switch {
+	case !s.auth.enabled:
+		return nil
+	case who == nil || who.user == "":
+		return rpctypes.ErrGRPCUserEmpty
+	}
+	u := s.auth.users[who.user]
+	switch {
+	case u == nil:
+		return rpctypes.ErrGRPCUserNotFound
+	case !slices.Contains(u.roles, root):
+		return rpctypes.ErrGRPCPermissionDenied
+	}
+	return nil
+}
+
+// permitted returns an error unless a user may read, or write, all keys of a range.
+func (s *state) permitted(who *identity, over span, write bool) error {
+	switch {
+	case !s.auth.enabled:
+		return nil
+	case who == nil:
+		return rpctypes.ErrGRPCUserEmpty
+	case who.revision < s.auth.revision:
+		return rpctypes.ErrGRPCAuthOldRevision
+	}
+	u := s.auth.users[who.user]
+	if u == nil {
+		return rpctypes.ErrGRPCPermissionDenied
+	}
+	if slices.Contains(u.roles, root) {
+		return nil
+	}
+	var granted []span
+	for _, role := range u.roles {
+		for _, p := range s.auth.roles[role] {
+			if p.PermType == authpb.Permission_READWRITE || (p.PermType == authpb.Permission_WRITE) == write {
+				granted = append(granted, newSpan(p.Key, p.RangeEnd))
+			}
+		}
+	}
+	if !coveredBy(granted, over) {
+		return rpctypes.ErrGRPCPermissionDenied
+	}
+	return nil
+}
+
+// coveredBy reports whether ranges together cover another one.
+func coveredBy(granted []span, over span) bool {
+	slices.SortFunc(granted, func(a, b span) int { return cmp.Compare(a.from, b.from) })
+	at := over.from
+	for _, g := range granted {
+		if g.covers(span{from: at, to: over.to, one: over.one}) {
+			return true
+		}
+		if !over.one && g.contains(at) {
+			if g.one {
+				g.to = g.from + "\x00"
+			}
+			if at = g.to; over.to != "" && at >= over.to {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// mayPut returns an error unless a user may make a put.
+func (s *state) mayPut(who *identity, r *pb.PutRequest) error {
+	at := newSpan(r.Key, nil)
+	if err := s.permitted(who, at, true); err != nil {
+		return err
+	}
+	if l := s.leases[r.Lease]; l != nil {
+		if err := s.mayRenew(who, l); err != nil {
+			return err
+		}
+	}
+	if r.PrevKv {
+		return s.permitted(who, at, false)
+	}
+	return nil
+}
+
+// mayDelete returns an error unless a user may make a deletion.
+func (s *state) mayDelete(who *identity, r *pb.DeleteRangeRequest) error {
+	over := newSpan(r.Key, r.RangeEnd)
+	if err := s.permitted(who, over, true); err != nil {
+		return err
+	}
+	if r.PrevKv {
+		return s.permitted(who, over, false)
+	}
+	return nil
+}
+
+// mayTransact returns an error unless a user may do all that a transaction does in any of its branches.
+func (s *state) mayTransact(who *identity, r *pb.TxnRequest) error {
+	for _, c := range r.Compare {
+		if err := s.permitted(who, newSpan(c.Key, c.RangeEnd), false); err != nil {
+			return err
+		}
+	}
+	for _, ops := range [][]*pb.RequestOp{r.Success, r.Failure} {
+		for _, op := range ops {
+			var err error
+			switch op := op.Request.(type) {
+			case *pb.RequestOp_RequestRange:
+				err = s.permitted(who, newSpan(op.RequestRange.Key, op.RequestRange.RangeEnd), false)
+			case *pb.RequestOp_RequestPut:
+				err = s.mayPut(who, op.RequestPut)
+			case *pb.RequestOp_RequestDeleteRange:
+				err = s.mayDelete(who, op.RequestDeleteRange)
+			case *pb.RequestOp_RequestTxn:
+				err = s.mayTransact(who, op.RequestTxn)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// mayRenew returns an error unless a user may write all keys under a lease.
+func (s *state) mayRenew(who *identity, l *lease) error {
+	if s.admin(who) == nil {
+		return nil
+	}
+	for _, key := range slices.Sorted(maps.Keys(l.keys)) {
+		if err := s.permitted(who, span{from: key, one: true}, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// invalidate ends all sign-ins of a user. e.mu is held.
+func (e *Etcd) invalidate(user string) {
+	maps.DeleteFunc(e.tokens, func(_ string, t *token) bool { return t.user == user })
+}
+
+// Authenticate implements etcdserverpb.AuthServer.
+func (s service) Authenticate(ctx context.Context, r *pb.AuthenticateRequest) (answer *pb.AuthenticateResponse, err error) {
+	err = s.agree(ctx, true, func() error {
+		e := s.etcd
+		if !e.state.auth.enabled {
+			return rpctypes.ErrGRPCAuthNotEnabled
+		}
+		u := e.state.auth.users[r.Name]
+		if u == nil || u.noPassword || u.password != r.Password {
+			return rpctypes.ErrGRPCAuthFailed
+		}
+		e.signed++
+		name := fmt.Sprintf("%016x.%d", e.rand.Uint64(), e.signed)
+		e.tokens[name] = &token{r.Name, time.Now().Add(e.config.TokenLasts)}
+		answer = &pb.AuthenticateResponse{Header: s.header(0), Token: name}
+		return nil
+	})
+	return answer, err
+}
+
+// manage makes a change of users and roles, which only root may make if users are enabled. f runs under Etcd.mu; changed says that it has
+// changed something.
+func (m *member) manage(ctx context.Context, f func(a *auth) (changed bool, err error)) (header *pb.ResponseHeader, err error) {
+	m.etcd.mu.Lock()
+	who, err := m.identify(ctx)
+	m.etcd.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	err = m.write(ctx, func() (*writer, error) {
+		if err := m.etcd.state.admin(who); err != nil {
+			return nil, err
+		}
+		a := m.etcd.state.auth
+		changed, err := f(a)
+		if changed {
+			a.revision++
+		}
+		header = m.header(0)
+		return nil, err
+	})
+	return header, err
+}
+
+// AuthEnable implements etcdserverpb.AuthServer.
+func (s service) AuthEnable(ctx context.Context, _ *pb.AuthEnableRequest) (*pb.AuthEnableResponse, error) {
+	h, err := s.manage(ctx, func(a *auth) (bool, error) { return false, a.enable() })
+	return &pb.AuthEnableResponse{Header: h}, err
+}
+
+// enable lets etcd ask for a sign-in.
+func (a *auth) enable() error {
+	switch u := a.users[root]; {
+	case a.enabled:
+	case u == nil:
+		return rpctypes.ErrGRPCRootUserNotExist
+	case !slices.Contains(u.roles, root):
+		return rpctypes.ErrGRPCRootRoleNotExist
+	}
+	a.enabled = true
+	return nil
+}
+
+// AuthDisable implements etcdserverpb.AuthServer.
+func (s service) AuthDisable(ctx context.Context, _ *pb.AuthDisableRequest) (*pb.AuthDisableResponse, error) {
+	h, err := s.manage(ctx, func(a *auth) (bool, error) {
+		was := a.enabled
+		a.enabled = false
+		clear(s.etcd.tokens)
+		return was, nil
+	})
+	return &pb.AuthDisableResponse{Header: h}, err
+}
+
+// AuthStatus implements etcdserverpb.AuthServer.
+func (s service) AuthStatus(ctx context.Context, _ *pb.AuthStatusRequest) (answer *pb.AuthStatusResponse, err error) {
+	err = s.read(ctx, false, func(*identity) error {
+		a := s.etcd.state.auth
+		answer = &pb.AuthStatusResponse{Header: s.header(0), Enabled: a.enabled, AuthRevision: a.revision}
+		return nil
+	})
+	return answer, err
+}
+
+// UserAdd implements etcdserverpb.AuthServer.
+func (s service) UserAdd(ctx context.Context, r *pb.AuthUserAddRequest) (*pb.AuthUserAddResponse, error) {
+	h, err := s.manage(ctx, func(a *auth) (bool, error) {
+		switch {
+		case r.Name == "":
+			return false, rpctypes.ErrGRPCUserEmpty
+		case a.users[r.Name] != nil:
+			return false, rpctypes.ErrGRPCUserAlreadyExist
+		}
+		a.users[r.Name] = &user{password: r.Password, noPassword: r.Options.GetNoPassword()}
+		return true, nil
+	})
+	return &pb.AuthUserAddResponse{Header: h}, err
+}
+
+// UserDelete implements etcdserverpb.AuthServer.
+func (s service) UserDelete(ctx context.Context, r *pb.AuthUserDeleteRequest) (*pb.AuthUserDeleteResponse, error) {
+	h, err := s.manage(ctx, func(a *auth) (bool, error) {
+		switch {
+		case a.enabled && r.Name == root:
+			return false, rpctypes.ErrGRPCInvalidAuthMgmt
+		case a.users[r.Name] == nil:
+			return false, rpctypes.ErrGRPCUserNotFound
+		}
+		delete(a.users, r.Name)
+		s.etcd.invalidate(r.Name)
+		return true, nil
+	})
+	return &pb.AuthUserDeleteResponse{Header: h}, err
+}
+
+// UserChangePassword implements etcdserverpb.AuthServer.
+func (s service) UserChangePassword(ctx context.Context, r *pb.AuthUserChangePasswordRequest) (*pb.AuthUserChangePasswordResponse, error) {
+	h, err := s.manage(ctx, func(a *auth) (bool, error) {
+		u := a.users[r.Name]
+		if u == nil {
+			return false, rpctypes.ErrGRPCUserNotFound
+		}
+		a.users[r.Name] = &user{password: r.Password, noPassword: u.noPassword, roles: u.roles}
+		s.etcd.invalidate(r.Name)
+		return true, nil
+	})
+	return &pb.AuthUserChangePasswordResponse{Header: h}, err
+}
+
+// UserGrantRole implements etcdserverpb.AuthServer.
+func (s service) UserGrantRole(ctx context.Context, r *pb.AuthUserGrantRoleRequest) (*pb.AuthUserGrantRoleResponse, error) {
+	h, err := s.manage(ctx, func(a *auth) (bool, error) {
+		u, known := a.users[r.User], true
+		if r.Role != root {
+			_, known = a.roles[r.Role]
+		}
+		switch {
+		case u == nil:
+			return false, rpctypes.ErrGRPCUserNotFound
+		case !known:
+			return false, rpctypes.ErrGRPCRoleNotFound
+		case slices.Contains(u.roles, r.Role):
+			return false, nil
+		}
+		roles := append(slices.Clone(u.roles), r.Role)
+		slices.Sort(roles)
+		a.users[r.User] = &user{u.password, u.noPassword, roles}
+		return true, nil
+	})
+	return &pb.AuthUserGrantRoleResponse{Header: h}, err
+}
+
+// UserRevokeRole implements etcdserverpb.AuthServer.
+func (s service) UserRevokeRole(ctx context.Context, r *pb.AuthUserRevokeRoleRequest) (*pb.AuthUserRevokeRoleResponse, error) {
+	h, err := s.manage(ctx, func(a *auth) (bool, error) {
+		u := a.users[r.Name]
+		switch {
+		case a.enabled && r.Name == root && r.Role == root:
+			return false, rpctypes.ErrGRPCInvalidAuthMgmt
+		case u == nil:
+			return false, rpctypes.ErrGRPCUserNotFound
+		case !slices.Contains(u.roles, r.Role):
+			return false, rpctypes.ErrGRPCRoleNotGranted
+		}
+		a.users[r.Name] = &user{u.password, u.noPassword, slices.DeleteFunc(slices.Clone(u.roles), func(role string) bool { return role == r.Role })}
+		return true, nil
+	})
+	return &pb.AuthUserRevokeRoleResponse{Header: h}, err
+}
+
+// RoleAdd implements etcdserverpb.AuthServer.
+func (s service) RoleAdd(ctx context.Context, r *pb.AuthRoleAddRequest) (*pb.AuthRoleAddResponse, error) {
+	h, err := s.manage(ctx, func(a *auth) (bool, error) {
+		if r.Name == "" {
+			return false, rpctypes.ErrGRPCRoleEmpty
+		}
+		if _, known := a.roles[r.Name]; known {
+			return false, rpctypes.ErrGRPCRoleAlreadyExist
+		}
+		a.roles[r.Name] = nil
+		return true, nil
+	})
+	return &pb.AuthRoleAddResponse{Header: h}, err
+}
+
+// RoleGrantPermission implements etcdserverpb.AuthServer.
+func (s service) RoleGrantPermission(ctx context.Context, r *pb.AuthRoleGrantPermissionRequest) (*pb.AuthRoleGrantPermissionResponse, error) {
+	h, err := s.manage(ctx, func(a *auth) (bool, error) {
+		switch {
+		case r.Perm == nil:
+			return false, rpctypes.ErrGRPCPermissionNotGiven
+		case len(r.Perm.Key) == 0, len(r.Perm.RangeEnd) > 1 && bytes.Compare(r.Perm.Key, r.Perm.RangeEnd) >= 0:
+			return false, rpctypes.ErrGRPCInvalidAuthMgmt
+		}
+		perms, known := a.roles[r.Name]
+		if !known {
+			return false, rpctypes.ErrGRPCRoleNotFound
+		}
+		perms = slices.DeleteFunc(slices.Clone(perms), func(p *authpb.Permission) bool { return sameRange(p, r.Perm.Key, r.Perm.RangeEnd) })
+		perms = append(perms, r.Perm)
+		slices.SortStableFunc(perms, func(x, y *authpb.Permission) int { return bytes.Compare(x.Key, y.Key) })
+		a.roles[r.Name] = perms
+		return true, nil
+	})
+	return &pb.AuthRoleGrantPermissionResponse{Header: h}, err
+}
+
+// RoleRevokePermission implements etcdserverpb.AuthServer.
+func (s service) RoleRevokePermission(ctx context.Context, r *pb.AuthRoleRevokePermissionRequest) (*pb.AuthRoleRevokePermissionResponse, error) {
+	h, err := s.manage(ctx, func(a *auth) (bool, error) {
+		perms, known := a.roles[r.Role]
+		if !known {
+			return false, rpctypes.ErrGRPCRoleNotFound
+		}
+		rest := slices.DeleteFunc(slices.Clone(perms), func(p *authpb.Permission) bool { return sameRange(p, r.Key, r.RangeEnd) })
+		if len(rest) == len(perms) {
+			return false, rpctypes.ErrGRPCPermissionNotGranted
+		}
+		a.roles[r.Role] = rest
+		return true, nil
+	})
+	return &pb.AuthRoleRevokePermissionResponse{Header: h}, err
+}
+
+// sameRange reports whether a permission is for exactly this range.
+func sameRange(p *authpb.Permission, key, end []byte) bool {
+	return bytes.Equal(p.Key, key) && bytes.Equal(p.RangeEnd, end)
+}
