@@ -6,6 +6,7 @@ package redisnumbers
 import (
 	"bufio"
 	"bytes"
+	"slices"
 	"strconv"
 
 	"github.com/alicebob/miniredis/v2/server"
@@ -13,19 +14,56 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/connector"
 )
 
-// Hook returns a hook for s that carries out HINCRBY and HINCRBYFLOAT as Redis does, for clients and for scripts. It passes on all other
-// commands, and these with a wrong number of arguments.
+// The errors of Redis about numbers.
+const (
+	notWhole      = "ERR value is not an integer or out of range"
+	notFloat      = "ERR value is not a valid float"
+	heldNotWhole  = "ERR hash value is not an integer"
+	heldNotFloat  = "ERR hash value is not a float"
+	wouldOverflow = "ERR increment or decrement would overflow"
+)
+
+// Commands are the commands that this package carries out.
+var Commands = []string{"HINCRBY", "HINCRBYFLOAT"}
+
+// Check returns the error of Redis, or none, if an addend is not a number that the command adds.
+func Check(command, addend string) (failure string) {
+	switch {
+	case command == "HINCRBY" && !connector.IsWhole(addend):
+		return notWhole
+	case connector.CheckAddend(addend) != nil:
+		return notFloat
+	}
+	return ""
+}
+
+// Add returns the text that a field has after the command has added addend, which has passed Check, to held. there is false if the field is
+// not there. failure is the error of Redis, or empty.
+func Add(command, held string, there bool, addend string) (sum, failure string) {
+	switch {
+	case !there:
+		held = "0"
+	case command == "HINCRBY" && !connector.IsWhole(held):
+		return "", heldNotWhole
+	case connector.CheckAddend(held) != nil:
+		return "", heldNotFloat
+	}
+	sum, err := connector.Add(held, addend)
+	if err != nil {
+		return "", wouldOverflow
+	}
+	return sum, ""
+}
+
+// Hook returns a hook for s that carries out Commands as Redis does, for clients and for scripts. It passes on all other commands, and
+// these with a wrong number of arguments.
 func Hook(s *server.Server) server.Hook {
 	return func(c *server.Peer, command string, args ...string) bool {
-		if (command != "HINCRBY" && command != "HINCRBYFLOAT") || len(args) != 3 {
+		if !slices.Contains(Commands, command) || len(args) != 3 {
 			return false
 		}
-		if command == "HINCRBY" && !connector.IsWhole(args[2]) {
-			c.WriteError("ERR value is not an integer or out of range")
-			return true
-		}
-		if connector.CheckAddend(args[2]) != nil {
-			c.WriteError("ERR value is not a valid float")
+		if failure := Check(command, args[2]); failure != "" {
+			c.WriteError(failure)
 			return true
 		}
 		ask := func(command ...string) (any, error) {
@@ -40,23 +78,14 @@ func Hook(s *server.Server) server.Hook {
 			return server.ParseReply(bufio.NewReader(&reply))
 		}
 		held, err := ask("HGET", args[0], args[1])
-		text, there := held.(string)
-		switch {
-		case err != nil:
+		if err != nil {
 			c.WriteError(err.Error())
 			return true
-		case !there:
-			text = "0"
-		case command == "HINCRBY" && !connector.IsWhole(text):
-			c.WriteError("ERR hash value is not an integer")
-			return true
-		case connector.CheckAddend(text) != nil:
-			c.WriteError("ERR hash value is not a float")
-			return true
 		}
-		sum, err := connector.Add(text, args[2])
-		if err != nil {
-			c.WriteError("ERR increment or decrement would overflow")
+		text, there := held.(string)
+		sum, failure := Add(command, text, there, args[2])
+		if failure != "" {
+			c.WriteError(failure)
 			return true
 		}
 		if _, err := ask("HSET", args[0], args[1], sum); err != nil {

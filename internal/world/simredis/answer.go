@@ -117,7 +117,6 @@ func (r *Redis) hello(c *conn, args []string) []byte {
 		return appendError(nil, noAuthHello)
 	}
 	c.resp3 = version == 3
-	c.peer.Resp3 = c.resp3
 	b := []byte("*14\r\n")
 	if c.resp3 {
 		b = []byte("%7\r\n")
@@ -188,7 +187,7 @@ func (c *conn) selectDatabase(args []string) []byte {
 		return appendError(nil, "ERR DB index is out of range")
 	}
 	c.database = n
-	return c.redis.engine.dispatch(c.peer, "SELECT", args)
+	return []byte(ok)
 }
 
 // transaction answers MULTI, EXEC and DISCARD. r.mu is held.

@@ -5,8 +5,6 @@ import (
 	"net"
 	"sync"
 	"time"
-
-	"github.com/alicebob/miniredis/v2/server"
 )
 
 // maxQueued is the limit for the bytes of answers and messages that a client has not taken. Beyond it the connection is cut, as Redis does
@@ -26,8 +24,7 @@ type conn struct {
 	authenticated bool
 	resp3         bool
 	database      int
-	peer          *server.Peer // the engine's view of the connection
-	queued        [][]string   // commands since MULTI
+	queued        [][]string // commands since MULTI
 	inMulti       bool
 	dirty         bool // a command since MULTI was refused
 	channels      map[string]struct{}
@@ -49,7 +46,6 @@ func (r *Redis) newConn(socket net.Conn) *conn {
 	r.lastConn++
 	c := &conn{redis: r, socket: socket, number: r.lastConn, owner: r.config.Owner(socket), done: make(chan struct{}), authenticated: r.password == ""}
 	c.queue.more = make(chan struct{}, 1)
-	c.peer = r.engine.newPeer()
 	r.conns[c] = struct{}{}
 	return c
 }

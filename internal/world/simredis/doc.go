@@ -2,7 +2,8 @@
 // through go-redis, over any listener, in virtual time. It carries commands and scripts out one after the other, and journals what they
 // change. A test lets commands go wrong, cuts connections, fills the memory, and makes a failover lose the last writes.
 //
-// The library miniredis keeps the data and runs scripts; this package has the connections and everything that can go wrong with them.
+// The library miniredis keeps the data, and gopher-lua runs scripts; this package has the connections and everything that can go wrong with
+// them.
 // The answers about rights, memory and replicas are those of Redis 7.
 //
 // The files, in reading order:
@@ -14,6 +15,7 @@
 //   - answer.go: the commands that this package answers itself: the handshake, settings, WAIT, transactions.
 //   - pubsub.go: subscriptions to channels, and messages.
 //   - engine.go: commands on data, of clients and of scripts.
+//   - script.go: scripts in the language Lua.
 //   - journal.go: the journal of writes, and the data for checks.
 //   - resp.go: reading commands.
 package simredis

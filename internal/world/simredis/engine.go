@@ -3,10 +3,7 @@ package simredis
 import (
 	"bufio"
 	"bytes"
-	"crypto/sha1" //nolint:gosec // Redis names scripts so
-	"encoding/hex"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,38 +17,46 @@ import (
 
 // engine keeps data and runs scripts. Redis.mu guards it.
 type engine struct {
-	redis   *Redis
-	data    *miniredis.Miniredis
-	server  *server.Server
-	numbers server.Hook
-	answer  bytes.Buffer  // what commands answer
-	into    *bufio.Writer // writes to answer
+	redis  *Redis
+	data   *miniredis.Miniredis
+	server *server.Server
+	peers  map[view]*server.Peer
+	out    bytes.Buffer  // the answers of server
+	into   *bufio.Writer // writes to out
+	words  []string      // of the command that server carries out; used again
+	lua    interpreter
 
-	conn   *conn // whose command is carried out; nil while writes are done again
-	inside bool  // the command is carried out by hook itself
-	wrote  bool  // the script that runs has written
-	failed string
+	conn  *conn // whose command is carried out
+	wrote bool  // the script that runs has written
+}
+
+// view is how a client sees the data: the number of the database, and the version of the protocol.
+type view struct {
+	database int
+	resp3    bool
 }
 
 // newEngine makes an empty engine.
 func newEngine(r *Redis) (*engine, error) {
-	e := &engine{redis: r, data: miniredis.NewMiniRedis()}
+	e := &engine{redis: r, data: miniredis.NewMiniRedis(), peers: map[view]*server.Peer{}}
 	unused, err := e.data.Dial() // it makes the server, without a listener
 	if err != nil {
 		return nil, fmt.Errorf("start the simulated Redis: %w", err)
 	}
 	_ = unused.Close()
-	e.into = bufio.NewWriter(&e.answer)
+	e.into = bufio.NewWriter(&e.out)
 	e.server = e.data.Server()
-	e.numbers = redisnumbers.Hook(e.server)
-	e.server.SetPreHook(e.hook)
 	e.data.SetTime(time.Now())
 	e.data.ClockTTL(true)
+	e.lua.engine = e
 	return e, nil
 }
 
 // close ends the engine.
-func (e *engine) close() { e.data.Close() }
+func (e *engine) close() {
+	e.lua.close()
+	e.data.Close()
+}
 
 // at returns a database as it is now.
 func (e *engine) at(database int) *miniredis.RedisDB {
@@ -59,29 +64,46 @@ func (e *engine) at(database int) *miniredis.RedisDB {
 	return e.data.DB(database)
 }
 
-// newPeer makes the engine's view of a connection.
-func (e *engine) newPeer() *server.Peer { return server.NewPeer(e.into) }
-
-// dispatch has the engine carry out a command of a client, and returns the answer.
-func (e *engine) dispatch(p *server.Peer, name string, args []string) []byte {
-	e.answer.Reset()
-	e.server.Dispatch(p, append([]string{name}, args...))
+// dispatch has the server carry out a command. The answer is valid until the next call.
+func (e *engine) dispatch(v view, name string, args ...string) []byte {
+	p := e.peers[v]
+	if p == nil {
+		p = server.NewPeer(e.into)
+		e.peers[v] = p
+		e.dispatch(v, "SELECT", strconv.Itoa(v.database))
+		p.Resp3 = v.resp3
+	}
+	e.out.Reset()
+	e.words = append(append(e.words[:0], name), args...)
+	e.server.Dispatch(p, e.words)
 	p.Flush()
-	return slices.Clone(e.answer.Bytes())
+	return e.out.Bytes()
 }
 
-// carryOut carries out a client's command on data.
+// carryOut carries out a client's command on data. The answer is the caller's.
 func (e *engine) carryOut(c *conn, name string, args []string) []byte {
 	e.data.SetTime(time.Now())
-	e.conn, e.wrote, e.failed = c, false, ""
-	answer := e.dispatch(c.peer, name, args)
-	if (name == "EVAL" || name == "EVALSHA") && e.failed != "" && bytes.HasPrefix(answer, []byte("-ERR Error compiling script")) && bytes.Contains(answer, []byte(e.failed)) {
-		// A command of the script failed, and the script with it.
-		sha := args[0]
-		if name == "EVAL" {
-			sha = shaOf(args[0])
-		}
-		answer = appendError(nil, e.failed+" script: "+sha+", on @user_script:"+lineOf(string(answer))+".")
+	e.conn, e.wrote = c, false
+	v := view{c.database, c.resp3}
+	switch name {
+	case "EVAL", "EVALSHA", "SCRIPT":
+		return e.lua.answer(v, name, args)
+	}
+	return slices.Clone(e.command(v, false, name, args))
+}
+
+// command carries out a command of a client or of a script, and journals it if it is a write. The answer is valid until the next call.
+func (e *engine) command(v view, script bool, name string, args []string) []byte {
+	if name == "PUBLISH" && len(args) == 2 {
+		return appendLength(nil, ':', e.redis.publish(args[0], args[1]))
+	}
+	if text := e.redis.troubles.refusedWrite(name, e.wrote); text != "" {
+		return appendError(nil, text)
+	}
+	answer := e.do(v, name, args)
+	if _, ok := writes[name]; ok && answer[0] != '-' {
+		e.wrote = true
+		e.redis.note(e.conn, script, name, noted(name, args, answer))
 	}
 	return answer
 }
@@ -89,84 +111,59 @@ func (e *engine) carryOut(c *conn, name string, args []string) []byte {
 // again carries out a write of the journal.
 func (e *engine) again(w Write) {
 	e.data.SetTime(w.At)
-	e.inside = true
-	defer func() { e.inside = false }()
-	p := e.newPeer()
-	e.dispatch(p, "SELECT", []string{strconv.Itoa(w.Database)})
-	if e.numbers(p, w.Name, w.Args...) {
-		return
-	}
-	e.dispatch(p, w.Name, w.Args)
+	e.do(view{database: w.Database}, w.Name, w.Args)
 }
 
-// hook treats a command before the engine does: one of a client, or one of a script. It returns true if the command is done.
-func (e *engine) hook(p *server.Peer, name string, args ...string) bool {
-	if e.inside {
-		return false
+// do carries out a command, whatever state Redis is in.
+func (e *engine) do(v view, name string, args []string) []byte {
+	if len(args) == 3 && slices.Contains(redisnumbers.Commands, name) {
+		return e.add(v, name, args)
 	}
-	if name == "PUBLISH" && len(args) == 2 {
-		p.WriteInt(e.redis.publish(args[0], args[1]))
-		return true
+	return e.dispatch(v, name, args...)
+}
+
+// add carries out HINCRBY or HINCRBYFLOAT.
+func (e *engine) add(v view, name string, args []string) []byte {
+	if failure := redisnumbers.Check(name, args[2]); failure != "" {
+		return appendError(nil, failure)
 	}
-	if text := e.redis.troubles.refusedWrite(name, e.wrote); text != "" {
-		e.failed = text
-		p.WriteError(text)
-		return true
+	said := e.dispatch(v, "HGET", args[0], args[1])
+	if said[0] == '-' {
+		return said
 	}
-	if _, ok := writes[name]; !ok {
-		return false
+	held, there := bulk(said)
+	sum, failure := redisnumbers.Add(name, held, there, args[2])
+	if failure != "" {
+		return appendError(nil, failure)
 	}
-	e.inside = true
-	defer func() { e.inside = false }()
-	var answer bytes.Buffer
-	into := bufio.NewWriter(&answer)
-	inner := server.NewPeer(into)
-	inner.Ctx, inner.Resp3 = p.Ctx, p.Resp3
-	if !e.numbers(inner, name, args...) {
-		e.server.Dispatch(inner, append([]string{name}, args...))
+	e.dispatch(v, "HSET", args[0], args[1], sum)
+	if name == "HINCRBY" {
+		return append(append([]byte{':'}, sum...), "\r\n"...)
 	}
-	_ = into.Flush()
-	p.Ctx = inner.Ctx
-	said := answer.String()
-	if strings.HasPrefix(said, "-") {
-		e.failed = strings.TrimSuffix(said[1:], "\r\n")
-	} else {
-		e.wrote = true
-		e.redis.note(e.conn, p != e.conn.peer, name, noted(name, args, said))
-	}
-	p.Block(func(w *server.Writer) { w.WriteRaw(said) })
-	return true
+	return appendBulk(nil, sum)
 }
 
 // noted returns the arguments of a write as the journal has them: with the id that an XADD got.
-func noted(name string, args []string, answer string) []string {
+func noted(name string, args []string, answer []byte) []string {
 	if name != "XADD" {
 		return args
 	}
-	_, id, _ := strings.Cut(strings.TrimSuffix(answer, "\r\n"), "\r\n")
 	for i := 1; i < len(args); i++ {
 		if args[i] == "*" {
 			args = slices.Clone(args)
-			args[i] = id
+			args[i], _ = bulk(answer)
 			break
 		}
 	}
 	return args
 }
 
-// shaOf is the name that Redis gives to a script.
-func shaOf(script string) string {
-	sum := sha1.Sum([]byte(script)) //nolint:gosec // Redis names scripts so
-	return hex.EncodeToString(sum[:])
-}
-
-// inLine finds the line of a script in an error of the script's interpreter.
-var inLine = regexp.MustCompile(`<string>:(\d+):`)
-
-// lineOf returns the line of a script in which a command failed, as the interpreter's error says. "1" if it does not say.
-func lineOf(said string) string {
-	if found := inLine.FindStringSubmatch(said); found != nil {
-		return found[1]
+// bulk returns the text of an answer that is a text, or false for one that there is none.
+func bulk(answer []byte) (string, bool) {
+	head, rest, _ := strings.Cut(string(answer), "\r\n")
+	n, err := strconv.Atoi(head[1:])
+	if head[0] != '$' || err != nil || n < 0 {
+		return "", false
 	}
-	return "1"
+	return rest[:n], true
 }
