@@ -18,7 +18,7 @@ CHAOS_TIME    ?= 20m
 CHAOS_RATE    ?= 4000
 CHAOS_SEED    ?= $(shell date +%s)
 
-.PHONY: help build images release api figures test test-tools lint lint-ci tools-lint tools-proto tools-modules tools-api tools-prometheus alerts proto proto-check proto-freeze bench soak-once soak-join soak-wakeups soak-records soak-windows soak-config soak-revisions fuzz sim sim-steps settle outputs chaos vuln e2e-k8s
+.PHONY: world-mutants help build images release api figures test test-tools lint lint-ci tools-lint tools-proto tools-modules tools-api tools-prometheus alerts proto proto-check proto-freeze bench soak-once soak-join soak-wakeups soak-records soak-windows soak-config soak-revisions fuzz sim sim-steps settle outputs chaos vuln e2e-k8s
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' Makefile
@@ -76,6 +76,11 @@ tools-prometheus: ## Unpack Debian's Prometheus into bin/prometheus, unless it i
 # tests, such as -run TestCases.
 alerts: tools-prometheus ## Test each alert of deploy/prometheus on a real Prometheus, which is downloaded if need be: ALERTS
 	go test -count=1 -timeout 10m ./e2e/alerts -alerts.required $(ALERTS)
+
+# A mutant is a fault that breaks a promise; internal/world/mutants/testdata has one in each file. MUTANTS are more flags, such as
+# -run credit, -seeds 100, -time 2m for each mutant, or -out bin/mutants for the output of the tests.
+world-mutants: ## Show that the simulated world finds the mutants of internal/world/mutants, each within 500 seeds: MUTANTS
+	go run ./internal/world/mutants/hunt $(MUTANTS)
 
 test-tools: ## Run the tests of the programs in tools/, which is another module
 	cd tools && go vet ./... && go test ./...

@@ -1,0 +1,183 @@
+// Command hunt shows that the simulated world finds faults. It builds the test of package world with one mutant after the other, runs its
+// seeds until one of them breaks a promise, and prints a table: by which oracles each mutant was found, at which seed, and how long that
+// took. It exits with 1 if a mutant was not found. The make target world-mutants runs it.
+package main
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kisgrid/kisgrid/internal/world/mutants"
+)
+
+// hunt is what the flags ask for.
+type hunt struct {
+	root   string // the module
+	names  *regexp.Regexp
+	seeds  int
+	seed   uint64
+	within time.Duration // for the seeds of one mutant; 0 means no limit
+	check  bool          // only build the packages that each mutant changes
+	out    string        // where the output of the tests goes
+}
+
+func main() {
+	var h hunt
+	var names string
+	flag.StringVar(&h.root, "root", ".", "the `folder` of the module")
+	flag.StringVar(&names, "run", ".", "hunt only mutants whose name matches this `regexp`")
+	flag.IntVar(&h.seeds, "seeds", 500, "the most seeds that are run for one mutant")
+	flag.Uint64Var(&h.seed, "seed", 1, "the first seed")
+	flag.DurationVar(&h.within, "time", 0, "the most time that the seeds of one mutant may take; 0 means no limit")
+	flag.BoolVar(&h.check, "check", false, "only build the packages that each mutant changes")
+	flag.StringVar(&h.out, "out", "", "a `folder` for the output of the tests, one file for each mutant; none is kept without it")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	var err error
+	if h.names, err = regexp.Compile(names); err == nil {
+		err = h.all(ctx)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "hunt:", err)
+		stop()
+		os.Exit(1) //nolint:gocritic // nothing else is deferred
+	}
+}
+
+// all hunts each mutant that the flags name, and prints a line for each. The error says which were not found.
+func (h *hunt) all(ctx context.Context) error {
+	all, err := mutants.Load(os.DirFS(filepath.Join(h.root, "internal/world/mutants/testdata")))
+	if err != nil {
+		return err
+	}
+	all = slices.DeleteFunc(all, func(m mutants.Mutant) bool { return !h.names.MatchString(m.Name) })
+	if len(all) == 0 {
+		return fmt.Errorf("no mutant has a name like %s", h.names)
+	}
+	fmt.Printf("%-28s %-34s %6s %6s %8s  %s\n", "mutant", "found by", "seed", "seeds", "time", "")
+	var missed []string
+	for i := range all {
+		m := &all[i]
+		found, err := h.one(ctx, m)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			return fmt.Errorf("%s: %w", m.Name, err)
+		case h.check:
+			fmt.Printf("%-28s builds\n", m.Name)
+		case len(found.by) == 0:
+			missed = append(missed, m.Name)
+			fmt.Printf("%-28s %-34s %6s %6s %8s  it breaks: %s\n", m.Name, "NOT FOUND", "", found.seeds, found.took.Round(time.Second), m.Breaks)
+		default:
+			note := ""
+			if !m.Expected(found.by) {
+				note = "expected: " + strings.Join(m.FoundBy, ", ")
+			}
+			fmt.Printf("%-28s %-34s %6s %6s %8s  %s\n", m.Name, strings.Join(found.by, ","), found.seed, found.seeds, found.took.Round(time.Second), note)
+		}
+	}
+	if len(missed) > 0 {
+		return fmt.Errorf("%d of %d mutants were not found: %s", len(missed), len(all), strings.Join(missed, ", "))
+	}
+	return nil
+}
+
+// found is how the hunt for one mutant ended.
+type found struct {
+	by          []string // the oracles that found it; none if it was not found
+	seed, seeds string   // the seed that found it, and how many had been run then
+	took        time.Duration
+}
+
+// ended is the oracle that a mutant counts as found by if it ends the process of the test.
+const ended = "the process ended"
+
+// Lines of the test's output: a seed that broke promises, a seed that begins, and the end of all seeds.
+var (
+	broke  = regexp.MustCompile(`(?m)^world: seed (\d+) broke (.+) after (\d+) seeds`)
+	begins = regexp.MustCompile(`(?m)^world: seed (\d+) begins`)
+	none   = regexp.MustCompile(`(?m)^world: (\d+) seeds, no breach`)
+)
+
+// one builds one mutant, and runs seeds on it.
+func (h *hunt) one(ctx context.Context, m *mutants.Mutant) (f found, err error) {
+	folder, err := os.MkdirTemp("", "mutant-")
+	if err != nil {
+		return f, err
+	}
+	defer func() { _ = os.RemoveAll(folder) }()
+	overlay, err := m.WriteOverlay(h.root, folder)
+	if err != nil {
+		return f, err
+	}
+	if h.check {
+		var changed []string
+		for _, e := range m.Edits {
+			changed = append(changed, "./"+path.Dir(e.File))
+		}
+		return f, h.run(ctx, nil, append([]string{"go", "build", "-overlay", overlay}, changed...)...)
+	}
+	program := filepath.Join(folder, "world.test")
+	if err := h.run(ctx, nil, "go", "test", "-c", "-vet=off", "-overlay", overlay, "-o", program, "./internal/world"); err != nil {
+		return f, err
+	}
+	began := time.Now()
+	var output bytes.Buffer
+	failed := h.run(ctx, &output, program, "-test.run=^TestWorld$", "-test.timeout=0", "-test.v", "-world.first",
+		"-world.seeds="+strconv.Itoa(h.seeds), "-world.seed="+strconv.FormatUint(h.seed, 10), "-world.time="+h.within.String())
+	f.took = time.Since(began)
+	if h.out != "" {
+		if err := os.WriteFile(filepath.Join(h.out, m.Name+".txt"), output.Bytes(), 0o600); err != nil {
+			return f, err
+		}
+	}
+	switch text := output.String(); {
+	case broke.MatchString(text):
+		parts := broke.FindStringSubmatch(text)
+		f.seed, f.by, f.seeds = parts[1], strings.Split(parts[2], ", "), parts[3]
+	case none.MatchString(text):
+		f.seeds = none.FindStringSubmatch(text)[1]
+	case failed == nil:
+		return f, fmt.Errorf("the test has said neither that a seed broke something nor that none did:\n%s", text)
+	default:
+		f.by = []string{ended}
+		seeds := begins.FindAllStringSubmatch(text, -1)
+		if f.seeds = strconv.Itoa(len(seeds)); len(seeds) > 0 {
+			f.seed = seeds[len(seeds)-1][1]
+		}
+	}
+	return f, nil
+}
+
+// run runs a command in the module, and returns an error with its output if it fails. A command with an output of its own writes there.
+func (h *hunt) run(ctx context.Context, output *bytes.Buffer, command ...string) error {
+	var own bytes.Buffer
+	if output == nil {
+		output = &own
+	}
+	c := exec.CommandContext(ctx, command[0], command[1:]...) //nolint:gosec // the program is go, or the test that it has built
+	c.Dir = h.root
+	c.Env = append(os.Environ(), "GOMAXPROCS=1")
+	c.Stdout, c.Stderr = output, output
+	if command[0] == "go" {
+		c.Env = os.Environ()
+	}
+	if err := c.Run(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", strings.Join(command, " "), err, own.String())
+	}
+	return nil
+}
