@@ -25,13 +25,8 @@ type Env interface {
 // oddError is an error type whose nil pointer some functions return.
 type oddError struct{ text string }
 
-// Error implements error, also for a nil pointer.
-func (e *oddError) Error() string {
-	if e == nil {
-		return "a nil pointer in an error"
-	}
-	return e.text
-}
+// Error implements error. Like the methods of many error types, it panics for a nil pointer.
+func (e *oddError) Error() string { return e.text }
 
 // ErrAsked is the error that functions return when a row asks for one.
 var ErrAsked = errors.New("the row asks for an error")
