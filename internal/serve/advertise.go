@@ -9,12 +9,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/kisgrid/kisgrid/internal/network"
 	"github.com/kisgrid/kisgrid/internal/transport"
 )
 
-// Advertised returns the address at which other processes should dial this process, whose machine is in a network; nil means the real
-// one. listen is the address that was given to
+// Advertised returns the address at which other processes should dial this process. listen is the address that was given to
 // the listener, and bound the address that it really has. The host is the first of these that is known:
 //
 //  1. given, which is then returned as it is;
@@ -23,7 +21,7 @@ import (
 //  4. the first address of this machine that is neither a loopback nor a link-local address.
 //
 // The port is the port of bound.
-func Advertised(in network.Network, given, listen string, bound net.Addr, etcd []string) (string, error) {
+func Advertised(given, listen string, bound net.Addr, etcd []string) (string, error) {
 	if given != "" {
 		host, port, err := net.SplitHostPort(given)
 		if err != nil || host == "" || port == "" {
@@ -48,7 +46,7 @@ func Advertised(in network.Network, given, listen string, bound net.Addr, etcd [
 	if allHere(etcd) {
 		return net.JoinHostPort("127.0.0.1", port), nil
 	}
-	addresses, err := network.Or(in).InterfaceAddrs()
+	addresses, err := net.InterfaceAddrs()
 	if err != nil {
 		return "", fmt.Errorf("find an address of this machine that other machines can dial: %w: give one with --advertise", err)
 	}
@@ -76,20 +74,18 @@ func OnlyHere(address string) bool {
 	return ip != nil && (ip.IsLoopback() || ip.IsUnspecified())
 }
 
-// Elsewhere reports whether an address belongs to another machine, judged by the addresses of this machine, which is in a network; nil
-// means the real one. It looks a name
+// Elsewhere reports whether an address belongs to another machine, judged by the addresses of this machine. It looks a name
 // up, until ctx is done; an address that can't be found is not elsewhere.
-func Elsewhere(ctx context.Context, in network.Network, address string) bool {
+func Elsewhere(ctx context.Context, address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil || OnlyHere(address) {
 		return false
 	}
-	in = network.Or(in)
-	own, err := in.InterfaceAddrs()
+	own, err := net.InterfaceAddrs()
 	if err != nil {
 		return false
 	}
-	ips, err := in.LookupHost(ctx, "", host) // for an IP address, the address itself
+	ips, err := net.DefaultResolver.LookupHost(ctx, host) // for an IP address, the address itself
 	if err != nil || len(ips) == 0 {
 		return false
 	}

@@ -1,6 +1,7 @@
 package history
 
 import (
+	"slices"
 	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -68,10 +69,9 @@ func (t *Try) NothingRan() bool {
 
 // Outcome returns how the row at a place of the batch ended. The try must be answered. A row that is done has only its place and outcome.
 func (t *Try) Outcome(row int) batch.RowOutcome {
-	for _, o := range t.NotDone {
-		if int(o.Row) == row {
-			return o
-		}
+	i, found := slices.BinarySearchFunc(t.NotDone, row, func(o batch.RowOutcome, row int) int { return int(o.Row) - row })
+	if found {
+		return t.NotDone[i]
 	}
 	return batch.RowOutcome{Row: uint32(row), Outcome: batch.Done}
 }

@@ -21,6 +21,7 @@ type History struct {
 	Lives     []*Life       // in the order of their beginning
 	Stores    []Store       // at the end; one for each connector that the world can look into
 	Events    []Event       // what happens to Redis, etcd and the network, in order of time
+	Secrets   []Secret      // texts that nobody may find in a log, message or metric
 	Final     *Final        // nil when the life ended too early to have one
 	Calm      time.Duration // when clients had submitted everything and all faults were over
 	Ended     time.Duration // when the record ended
@@ -93,6 +94,9 @@ type Event struct {
 	// Since is for losses of data: writes that were acknowledged at this time or later are lost. 0 means that all are.
 	Since time.Duration
 }
+
+// Secret is a text that must stand in no log, message or metric: a password, or a piece of the pads of rows.
+type Secret struct{ Name, Text string }
 
 // EventKind names a kind of event, so that checks need not read texts.
 type EventKind string

@@ -121,12 +121,9 @@ func (r *Recorder) Called(c Call) {
 	r.h.Calls = append(r.h.Calls, c)
 }
 
-// Wrote notes a write of a document that etcd took, in the order in which etcd took them. The Recorder fills in
-// the time where d has none.
+// Wrote notes a write of a document that etcd took, in the order in which etcd took them. The Recorder fills in the time.
 func (r *Recorder) Wrote(d Document) {
-	if d.At == 0 {
-		d.At = r.since()
-	}
+	d.At = r.since()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.h.Documents = append(r.h.Documents, d)
@@ -164,6 +161,13 @@ func (r *Recorder) Happened(kind EventKind, who, text string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.h.Events = append(r.h.Events, Event{At: now, Kind: kind, Who: who, Text: text})
+}
+
+// Secret notes a text that must stand in no log, message or metric. name says what it is, such as "the password of Redis".
+func (r *Recorder) Secret(name, text string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.h.Secrets = append(r.h.Secrets, Secret{Name: name, Text: text})
 }
 
 // Lost notes that Redis or etcd has lost the writes that it acknowledged since a time. kind is RedisLost, RedisFlushed or EtcdLost.

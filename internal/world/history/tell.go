@@ -92,6 +92,13 @@ func (h *History) RevisionStory(flow string) string {
 	return s.text()
 }
 
+// Surroundings tells in order of time of faults, changes of documents, and lives of processes.
+func (h *History) Surroundings() string {
+	var s story
+	h.tellSurroundings(&s, 0, h.Ended)
+	return s.text()
+}
+
 // rowsStory tells of the rows and runs that the functions choose. key is the key whose content in the stores is told; empty means none.
 func (h *History) rowsStory(rows func(b *Batch, place int) bool, runs func(Run) bool, key string) string {
 	var s story

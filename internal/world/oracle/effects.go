@@ -1,0 +1,315 @@
+package oracle
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kisgrid/kisgrid/internal/world/forms"
+	"github.com/kisgrid/kisgrid/internal/world/history"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// effectOf names a row in the index of effects.
+type effectOf struct {
+	batch batch.ID
+	place int
+}
+
+// effects returns the entries that lists in the stores have of each row.
+func (l *Life) effects() map[effectOf][]history.Entry {
+	all := map[effectOf][]history.Entry{}
+	for _, s := range l.Stores {
+		for _, list := range s.Lists {
+			for _, text := range list {
+				if e, err := history.ParseEntry(text); err == nil {
+					of := effectOf{e.ID.Batch, int(e.ID.Row)}
+					all[of] = append(all[of], e)
+				}
+			}
+		}
+	}
+	return all
+}
+
+// keyOf splits a key of the store that ends with ":rows:<key>" or ":sum:<key>" into flow, kind and key.
+func keyOf(stored string) (flow, kind, key string, ok bool) {
+	flow, rest, ok := strings.Cut(stored, ":")
+	if !ok {
+		return "", "", "", false
+	}
+	kind, key, ok = strings.Cut(rest, ":")
+	return flow, kind, key, ok && (kind == "rows" || kind == "sum")
+}
+
+// DoneMeansEffect checks that the effects of done rows are in the store.
+//
+// The promise: the acknowledgement comes after the effect. Every function ran for a row that is done, and each row that reached the Save has
+// its entry in the list of its key. Excused is a row whose Save may have taken place at a time whose writes Redis lost: by a failover, or
+// because it came back without data. The memory connector's store is lost with its worker's process.
+func DoneMeansEffect(l *Life) {
+	effects := l.effects()
+	hasMemory := slices.ContainsFunc(l.Stores, func(s history.Store) bool { return s.Kind == "memory" })
+	for _, b := range l.Batches {
+		f := l.flows[b.Flow]
+		if f == nil {
+			continue
+		}
+		for place := range b.Rows {
+			r := rowOf{b, place}
+			t, done := r.done()
+			if !done {
+				continue
+			}
+			l.checked(1)
+			if missing := l.notRun(f, t.ID, place); missing != "" {
+				l.breach(r.subject(), "row %d is done, but no worker ran %s for it", place, missing)
+				continue
+			}
+			if f.saves == "" || f.declared || r.row().NoKey || len(l.Stores) == 0 {
+				continue
+			}
+			want := f.outputs(r.row())
+			have := distinct(effects[effectOf{t.ID, place}])
+			if have >= want {
+				continue
+			}
+			from, until, _ := l.saved(t.ID, place, f.saves, t.Ended)
+			switch {
+			case f.memory && (!hasMemory || l.workerEnded(from)):
+				l.excused("the memory of its worker is gone")
+			case !f.memory && l.lost(from, until):
+				l.excused("Redis lost the writes of that time")
+			default:
+				l.breach(r.subject(), "row %d (n %d, key %q) is done since %s, but the store has %d of its %d effects", place, r.row().N, r.row().Key, t.Ended, have, want)
+			}
+		}
+	}
+}
+
+// notRun returns the name of a function with code that no worker ran for a row of a batch; empty when all of them ran.
+func (l *Life) notRun(f *flow, id batch.ID, place int) string {
+	ran := make([]bool, len(f.form.Steps))
+	for _, i := range l.runs[id] {
+		run := l.Runs[i]
+		if int(run.ID.Row) == place {
+			if stage, known := f.stages[run.Function]; known {
+				ran[stage] = true
+			}
+		}
+	}
+	for stage, s := range f.form.Steps {
+		if !s.Declared && !ran[stage] {
+			return f.form.Function(f.Name, s.Stage)
+		}
+	}
+	return ""
+}
+
+// workerEnded reports whether some worker's life ended at a time or later.
+func (l *Life) workerEnded(from time.Duration) bool {
+	return slices.ContainsFunc(l.Lives, func(life *history.Life) bool {
+		return life.Kind == history.Worker && life.Ended >= from && life.Ended > 0
+	})
+}
+
+// distinct returns how many different effects the entries are of.
+func distinct(entries []history.Entry) int {
+	seen := map[history.Entry]bool{}
+	for _, e := range entries {
+		e.Mark = ""
+		seen[e] = true
+	}
+	return len(seen)
+}
+
+// EffectsOnce checks that effects take place once.
+//
+// The promise: an effect through the connector happens once, also when a batch is sent again, split differently, or run by a worker that has
+// been given up for dead. So a list has one entry for each effect; a sum has each row's number once; the store has nothing of rows that were
+// dropped, or died in a function before the Save. Where Redis loses writes, records go with the data, so nothing is excused for that. A sum
+// may differ from the list by rows that did not end as done, since commands of one row may be refused one by one.
+func EffectsOnce(l *Life) {
+	for _, s := range l.Stores {
+		for stored, list := range s.Lists {
+			flow, kind, key, ok := keyOf(stored)
+			if !ok || kind != "rows" || l.flows[flow] == nil {
+				continue
+			}
+			l.entriesOnce(l.flows[flow], key, list)
+			if sum := s.Hashes[forms.SumKey(flow, key)]; sum != nil {
+				l.sumAgrees(l.flows[flow], key, list, sum)
+			}
+		}
+		for stored, sum := range s.Hashes {
+			flow, kind, key, ok := keyOf(stored)
+			f := l.flows[flow]
+			if !ok || kind != "sum" || f == nil {
+				continue
+			}
+			if f.declared {
+				l.sumPossible(f, key, sum)
+			} else if len(s.Lists[forms.ListKey(flow, key)]) == 0 && !l.partial(f, key) {
+				l.breach(Subject{Flow: flow, Key: key}, "the key has a sum (%v), and no row in its list", sum)
+			}
+		}
+	}
+	l.deadHaveNone()
+}
+
+// entriesOnce reports entries that a list has twice, and entries of rows that have another key or belong to nobody.
+func (l *Life) entriesOnce(f *flow, key string, list []string) {
+	seen := map[history.Entry]string{}
+	for _, text := range list {
+		l.checked(1)
+		e, err := history.ParseEntry(text)
+		if err != nil {
+			l.breach(Subject{Flow: f.Name, Key: key}, "the list has %q, which no function wrote", text)
+			continue
+		}
+		mark := e.Mark
+		e.Mark = ""
+		subject := Subject{Flow: f.Name, Batch: e.ID.Batch, Row: int(e.ID.Row), OneRow: true}
+		if first, twice := seen[e]; twice {
+			l.breach(subject, "the effect of row %s (key %q) took place twice: with the marks %q and %q", e.ID, key, first, mark)
+		}
+		seen[e] = mark
+		b := l.batches[e.ID.Batch]
+		switch {
+		case b == nil && l.foreign(f.Name):
+			l.excused("of a redrive, or of a client that broke the protocol or went away")
+		case b == nil:
+			l.breach(Subject{Flow: f.Name, Key: key}, "the store has an effect of row %s (key %q) of a batch that nobody submitted", e.ID, key)
+		case int(e.ID.Row) >= len(b.Rows) || b.Rows[e.ID.Row].Key != key:
+			l.breach(subject, "the store has an effect of row %s under the key %q, which is not the row's", e.ID, key)
+		}
+	}
+}
+
+// sumAgrees reports a sum that has other rows than the list of its key.
+func (l *Life) sumAgrees(f *flow, key string, list []string, sum map[string]string) {
+	l.checked(1)
+	count, want := 0, 0
+	for _, text := range list {
+		e, err := history.ParseEntry(text)
+		if err != nil {
+			return // reported
+		}
+		b := l.batches[e.ID.Batch]
+		if b == nil || int(e.ID.Row) >= len(b.Rows) {
+			l.excused("the list has rows of unknown batches")
+			return
+		}
+		count++
+		want += b.Rows[e.ID.Row].N
+	}
+	if sum["n"] == strconv.Itoa(want) && sum["count"] == strconv.Itoa(count) {
+		return
+	}
+	if l.partial(f, key) {
+		l.excused("a row of the key did not end as done")
+		return
+	}
+	l.breach(Subject{Flow: f.Name, Key: key}, "the list of key %q has %d rows with the sum %d, but the sum's record says %s rows with the sum %s", key, count, want, sum["count"], sum["n"])
+}
+
+// partial reports whether a row of a key reached the Save and did not end as done in every try, so that some of its commands may have taken
+// place without the others.
+func (l *Life) partial(f *flow, key string) bool {
+	for _, b := range l.Batches {
+		if b.Flow != f.Name {
+			continue
+		}
+		for place, row := range b.Rows {
+			if row.Key != key {
+				continue
+			}
+			if _, done := (rowOf{b, place}).done(); done {
+				continue
+			}
+			for _, t := range b.Tries {
+				if _, _, ran := l.saved(t.ID, place, f.saves, 0); ran {
+					return true
+				}
+			}
+		}
+	}
+	return l.foreign(f.Name)
+}
+
+// sumPossible reports the sum of a declared Save that has a done row not at all, or some row more than once.
+func (l *Life) sumPossible(f *flow, key string, sum map[string]string) {
+	l.checked(1)
+	sure, possible := 0, 0
+	for _, b := range l.Batches {
+		if b.Flow != f.Name {
+			continue
+		}
+		for place, row := range b.Rows {
+			if row.Key != key || row.NoKey || row.Bad {
+				continue
+			}
+			r := rowOf{b, place}
+			t, done := r.done()
+			switch {
+			case done && !l.lost(t.At, t.Ended):
+				sure += row.N
+				possible += row.N
+			case !l.neverSaved(f, r):
+				possible += row.N
+			}
+		}
+	}
+	n, err := strconv.Atoi(sum["n"])
+	if err != nil || n < sure || n > possible {
+		if l.foreign(f.Name) {
+			l.excused("of a redrive, or of a client that broke the protocol or went away")
+			return
+		}
+		l.breach(Subject{Flow: f.Name, Key: key}, "the sum of key %q is %q: done rows have %d, and all rows that may have been saved %d", key, sum["n"], sure, possible)
+	}
+}
+
+// neverSaved reports whether nothing of a row can have been saved: it has no batch id, or its answer says that it was dropped or that a
+// function refused it.
+func (l *Life) neverSaved(f *flow, r rowOf) bool {
+	for _, t := range r.Tries {
+		switch {
+		case t.NothingRan():
+		case t.Answered && refused(f, t.Outcome(r.place)):
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// refused reports whether an outcome says that a row ended before the Save, or that the Save's function itself refused it.
+func refused(f *flow, o batch.RowOutcome) bool {
+	switch o.Code {
+	case batch.CodeDropped, batch.CodeNotCommitted, batch.CodeAborted, batch.CodeFunctionError, batch.CodeFunctionPanic,
+		batch.CodeRowUndecodable, batch.CodeMissingShardKey, batch.CodeLoadMissing, batch.CodeLoadTimeout, batch.CodeNeedsWholeBatch, batch.CodeLineageLost:
+		return !f.form.Expands // an Expand's other outputs may be saved
+	}
+	return false
+}
+
+// deadHaveNone reports effects of rows that ended before the Save.
+func (l *Life) deadHaveNone() {
+	effects := l.effects()
+	for _, b := range l.Batches {
+		f := l.flows[b.Flow]
+		if f == nil || f.declared {
+			continue
+		}
+		for place := range b.Rows {
+			r := rowOf{b, place}
+			id := r.id()
+			if entries := effects[effectOf{id, place}]; len(entries) > 0 && !id.IsZero() && l.neverSaved(f, r) {
+				o := b.Last().Outcome(place)
+				l.breach(r.subject(), "row %d (key %q) is %s in %s with %s, but the store has %d effects of it", place, r.row().Key, o.Outcome, o.Function, o.Code, len(entries))
+			}
+		}
+	}
+}

@@ -1,0 +1,129 @@
+package oracle
+
+import (
+	"github.com/kisgrid/kisgrid/internal/world/history"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// orderKey is a sequence of rows that have an order: those of one key in one stream and flow. subject is the function that ran them, or the
+// store that has their effects.
+type orderKey struct {
+	stream  batch.StreamID
+	flow    string
+	key     string
+	subject string
+}
+
+// place is a row's position in its stream.
+type place struct {
+	sequence uint64
+	row      uint32
+}
+
+// before reports whether p comes before q.
+func (p place) before(q place) bool {
+	return p.sequence < q.sequence || p.sequence == q.sequence && p.row < q.row
+}
+
+// OrderPerKey checks the order of the rows of each shard key.
+//
+// The promise: rows of one client stream that have the same shard key are first executed, and take effect, in the order in which they were
+// submitted, whatever workers join, leave or die. This holds for each function: a row that waits holds back later rows of its key. Calls of
+// Submit have no order, nor have rows without a shard key. Aside are rows that failed, and those of batches that were refused, unanswered or
+// submitted again. Excused are rows on revisions with different shard keys, when the world changed the flow's shard key: they do not have
+// the same shard key.
+func OrderPerKey(l *Life) {
+	resharded := map[string]bool{}
+	for _, c := range l.Changes {
+		if c.Kind == "shard-key" || c.Kind == "put-back" || c.Kind == "undo" {
+			resharded[c.Flow] = true
+		}
+	}
+	l.runsInOrder(resharded)
+	l.effectsInOrder(resharded)
+}
+
+// last is the latest row of a sequence so far.
+type last struct {
+	at       place
+	revision int64
+}
+
+// ordered returns the row that a run or an effect is of, if its order is promised.
+func (l *Life) ordered(id batch.RowID, flow string) (r rowOf, ok bool) {
+	b := l.batches[id.Batch]
+	f := l.flows[flow]
+	if b == nil || f == nil || !f.form.Sharded || int(id.Row) >= len(b.Rows) {
+		return rowOf{}, false
+	}
+	r = rowOf{b, int(id.Row)}
+	return r, r.settled() && !b.Tries[0].Call && r.row().Key != ""
+}
+
+// runsInOrder reports rows that a function ran for the first time after a later row of their key.
+func (l *Life) runsInOrder(resharded map[string]bool) {
+	latest := map[orderKey]last{}
+	ran := map[orderKey]map[place]bool{}
+	for _, run := range l.Runs {
+		r, ok := l.ordered(run.ID, run.Flow)
+		if !ok || run.ID.Visit > 0 {
+			continue
+		}
+		key := orderKey{run.ID.Batch.Stream, run.Flow, r.row().Key, run.Function}
+		at := place{run.ID.Batch.Sequence, run.ID.Row}
+		if ran[key][at] {
+			continue // not its first execution
+		}
+		if ran[key] == nil {
+			ran[key] = map[place]bool{}
+		}
+		ran[key][at] = true
+		l.checked(1)
+		before, known := latest[key]
+		switch {
+		case !known || before.at.before(at):
+			latest[key] = last{at, run.Revision}
+		case resharded[run.Flow] && before.revision != run.Revision:
+			l.excused("the shard key changed between the two rows")
+		default:
+			l.breach(Subject{Flow: run.Flow, Key: key.key}, "%s first ran row %d/%d of key %q at %s on %s, after row %d/%d of the same stream",
+				run.Function, at.sequence, at.row, key.key, run.At, run.Process, before.at.sequence, before.at.row)
+		}
+	}
+}
+
+// effectsInOrder reports effects that stand in their key's list behind those of later rows.
+func (l *Life) effectsInOrder(resharded map[string]bool) {
+	for _, s := range l.Stores {
+		for stored, list := range s.Lists {
+			flow, kind, _, ok := keyOf(stored)
+			if !ok || kind != "rows" {
+				continue
+			}
+			latest := map[orderKey]last{}
+			for _, text := range list {
+				e, err := history.ParseEntry(text)
+				if err != nil {
+					continue // EffectsOnce reports it
+				}
+				r, ok := l.ordered(e.ID, flow)
+				if !ok {
+					continue
+				}
+				l.checked(1)
+				key := orderKey{e.ID.Batch.Stream, flow, r.row().Key, ""}
+				at := place{e.ID.Batch.Sequence, e.ID.Row}
+				before, known := latest[key]
+				revision := r.Tries[0].Revision
+				switch {
+				case !known || !at.before(before.at):
+					latest[key] = last{at, revision}
+				case resharded[flow] && before.revision != revision:
+					l.excused("the shard key changed between the two rows")
+				default:
+					l.breach(Subject{Flow: flow, Key: key.key}, "the effect of row %d/%d of key %q stands behind that of row %d/%d of the same stream", at.sequence, at.row, key.key, before.at.sequence, before.at.row)
+				}
+			}
+		}
+	}
+}
