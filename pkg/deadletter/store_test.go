@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/kisgrid/kisgrid/internal/testprocess"
+	"github.com/kisgrid/kisgrid/internal/world/simredis"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/deadletter"
 )
@@ -28,10 +29,27 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // servers start each kind of Redis that the store must work on, and return its address.
-var servers = map[string]func(*testing.T, ...string) string{"redis-server": realRedis, "embedded": embeddedRedis}
+var servers = map[string]func(*testing.T, ...string) string{"redis-server": realRedis, "embedded": embeddedRedis, "simulated": simulatedRedis}
 
 // embeddedRedis starts a Redis in the test's process.
 func embeddedRedis(t *testing.T, _ ...string) string { return miniredis.RunT(t).Addr() }
+
+// simulatedRedis starts a simulated Redis in the test's process.
+func simulatedRedis(t *testing.T, _ ...string) string {
+	var address string
+	s, err := simredis.Start(t.Context(), simredis.Config{Listen: func(ctx context.Context) (net.Listener, error) {
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+		if err == nil {
+			address = l.Addr().String()
+		}
+		return l, err
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return address
+}
 
 // realRedis starts a redis-server, or skips the test where none is installed.
 func realRedis(t *testing.T, args ...string) string {

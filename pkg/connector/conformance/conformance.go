@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -30,6 +31,11 @@ type Store struct {
 	// Spread means that the store remembers effects together with their keys, in several places. In such a store a function that
 	// makes its commands in another order when it runs again makes other effects.
 	Spread bool
+	// InBubble, if it is not nil, makes the store of one test, and the other fields but Pairs mean nothing. Each test then runs in a bubble of
+	// testing/synctest, where time is virtual, and so does InBubble.
+	InBubble func(t *testing.T) Store
+
+	bubble bool // the test runs in a bubble
 }
 
 // patience is the longest that a test waits for something that must happen.
@@ -48,7 +54,27 @@ func Run(t *testing.T, s Store) {
 		{"callers share round trips", sharing}, {"a caller that gives up", givingUp}, {"wait", wait}, {"watch", watch},
 		{"wait races save", races}, {"close", closing},
 	} {
-		t.Run(test.name, func(t *testing.T) { test.run(t, s) })
+		t.Run(test.name, func(t *testing.T) {
+			if s.InBubble == nil {
+				test.run(t, s)
+				return
+			}
+			synctest.Test(t, func(t *testing.T) {
+				own := s.InBubble(t)
+				own.Pairs, own.bubble = s.Pairs, true
+				test.run(t, own)
+			})
+		})
+	}
+}
+
+// part runs a part of a test, as a test of its own where that is possible: a bubble has no tests within.
+func (s Store) part(t *testing.T, name string, test func(t *testing.T)) {
+	t.Helper()
+	if s.bubble {
+		test(t)
+	} else {
+		t.Run(name, test)
 	}
 }
 
@@ -366,7 +392,7 @@ func wait(t *testing.T, s Store) {
 		{"other's append", b, add("other's append", "v")},
 	}
 	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
+		s.part(t, test.name, func(t *testing.T) {
 			ctx := within(t)
 			done := make(chan error, 3)
 			for range 3 {
@@ -386,7 +412,7 @@ func wait(t *testing.T, s Store) {
 			}
 		})
 	}
-	t.Run("deleted and saved again", func(t *testing.T) {
+	s.part(t, "deleted and saved again", func(t *testing.T) {
 		save(t, a, set("again", "f", "v"), remove("again"))
 		done := make(chan error, 1)
 		ctx := within(t)
@@ -408,7 +434,7 @@ func wait(t *testing.T, s Store) {
 			t.Error(err)
 		}
 	})
-	t.Run("after one who left", func(t *testing.T) {
+	s.part(t, "after one who left", func(t *testing.T) {
 		keys, effects := make([]string, 100), make([]connector.Effect, 100)
 		for i := range keys {
 			keys[i] = "left" + strconv.Itoa(i)
@@ -427,7 +453,7 @@ func wait(t *testing.T, s Store) {
 			}
 		}
 	})
-	t.Run("many keys", func(t *testing.T) {
+	s.part(t, "many keys", func(t *testing.T) {
 		const n = 5000
 		keys := make([]string, n)
 		for i := range keys {
