@@ -154,7 +154,7 @@ func (p *processes) run(role, next, name string) (address string) {
 
 // listen listens at a free port and prints the address for the benchmark.
 func listen(ctx context.Context) (net.Listener, error) {
-	l, err := serve.Listen(ctx, "127.0.0.1:0")
+	l, err := serve.Listen(ctx, nil, "127.0.0.1:0")
 	if err == nil {
 		fmt.Println(l.Addr())
 	}

@@ -127,11 +127,11 @@ func (f *flags) run(ctx context.Context, errs io.Writer) error {
 	if letters != nil {
 		defer letters.Close()
 	}
-	listener, err := serve.ListenNear(ctx, f.listen, f.listenElsewhere, log)
+	listener, err := serve.ListenNear(ctx, nil, f.listen, f.listenElsewhere, log)
 	if err != nil {
 		return err
 	}
-	advertise, err := serve.Advertised(f.advertise, f.listen, listener.Addr(), f.etcd.Endpoints)
+	advertise, err := serve.Advertised(nil, f.advertise, f.listen, listener.Addr(), f.etcd.Endpoints)
 	if err != nil {
 		return err
 	}
@@ -140,7 +140,7 @@ func (f *flags) run(ctx context.Context, errs io.Writer) error {
 		Limits: f.limits, MaxSteps: f.steps, Budget: f.budget, DeadLetters: letters, Build: command.Build(), Logger: log, Tracing: provider,
 	}
 	if f.http != "" {
-		if config.HTTP, err = serve.ListenNear(ctx, f.http, f.httpElsewhere, log); err != nil {
+		if config.HTTP, err = serve.ListenNear(ctx, nil, f.http, f.httpElsewhere, log); err != nil {
 			return fmt.Errorf("serve metrics: %w (--http \"\" serves no metrics)", err)
 		}
 	}

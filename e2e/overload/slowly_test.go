@@ -91,7 +91,7 @@ func startSmallGrid(t *testing.T) *smallGrid {
 		return w
 	}
 	g.worker = g.startWorker()
-	listener, err := serve.Listen(t.Context(), "127.0.0.1:0")
+	listener, err := serve.Listen(t.Context(), nil, "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func startSmallGrid(t *testing.T) *smallGrid {
 	c, err := coordinator.New(coordinator.Config{
 		Store: definitions.Store, Listener: listener, Budget: smallBudget, Limits: batch.Limits{BatchRows: 1000, BatchBytes: 128 << 10, RowBytes: 64 << 10},
 		DialWorker: func(ctx context.Context, w cluster.Worker) (net.Conn, error) {
-			conn, err := transport.DialTCP(ctx, w.Address)
+			conn, err := (&transport.Config{}).DialTCP(ctx, w.Address)
 			if err == nil {
 				g.mu.Lock()
 				g.open = append(g.open, conn)
@@ -181,7 +181,7 @@ func (c slowConn) Read(p []byte) (int, error) {
 // slowly is the option that makes the connections of a client slow.
 func slowly(pause *atomic.Int64) client.Option {
 	return client.WithDialOptions(grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
-		conn, err := transport.DialTCP(ctx, address)
+		conn, err := (&transport.Config{}).DialTCP(ctx, address)
 		return slowConn{conn, pause}, err
 	}))
 }

@@ -212,7 +212,7 @@ func listenAt(ctx context.Context, address string) (net.Listener, error) {
 	if address == "" {
 		address = "127.0.0.1:0"
 	}
-	return serve.Listen(ctx, address)
+	return serve.Listen(ctx, nil, address)
 }
 
 // WorkerConfig describes a worker for StartWorker. Only Name must be given.

@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"time"
 )
@@ -16,6 +17,41 @@ var Probes = net.KeepAliveConfig{Enable: true, Idle: 2 * time.Second, Interval: 
 
 // System returns the network of the machine on which this process runs.
 func System() Network { return system{} }
+
+// DialTLS connects over n and does the TLS handshake with the server, whose certificate must have the name in config or else the host of
+// the address. It blocks until that is done, fails, or ctx is done.
+func DialTLS(ctx context.Context, n Network, network, address string, config *tls.Config) (net.Conn, error) {
+	raw, err := n.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	if config.ServerName == "" {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			host = address
+		}
+		config = config.Clone()
+		config.ServerName = host
+	}
+	conn := tls.Client(raw, config)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = raw.Close() // the handshake's error is the reason
+		return nil, err
+	}
+	return conn, nil
+}
+
+// Dialer returns a function that dials over n within timeout, with TLS if config is not nil. It fits Dialer of go-redis.
+func Dialer(n Network, config *tls.Config, timeout time.Duration) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		if config == nil {
+			return n.DialContext(ctx, network, address)
+		}
+		return DialTLS(ctx, n, network, address, config)
+	}
+}
 
 // Or returns n, or the network of this machine if n is nil.
 func Or(n Network) Network {

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/alicebob/miniredis/v2/server"
 
@@ -17,9 +18,11 @@ import (
 // The errors of Redis about numbers.
 const (
 	notWhole      = "ERR value is not an integer or out of range"
+	infinite      = "ERR value is NaN or Infinity"
 	notFloat      = "ERR value is not a valid float"
 	heldNotWhole  = "ERR hash value is not an integer"
 	heldNotFloat  = "ERR hash value is not a float"
+	noNumberSum   = "ERR increment would produce NaN or Infinity"
 	wouldOverflow = "ERR increment or decrement would overflow"
 )
 
@@ -31,10 +34,21 @@ func Check(command, addend string) (failure string) {
 	switch {
 	case command == "HINCRBY" && !connector.IsWhole(addend):
 		return notWhole
+	case isInfinite(addend):
+		return infinite
 	case connector.CheckAddend(addend) != nil:
 		return notFloat
 	}
 	return ""
+}
+
+// isInfinite reports whether a text is a spelling of infinity.
+func isInfinite(text string) bool {
+	switch strings.ToLower(strings.TrimLeft(text, "+-")) {
+	case "inf", "infinity":
+		return true
+	}
+	return false
 }
 
 // Add returns the text that a field has after the command has added addend, which has passed Check, to held. there is false if the field is
@@ -45,14 +59,22 @@ func Add(command, held string, there bool, addend string) (sum, failure string) 
 		held = "0"
 	case command == "HINCRBY" && !connector.IsWhole(held):
 		return "", heldNotWhole
+	case isInfinite(held):
+		return "", noNumberSum
 	case connector.CheckAddend(held) != nil:
 		return "", heldNotFloat
 	}
+	if command == "HINCRBYFLOAT" && connector.IsWhole(held) {
+		held += ".0" // so that the sum may be larger than a whole number may be
+	}
 	sum, err := connector.Add(held, addend)
-	if err != nil {
+	switch {
+	case err == nil:
+		return sum, ""
+	case command == "HINCRBY":
 		return "", wouldOverflow
 	}
-	return sum, ""
+	return "", noNumberSum
 }
 
 // Hook returns a hook for s that carries out Commands as Redis does, for clients and for scripts. It passes on all other commands, and

@@ -9,10 +9,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kisgrid/kisgrid/internal/network"
 	"github.com/kisgrid/kisgrid/internal/transport"
 )
 
-// Advertised returns the address at which other processes should dial this process. listen is the address that was given to
+// Advertised returns the address at which other processes should dial this process, whose machine is in a network; nil means the real
+// one. listen is the address that was given to
 // the listener, and bound the address that it really has. The host is the first of these that is known:
 //
 //  1. given, which is then returned as it is;
@@ -21,7 +23,7 @@ import (
 //  4. the first address of this machine that is neither a loopback nor a link-local address.
 //
 // The port is the port of bound.
-func Advertised(given, listen string, bound net.Addr, etcd []string) (string, error) {
+func Advertised(in network.Network, given, listen string, bound net.Addr, etcd []string) (string, error) {
 	if given != "" {
 		host, port, err := net.SplitHostPort(given)
 		if err != nil || host == "" || port == "" {
@@ -46,7 +48,7 @@ func Advertised(given, listen string, bound net.Addr, etcd []string) (string, er
 	if allHere(etcd) {
 		return net.JoinHostPort("127.0.0.1", port), nil
 	}
-	addresses, err := net.InterfaceAddrs()
+	addresses, err := network.Or(in).InterfaceAddrs()
 	if err != nil {
 		return "", fmt.Errorf("find an address of this machine that other machines can dial: %w: give one with --advertise", err)
 	}
@@ -74,18 +76,20 @@ func OnlyHere(address string) bool {
 	return ip != nil && (ip.IsLoopback() || ip.IsUnspecified())
 }
 
-// Elsewhere reports whether an address belongs to another machine, judged by the addresses of this machine. It looks a name
+// Elsewhere reports whether an address belongs to another machine, judged by the addresses of this machine, which is in a network; nil
+// means the real one. It looks a name
 // up, until ctx is done; an address that can't be found is not elsewhere.
-func Elsewhere(ctx context.Context, address string) bool {
+func Elsewhere(ctx context.Context, in network.Network, address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil || OnlyHere(address) {
 		return false
 	}
-	own, err := net.InterfaceAddrs()
+	in = network.Or(in)
+	own, err := in.InterfaceAddrs()
 	if err != nil {
 		return false
 	}
-	ips, err := net.DefaultResolver.LookupHost(ctx, host) // for an IP address, the address itself
+	ips, err := in.LookupHost(ctx, "", host) // for an IP address, the address itself
 	if err != nil || len(ips) == 0 {
 		return false
 	}

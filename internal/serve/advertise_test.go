@@ -27,7 +27,7 @@ func TestAdvertised(t *testing.T) {
 		"a given address of no port": {"grid.example", ":7700", everywhere, here, ""},
 		"a listener without a port":  {"", "localhost", everywhere, here, ""},
 	} {
-		got, err := serve.Advertised(c.given, c.listen, c.bound, c.etcd)
+		got, err := serve.Advertised(nil, c.given, c.listen, c.bound, c.etcd)
 		if got != c.want || (err == nil) != (c.want != "") {
 			t.Errorf("%s: got %q (%v), want %q", name, got, err, c.want)
 		}
@@ -36,7 +36,7 @@ func TestAdvertised(t *testing.T) {
 
 // TestAdvertisedElsewhere expects an address of this machine that is not its own loopback, if it has one.
 func TestAdvertisedElsewhere(t *testing.T) {
-	got, err := serve.Advertised("", ":7700", &net.TCPAddr{Port: 7700}, []string{"127.0.0.1:2379", "etcd-1:2379"})
+	got, err := serve.Advertised(nil, "", ":7700", &net.TCPAddr{Port: 7700}, []string{"127.0.0.1:2379", "etcd-1:2379"})
 	if err != nil {
 		t.Skipf("this machine has no address but its loopback: %v", err)
 	}
@@ -65,7 +65,7 @@ func TestElsewhere(t *testing.T) {
 		"192.0.2.1:7700": true, "[2001:db8::1]:7700": true, "127.0.0.1:7700": false, "localhost:7700": false, "0.0.0.0:7700": false, ":7700": false,
 		"no-such-name.invalid:7700": false, "port after the colon is missing": false,
 	} {
-		if got := serve.Elsewhere(t.Context(), address); got != elsewhere {
+		if got := serve.Elsewhere(t.Context(), nil, address); got != elsewhere {
 			t.Errorf("%s is elsewhere: %t, want %t", address, got, elsewhere)
 		}
 	}
@@ -74,14 +74,14 @@ func TestElsewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, a := range own {
-		if n, ok := a.(*net.IPNet); ok && serve.Elsewhere(t.Context(), net.JoinHostPort(n.IP.String(), "7700")) {
+		if n, ok := a.(*net.IPNet); ok && serve.Elsewhere(t.Context(), nil, net.JoinHostPort(n.IP.String(), "7700")) {
 			t.Errorf("%s is this machine's, and said to be elsewhere", n.IP)
 		}
 	}
 }
 
 func TestAddressThatCannotBeIsNotAdvertised(t *testing.T) {
-	if _, err := serve.Advertised("host:99999", ":7700", &net.TCPAddr{}, nil); err == nil || !strings.Contains(err.Error(), "port 99999") {
+	if _, err := serve.Advertised(nil, "host:99999", ":7700", &net.TCPAddr{}, nil); err == nil || !strings.Contains(err.Error(), "port 99999") {
 		t.Errorf("an address to advertise that can't be: %v", err)
 	}
 }

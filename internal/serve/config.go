@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/pflag"
 
+	"github.com/kisgrid/kisgrid/internal/network"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
@@ -65,9 +66,10 @@ func withLimits(c transport.Config) *transport.Config {
 // c.ReceiveBytes, or its default if that is not set, and at least four times the largest message.
 func ReceiveLimit(c transport.Config) int64 { return withLimits(c).ReceiveBytes }
 
-// Listen opens a TCP listener. The kernel checks the peers of its connections, so that a dead peer is noticed.
-func Listen(ctx context.Context, address string) (net.Listener, error) {
-	listener, err := (&net.ListenConfig{KeepAliveConfig: transport.Probes}).Listen(ctx, "tcp", address)
+// Listen opens a TCP listener in a network; nil means that of the machine. The kernel checks the peers of its connections, so that a dead
+// peer is noticed.
+func Listen(ctx context.Context, in network.Network, address string) (net.Listener, error) {
+	listener, err := network.Or(in).Listen(ctx, address)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w: choose another address, or end the process that has it", address, err)
 	}
@@ -76,8 +78,8 @@ func Listen(ctx context.Context, address string) (net.Listener, error) {
 
 // ListenNear opens a TCP listener as Listen does. When the port is in use and elsewhere is true, it takes a free port of the
 // same host and logs the address. So a second process on one machine needs no flags for ports that the user did not choose.
-func ListenNear(ctx context.Context, address string, elsewhere bool, log hclog.Logger) (net.Listener, error) {
-	l, err := Listen(ctx, address)
+func ListenNear(ctx context.Context, in network.Network, address string, elsewhere bool, log hclog.Logger) (net.Listener, error) {
+	l, err := Listen(ctx, in, address)
 	if err == nil || !elsewhere || !errors.Is(err, syscall.EADDRINUSE) {
 		return l, err
 	}
@@ -85,7 +87,7 @@ func ListenNear(ctx context.Context, address string, elsewhere bool, log hclog.L
 	if splitErr != nil {
 		return nil, err
 	}
-	if l, err = Listen(ctx, net.JoinHostPort(host, "0")); err != nil {
+	if l, err = Listen(ctx, in, net.JoinHostPort(host, "0")); err != nil {
 		return nil, err
 	}
 	log.Warn("the port is in use; took a free one", "wanted", address, "listen", l.Addr().String())

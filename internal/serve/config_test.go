@@ -83,13 +83,13 @@ func TestPlaintextIsNoConfig(t *testing.T) {
 }
 
 func TestListenSaysWhatHoldsTheAddress(t *testing.T) {
-	first, err := serve.Listen(t.Context(), "127.0.0.1:0")
+	first, err := serve.Listen(t.Context(), nil, "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer first.Close()
 	address := first.Addr().String()
-	if _, err := serve.Listen(t.Context(), address); err == nil {
+	if _, err := serve.Listen(t.Context(), nil, address); err == nil {
 		t.Error("an address is listened on twice")
 	} else {
 		contains(t, "the error", err.Error(), address, "choose another address")

@@ -75,7 +75,7 @@ func pages(t *testing.T, handlers map[string]http.Handler) (address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := serve.Listen(t.Context(), "127.0.0.1:0")
+	listener, err := serve.Listen(t.Context(), nil, "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,7 +53,7 @@ func serveOn(t *testing.T, c transport.Config, opts ...grpc.ServerOption) (*serv
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := serve.Listen(t.Context(), "127.0.0.1:0")
+	listener, err := serve.Listen(t.Context(), nil, "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ func TestKernelProbes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := serve.Listen(t.Context(), "127.0.0.1:0")
+	listener, err := serve.Listen(t.Context(), nil, "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,11 +1,11 @@
 package transport
 
 import (
-	"net"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/kisgrid/kisgrid/internal/network"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
@@ -49,6 +49,8 @@ type Config struct {
 	// gRPC listener. When there are more, the connection is cut whose bytes have cost most, by their number and age. Default
 	// 64 MiB; at least four times MessageBytes are used.
 	ReceiveBytes int64
+	// Network is the network over which to dial and to look names up. Default: that of the machine.
+	Network network.Network
 	// Logger logs reloaded files and refused connections. Default nil: nothing is logged.
 	Logger hclog.Logger
 	// SettingName returns the name by which errors call a setting, such as "tls-cert". Default nil: the setting's flag, such
@@ -81,18 +83,6 @@ func (c *Config) Log() hclog.Logger {
 	return c.Logger
 }
 
-// The kernel's keepalive finds a peer that is cut off or whose machine is gone, while nothing is sent: after probeIdle it
-// sends a probe every probeInterval, and probeCount unanswered probes end the connection. A process that hangs is found by the
-// pings of a gRPC server, and by its silence in a client (silence.go), because its kernel still answers.
-const (
-	probeIdle     = 2 * time.Second // silence before the first probe
-	probeInterval = time.Second     // pause between probes
-	probeCount    = 3               // unanswered probes that end the connection
-)
-
-// Probes are the settings of the kernel's keepalive for every connection.
-var Probes = net.KeepAliveConfig{Enable: true, Idle: probeIdle, Interval: probeInterval, Count: probeCount}
-
 // Limits of one connection, the same on both sides.
 const (
 	StreamWindow     = 8 << 20   // so many bytes of one stream may be sent before the receiver has read them
@@ -101,7 +91,8 @@ const (
 	MaxHeaderBytes   = 64 << 10  // the header of one answer, in which the text of an error travels, has at most so many bytes
 )
 
-// Times of gRPC's own pings. grpc-go lets a client ping a server every 10 s at most.
+// Times of gRPC's own pings. They and its silence in a client (silence.go) find a process that hangs, which the kernel's keepalive
+// (network.Probes) does not find, because the kernel of its machine still answers. grpc-go lets a client ping a server every 10 s at most.
 const (
 	// PingTimeout is how long a ping may go unanswered.
 	PingTimeout = 3 * time.Second

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/kisgrid/kisgrid/internal/network"
 	"github.com/kisgrid/kisgrid/internal/wire"
 )
 
@@ -20,11 +22,8 @@ var redial = grpc.ConnectParams{
 	MinConnectTimeout: dialTimeout,
 }
 
-// dialer makes every TCP connection of this package.
-var dialer = net.Dialer{Timeout: dialTimeout, KeepAliveConfig: Probes}
-
 // Dial makes a gRPC connection that connects at its first call, and again whenever it breaks. It does not block. target is
-// host:port or one of gRPC's targets, such as dns:///name:port. Proxies of the environment are not used. The options opts come
+// host:port or one of gRPC's targets, such as dns:///name:port, whose addresses are looked up every 5 s. Proxies of the environment are not used. The options opts come
 // after the package's own, and override them. The caller closes the connection.
 func Dial(target string, c Config, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 	creds, err := c.Credentials()
@@ -36,7 +35,7 @@ func Dial(target string, c Config, opts ...grpc.DialOption) (*grpc.ClientConn, e
 	}
 	own := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
-		grpc.WithContextDialer(DialTCP),
+		grpc.WithContextDialer(c.DialTCP),
 		grpc.WithConnectParams(redial),
 		grpc.WithDisableServiceConfig(), // saves a DNS lookup, and keeps out retries that DNS could configure
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(c.MessageBytes()), grpc.ForceCodecV2(wire.Codec{})),
@@ -50,7 +49,11 @@ func Dial(target string, c Config, opts ...grpc.DialOption) (*grpc.ClientConn, e
 		grpc.WithChainUnaryInterceptor(c.hintUnary),
 		grpc.WithChainStreamInterceptor(c.hintStream),
 	}
-	conn, err := grpc.NewClient(target, append(own, opts...)...)
+	opts = append(own, opts...)
+	if strings.HasPrefix(target, "dns:") { // an earlier resolver of opts takes precedence
+		opts = append(opts, grpc.WithResolvers(dnsBuilder{c.lookUp}))
+	}
+	conn, err := grpc.NewClient(target, opts...)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: give an address as host:port: %w", target, err)
 	}
@@ -59,6 +62,12 @@ func Dial(target string, c Config, opts ...grpc.DialOption) (*grpc.ClientConn, e
 
 // DialTCP opens a TCP connection with the timeout and keepalive of Dial, without TLS. It is for a caller that needs the error
 // of the attempt itself.
-func DialTCP(ctx context.Context, address string) (net.Conn, error) {
-	return dialer.DialContext(ctx, "tcp", address)
+func (c *Config) DialTCP(ctx context.Context, address string) (net.Conn, error) {
+	return network.Or(c.Network).DialContext(ctx, "tcp", address)
+}
+
+// Through returns options for gRPC with which a client of Dial dials and looks names up over another network than that of its Config.
+func Through(n network.Network) []grpc.DialOption {
+	c := &Config{Network: n}
+	return []grpc.DialOption{grpc.WithContextDialer(c.DialTCP), grpc.WithResolvers(dnsBuilder{c.lookUp})}
 }

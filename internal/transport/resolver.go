@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/resolver"
+
+	"github.com/kisgrid/kisgrid/internal/network"
 )
 
 // Times of looking up a name's addresses.
@@ -147,15 +149,11 @@ func (l *dnsResolver) updateAddresses(hosts []string) error {
 	return l.cc.UpdateState(s)
 }
 
-// lookUp returns the IP addresses of a host. It asks the system's name servers where server is "", and else the name server at
-// that address.
-func lookUp(ctx context.Context, server, host string) ([]string, error) {
-	if server == "" {
-		return net.DefaultResolver.LookupHost(ctx, host)
+// lookUp returns the IP addresses of a host. It asks the name servers of the network where server is "", and else the name server at that
+// address.
+func (c *Config) lookUp(ctx context.Context, server, host string) ([]string, error) {
+	if server != "" {
+		server = net.JoinHostPort(hostPort(server, "53"))
 	}
-	server = net.JoinHostPort(hostPort(server, "53"))
-	asking := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return dialer.DialContext(ctx, network, server)
-	}}
-	return asking.LookupHost(ctx, host)
+	return network.Or(c.Network).LookupHost(ctx, server, host)
 }

@@ -23,11 +23,11 @@ const defaultPort = "7700"
 // balanced is the gRPC service config that distributes calls and streams over all addresses of a target in turn.
 const balanced = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 
-// Resolve turns the address of a cluster into a target of gRPC, with the options that belong to it. The address of a cluster is
+// Resolve turns the address of a cluster into a target for Dial, with the options that belong to it. The address of a cluster is
 // one address, a list separated by commas, or dns:///name:port. A target with another scheme than dns is returned unchanged. An
 // address that can't be dialled is an error.
 func Resolve(target string) (string, []grpc.DialOption, error) {
-	dial := []grpc.DialOption{grpc.WithDefaultServiceConfig(balanced), grpc.WithResolvers(dnsBuilder{lookUp})}
+	dial := []grpc.DialOption{grpc.WithDefaultServiceConfig(balanced)}
 	if scheme, rest, ok := strings.Cut(target, "://"); ok { // the target names its resolver, as dns:///name:7700 does
 		if scheme != "dns" {
 			return target, dial, nil

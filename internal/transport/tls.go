@@ -11,12 +11,14 @@ import (
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/kisgrid/kisgrid/internal/network"
 )
 
 // Time limits of connecting and of refusing a connection.
 const (
-	dialTimeout   = 5 * time.Second // one attempt to connect takes at most so long, handshake included
-	hangUpTimeout = time.Second     // a refused client has so long to read why it is refused
+	dialTimeout   = network.DialTimeout // one attempt to connect takes at most so long, handshake included
+	hangUpTimeout = time.Second         // a refused client has so long to read why it is refused
 )
 
 // ServerTLS returns the settings of listeners that are not gRPC servers. nil without an error means plaintext.
@@ -48,16 +50,24 @@ func (c *Config) Dialer() (func(ctx context.Context, network, address string) (n
 	if err != nil {
 		return nil, err
 	}
+	via := network.Or(c.Network)
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		if f == nil {
-			return dialer.DialContext(ctx, network, address)
+			return via.DialContext(ctx, network, address)
 		}
-		conn, err := (&tls.Dialer{NetDialer: &dialer, Config: f.latest().client}).DialContext(ctx, network, address)
+		conn, err := dialTLS(ctx, via, network, address, f.latest().client)
 		if err != nil {
 			return nil, f.config.explainClient(address, err)
 		}
 		return f.config.explainReads(address, conn), nil
 	}, nil
+}
+
+// dialTLS connects and does the TLS handshake, within dialTimeout.
+func dialTLS(ctx context.Context, via network.Network, kind, address string, config *tls.Config) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	return network.DialTLS(ctx, via, kind, address, config)
 }
 
 // Credentials returns the credentials of gRPC clients, for Dial and for clients that Dial does not make, such as etcd's.

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -16,6 +17,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
+
+	"github.com/kisgrid/kisgrid/internal/network"
 )
 
 // Defaults of Config and of leases.
@@ -45,6 +48,9 @@ type Config struct {
 	// MaxOperations is the limit for the documents that one transaction writes. It must not be above etcd's --max-txn-ops. Default
 	// DefaultMaxOperations.
 	MaxOperations int
+	// Network is the network over which to dial. Default nil: gRPC dials over that of the machine, through the proxy of the environment if
+	// there is one.
+	Network network.Network
 	// Logger gets one message for each outage of etcd, and one for each record that can't be read. Default: no messages.
 	Logger hclog.Logger
 }
@@ -89,6 +95,11 @@ func Open(c Config) (*Store, error) {
 			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
 			MinConnectTimeout: c.Timeout,
 		}),
+	}
+	if c.Network != nil {
+		dial = append(dial, grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			return c.Network.DialContext(ctx, "tcp", address)
+		}))
 	}
 	if c.Credentials != nil {
 		dial = append(dial, grpc.WithTransportCredentials(c.Credentials))

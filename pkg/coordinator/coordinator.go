@@ -124,7 +124,7 @@ func New(c Config) (*Coordinator, error) {
 	}
 	if c.DialWorker == nil {
 		c.DialWorker = func(ctx context.Context, w cluster.Worker) (net.Conn, error) {
-			return transport.DialTCP(ctx, w.Address)
+			return c.Transport.DialTCP(ctx, w.Address)
 		}
 	}
 	if c.Budget <= 0 {

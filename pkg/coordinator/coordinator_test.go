@@ -34,7 +34,7 @@ func TestNew(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	listener, err := serve.Listen(t.Context(), "127.0.0.1:0")
+	listener, err := serve.Listen(t.Context(), nil, "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +173,7 @@ func TestStopBeforeReady(t *testing.T) {
 	}
 	away := free.Addr().String()
 	_ = free.Close()
-	pages, err := serve.Listen(t.Context(), "127.0.0.1:0")
+	pages, err := serve.Listen(t.Context(), nil, "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,7 +232,7 @@ func TestBrokenListener(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	listener, err := serve.Listen(t.Context(), "127.0.0.1:0")
+	listener, err := serve.Listen(t.Context(), nil, "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +249,7 @@ func TestBrokenListener(t *testing.T) {
 // TestRecord looks at what a coordinator tells of itself: addresses that others can dial.
 func TestRecord(t *testing.T) {
 	t.Parallel()
-	pages, err := serve.Listen(t.Context(), ":0")
+	pages, err := serve.Listen(t.Context(), nil, ":0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -80,7 +80,7 @@ func (r *rig) start(change ...func(*Config)) {
 	if r.store, err = cluster.Open(cluster.Config{Endpoints: []string{r.etcd}, Prefix: r.prefix}); err != nil {
 		t.Fatal(err)
 	}
-	listener, err := serve.Listen(t.Context(), "127.0.0.1:0")
+	listener, err := serve.Listen(t.Context(), nil, "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -62,7 +62,7 @@ func (r *rig) newWorker(name string, functions ...string) *fakeWorker {
 		w.record.Functions = append(w.record.Functions, cluster.Function{Name: f, Mode: "Calculate"})
 	}
 	var err error
-	if w.listener, err = serve.Listen(r.t.Context(), "127.0.0.1:0"); err != nil {
+	if w.listener, err = serve.Listen(r.t.Context(), nil, "127.0.0.1:0"); err != nil {
 		r.t.Fatal(err)
 	}
 	w.record.Address = w.listener.Addr().String()

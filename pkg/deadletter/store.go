@@ -13,6 +13,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"github.com/kisgrid/kisgrid/internal/network"
 	"github.com/kisgrid/kisgrid/internal/redisreply"
 )
 
@@ -41,6 +42,8 @@ type Config struct {
 	// Timeout is the limit for each round trip of Keep, which clients wait for. Calls that operators wait for have five times as long.
 	// Default 2 s.
 	Timeout time.Duration
+	// Network is the network over which to dial Redis. Default: that of the machine.
+	Network network.Network
 }
 
 // Store keeps the dead letters of all flows. It is safe for concurrent use. Each call to Redis ends when Redis answers, when the context is
@@ -100,6 +103,9 @@ func Open(c Config) (*Store, error) {
 	options.DialerRetries = 1
 	options.MaxRetries = -1 // each method decides itself whether a second try is safe
 	options.DialTimeout, options.ReadTimeout, options.WriteTimeout = c.Timeout, operatorFactor*c.Timeout, operatorFactor*c.Timeout
+	if c.Network != nil {
+		options.Dialer = network.Dialer(c.Network, options.TLSConfig, options.DialTimeout)
+	}
 	client := goredis.NewClient(options)
 	redisreply.Own(client)
 	return &Store{config: c, client: client, lockFor: lockFor, flows: map[string]bool{}, expired: map[string]time.Time{}}, nil

@@ -377,7 +377,7 @@ func (m *membership) warnOfAddress(ctx context.Context) {
 		coordinators, _ := m.store.Coordinators(ctx) // register logs the errors of etcd
 		for _, c := range coordinators {
 			looking, cancel := context.WithTimeout(ctx, addressCheckEvery)
-			elsewhere := serve.Elsewhere(looking, c.Address)
+			elsewhere := serve.Elsewhere(looking, m.worker.config.Network, c.Address)
 			cancel()
 			if elsewhere {
 				m.log.Warn("the advertised address is valid on this machine only, and a coordinator runs on another machine: "+

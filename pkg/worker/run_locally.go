@@ -111,7 +111,7 @@ func (r *localRun) serve(ctx context.Context, metrics *prometheus.Registry, log 
 	if err != nil {
 		return nil, err
 	}
-	listener, err := serve.Listen(ctx, r.http)
+	listener, err := serve.Listen(ctx, nil, r.http)
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/kisgrid/kisgrid/internal/network"
 	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/internal/tracing"
 	"github.com/kisgrid/kisgrid/internal/transport"
@@ -70,6 +71,9 @@ type Config struct {
 	Limits batch.Limits
 	// Transport has the TLS files and connection limits of the ports on which the worker listens.
 	Transport transport.Config
+	// Network is the network in which the worker listens, dials, and looks names up, also for Etcd, Transport and the default Connectors
+	// that have none. Default: the network of the machine. Tests give one in memory.
+	Network network.Network
 	// Connectors has the function that opens a connection, for each type that a connector's document can name. Default:
 	// "redis", and "memory", which is a store in this worker's memory.
 	Connectors map[string]connector.Opener
@@ -128,6 +132,12 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}
+	if c.Etcd.Network == nil {
+		c.Etcd.Network = c.Network
+	}
+	if c.Transport.Network == nil {
+		c.Transport.Network = c.Network
+	}
 	if c.Etcd.Logger == nil {
 		c.Etcd.Logger = c.Logger.Named("etcd")
 	}
@@ -175,7 +185,7 @@ func New(c Config) (*Worker, error) {
 	metrics := connector.NewMetrics(w.registry)
 	if c.Connectors == nil {
 		c.Connectors = map[string]connector.Opener{
-			"redis":  redis.Config{Logger: c.Logger.Named("redis"), Metrics: metrics}.Open,
+			"redis":  redis.Config{Logger: c.Logger.Named("redis"), Metrics: metrics, Network: c.Network}.Open,
 			"memory": memory.New().Open,
 		}
 	}
@@ -231,7 +241,7 @@ func (w *Worker) Run(ctx context.Context) error {
 // serve opens the ports, registers the worker, and waits for the end. Then it closes everything in this order: the record in
 // etcd, the sessions, the port.
 func (w *Worker) serve() error {
-	listener, err := serve.ListenNear(w.ctx, w.config.Listen, w.config.ListenElsewhere, w.log)
+	listener, err := serve.ListenNear(w.ctx, w.config.Network, w.config.Listen, w.config.ListenElsewhere, w.log)
 	if err != nil {
 		return err
 	}
@@ -340,7 +350,7 @@ func (w *Worker) servePages() (*httpServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	listener, err := serve.ListenNear(w.ctx, w.config.HTTP, w.config.HTTPElsewhere, w.log)
+	listener, err := serve.ListenNear(w.ctx, w.config.Network, w.config.HTTP, w.config.HTTPElsewhere, w.log)
 	if err != nil {
 		return nil, fmt.Errorf("%w, or turn the metrics off with an empty --http", err)
 	}
@@ -375,5 +385,5 @@ func (p *httpServer) Close() {
 
 // advertised returns the address that coordinators are to dial. listening is the address of the open listener.
 func (c *Config) advertised(listening net.Addr) (string, error) {
-	return serve.Advertised(c.Advertise, c.Listen, listening, c.Etcd.Endpoints)
+	return serve.Advertised(c.Network, c.Advertise, c.Listen, listening, c.Etcd.Endpoints)
 }

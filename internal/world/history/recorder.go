@@ -121,9 +121,12 @@ func (r *Recorder) Called(c Call) {
 	r.h.Calls = append(r.h.Calls, c)
 }
 
-// Wrote notes a write of a document that etcd took, in the order in which etcd took them. The Recorder fills in the time.
+// Wrote notes a write of a document that etcd took, in the order in which etcd took them. The Recorder fills in
+// the time where d has none.
 func (r *Recorder) Wrote(d Document) {
-	d.At = r.since()
+	if d.At == 0 {
+		d.At = r.since()
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.h.Documents = append(r.h.Documents, d)

@@ -10,7 +10,7 @@ import (
 // The answers about rights.
 const (
 	noAuth      = "NOAUTH Authentication required."
-	noAuthHello = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time"
+	noAuthHello = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time"
 	wrongPass   = "WRONGPASS invalid username-password pair or user is disabled."
 	noPassword  = "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?"
 )
@@ -29,12 +29,20 @@ func (r *Redis) answer(c *conn, args []string) (answer []byte, later func() []by
 		c.send([]byte(ok), true)
 		return nil, nil
 	}
-	if !c.authenticated && r.password != "" {
-		c.dirty = true
-		return appendError(nil, noAuth), nil
+	text := ""
+	switch {
+	case !c.authenticated && r.password != "":
+		text = noAuth
+	case r.troubles.loading && !slices.Contains(whileLoading, name):
+		text = answerLoading
+	case c.inMulti:
+		text = r.troubles.refusedWrite(name, false)
 	}
-	if text := r.troubles.refusal(name, args); text != "" {
+	if text != "" {
 		c.dirty = true
+		if name == "EXEC" {
+			text = "EXECABORT Transaction discarded because of: " + text
+		}
 		return appendError(nil, text), nil
 	}
 	if len(c.channels) > 0 && !c.resp3 && !slices.Contains([]string{"SUBSCRIBE", "UNSUBSCRIBE", "PING"}, name) {
@@ -136,16 +144,18 @@ func (r *Redis) hello(c *conn, args []string) []byte {
 
 // authenticate answers AUTH. redis.mu is held.
 func (c *conn) authenticate(args []string) []byte {
+	password := c.redis.password
+	if len(args) == 1 && password == "" {
+		return appendError(nil, noPassword)
+	}
 	user := "default"
 	if len(args) == 2 {
 		user, args = args[0], args[1:]
 	}
-	switch password := c.redis.password; {
+	switch {
 	case len(args) != 1:
 		return appendError(nil, "ERR wrong number of arguments for 'auth' command")
-	case user == "default" && password == "":
-		return appendError(nil, noPassword)
-	case user != "default" || args[0] != password:
+	case user != "default" || password != "" && args[0] != password:
 		return appendError(nil, wrongPass)
 	}
 	c.authenticated = true

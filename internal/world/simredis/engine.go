@@ -26,6 +26,9 @@ type engine struct {
 	words  []string      // of the command that server carries out; used again
 	lua    interpreter
 
+	now    time.Time             // of the command that is carried out
+	newest map[streamKey]entryID // the newest entry that each stream has had
+
 	conn  *conn // whose command is carried out
 	wrote bool  // the script that runs has written
 }
@@ -38,7 +41,7 @@ type view struct {
 
 // newEngine makes an empty engine.
 func newEngine(r *Redis) (*engine, error) {
-	e := &engine{redis: r, data: miniredis.NewMiniRedis(), peers: map[view]*server.Peer{}}
+	e := &engine{redis: r, data: miniredis.NewMiniRedis(), peers: map[view]*server.Peer{}, newest: map[streamKey]entryID{}}
 	unused, err := e.data.Dial() // it makes the server, without a listener
 	if err != nil {
 		return nil, fmt.Errorf("start the simulated Redis: %w", err)
@@ -46,10 +49,16 @@ func newEngine(r *Redis) (*engine, error) {
 	_ = unused.Close()
 	e.into = bufio.NewWriter(&e.out)
 	e.server = e.data.Server()
-	e.data.SetTime(time.Now())
+	e.setTime(time.Now())
 	e.data.ClockTTL(true)
 	e.lua.engine = e
 	return e, nil
+}
+
+// setTime sets the clock of the data.
+func (e *engine) setTime(now time.Time) {
+	e.now = now
+	e.data.SetTime(now)
 }
 
 // close ends the engine.
@@ -60,7 +69,7 @@ func (e *engine) close() {
 
 // at returns a database as it is now.
 func (e *engine) at(database int) *miniredis.RedisDB {
-	e.data.SetTime(time.Now())
+	e.setTime(time.Now())
 	return e.data.DB(database)
 }
 
@@ -77,12 +86,16 @@ func (e *engine) dispatch(v view, name string, args ...string) []byte {
 	e.words = append(append(e.words[:0], name), args...)
 	e.server.Dispatch(p, e.words)
 	p.Flush()
-	return e.out.Bytes()
+	answer := e.out.Bytes()
+	if end := bytes.IndexByte(answer, '\n'); answer[0] == '-' && end >= 0 {
+		answer = answer[:end+1] // the library's XLEN gives a second answer behind an error
+	}
+	return answer
 }
 
 // carryOut carries out a client's command on data. The answer is the caller's.
 func (e *engine) carryOut(c *conn, name string, args []string) []byte {
-	e.data.SetTime(time.Now())
+	e.setTime(time.Now())
 	e.conn, e.wrote = c, false
 	v := view{c.database, c.resp3}
 	switch name {
@@ -101,25 +114,86 @@ func (e *engine) command(v view, script bool, name string, args []string) []byte
 		return appendError(nil, text)
 	}
 	answer := e.do(v, name, args)
-	if _, ok := writes[name]; ok && answer[0] != '-' {
+	if answer[0] == '-' {
+		return inWordsOfRedis(answer, script, name, args)
+	}
+	if _, ok := writes[name]; ok {
 		e.wrote = true
 		e.redis.note(e.conn, script, name, noted(name, args, answer))
 	}
 	return answer
 }
 
+// inWordsOfRedis returns an error in the words of Redis 7, where the library has others.
+func inWordsOfRedis(answer []byte, script bool, name string, args []string) []byte {
+	switch text := string(answer); {
+	case strings.HasPrefix(text, "-ERR unknown command") && script:
+		return appendError(nil, "ERR Unknown Redis command called from script")
+	case strings.HasPrefix(text, "-ERR unknown command"):
+		text := "ERR unknown command '" + strings.ToLower(name) + "', with args beginning with: "
+		for _, a := range args {
+			text += "'" + a + "' "
+		}
+		return appendError(nil, line(text)+" ")
+	case strings.HasPrefix(text, "-ERR wrong number of arguments") && script:
+		return appendError(nil, "ERR Wrong number of args calling Redis command from script")
+	}
+	return answer
+}
+
 // again carries out a write of the journal.
 func (e *engine) again(w Write) {
-	e.data.SetTime(w.At)
+	e.setTime(w.At)
 	e.do(view{database: w.Database}, w.Name, w.Args)
 }
 
 // do carries out a command, whatever state Redis is in.
 func (e *engine) do(v view, name string, args []string) []byte {
-	if len(args) == 3 && slices.Contains(redisnumbers.Commands, name) {
+	switch {
+	case len(args) == 3 && slices.Contains(redisnumbers.Commands, name):
 		return e.add(v, name, args)
+	case name == "XADD" && len(args) > 1:
+		return e.addEntry(v, args)
 	}
 	return e.dispatch(v, name, args...)
+}
+
+// addEntry carries out XADD for a stream's next entry. The library gives the id of a deleted entry again.
+func (e *engine) addEntry(v view, args []string) []byte {
+	key := streamKey{v.database, args[0]}
+	if e.data.DB(v.database).Type(args[0]) != "stream" {
+		delete(e.newest, key)
+	}
+	newest, id := e.newest[key], entryID{}
+	if args[1] == "*" {
+		id = later(entryID{uint64(e.now.UnixMilli()), 0}, entryID{newest[0], newest[1] + 1})
+	} else if _, err := fmt.Sscanf(args[1], "%d-%d", &id[0], &id[1]); err != nil {
+		return e.dispatch(v, "XADD", args...)
+	} else if slices.Compare(id[:], newest[:]) <= 0 && id != (entryID{}) {
+		return appendError(nil, "ERR The ID specified in XADD is equal or smaller than the target stream top item")
+	}
+	answer := e.dispatch(v, "XADD", append([]string{args[0], fmt.Sprintf("%d-%d", id[0], id[1])}, args[2:]...)...)
+	if answer[0] == '$' {
+		e.newest[key] = id
+	}
+	return answer
+}
+
+// streamKey is the key of a stream.
+type streamKey struct {
+	database int
+	key      string
+}
+
+// entryID is the id of an entry in a stream: a time in milliseconds, and a number.
+type entryID [2]uint64
+
+// later returns the larger of two ids.
+func later(a, b entryID) entryID {
+	if slices.Compare(a[:], b[:]) > 0 {
+		return a
+	}
+	return b
 }
 
 // add carries out HINCRBY or HINCRBYFLOAT.

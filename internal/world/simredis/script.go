@@ -1,7 +1,6 @@
 package simredis
 
 import (
-	"bytes"
 	"crypto/sha1" //nolint:gosec // Redis names scripts so
 	"encoding/hex"
 	"errors"
@@ -171,6 +170,9 @@ func (i *interpreter) run(sha string, script *lua.LFunction, keys, args []string
 		said := err.Error()
 		var api *lua.ApiError
 		if errors.As(err, &api) {
+			if t, ok := api.Object.(*lua.LTable); ok {
+				return appendError(nil, line(t.RawGetString("err").String())+" script: "+sha+", on @user_script:1.")
+			}
 			said = api.Object.String()
 		}
 		text, number := line(said), "1"
@@ -226,7 +228,7 @@ func (i *interpreter) pcall(l *lua.LState) int {
 func (i *interpreter) give(l *lua.LState) lua.LValue {
 	n := l.GetTop()
 	if n == 0 {
-		return failed(l, "ERR Please specify at least one argument for this redis.call()")
+		return failed(l, "ERR Please specify at least one argument for this redis lib call")
 	}
 	words := make([]string, n)
 	for at := range words {
@@ -245,9 +247,6 @@ func (i *interpreter) give(l *lua.LState) lua.LValue {
 		return failed(l, notInScripts)
 	}
 	answer := i.engine.command(i.view, true, name, words[1:])
-	if bytes.HasPrefix(answer, []byte("-ERR unknown command")) {
-		return failed(l, "ERR Unknown Redis command called from script")
-	}
 	result, _ := valueOf(l, answer)
 	return result
 }

@@ -2,7 +2,6 @@ package simredis
 
 import (
 	"context"
-	"slices"
 	"time"
 )
 
@@ -23,15 +22,6 @@ const (
 
 // whileLoading are the commands that Redis takes while it loads its data.
 var whileLoading = []string{"CLIENT", "CONFIG", "DISCARD", "INFO", "MULTI", "PUBLISH", "PUBSUB", "SELECT", "SUBSCRIBE", "UNSUBSCRIBE"}
-
-// refusal returns the error with which a client's command is refused because of Redis's state, or none. Writes are refused later, since
-// scripts make them too.
-func (t *troubles) refusal(name string, _ []string) string {
-	if t.loading && !slices.Contains(whileLoading, name) {
-		return answerLoading
-	}
-	return ""
-}
 
 // refusedWrite returns the error with which a write is refused, or none. wrote means that the write is of a script that has written before:
 // then Redis asks no more whether the memory is full.

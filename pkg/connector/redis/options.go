@@ -17,6 +17,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"github.com/kisgrid/kisgrid/internal/network"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
@@ -46,9 +47,9 @@ type options struct {
 	known   []string // the parameters that mean something
 }
 
-// readOptions reads a document's options. The error joins all mistakes in the document. log is the logger of files with
-// certificates.
-func readOptions(c *definition.Connector, log hclog.Logger) (*options, error) {
+// readOptions reads a document's options. The error joins all mistakes in the document. via is the network over which to dial; nil means
+// that of the machine, over which go-redis dials by itself. log is the logger of files with certificates.
+func readOptions(c *definition.Connector, via network.Network, log hclog.Logger) (*options, error) {
 	p := params{values: c.Params, known: map[string]bool{}}
 	o := &options{
 		retries:        p.number("retries", 10, 0),
@@ -86,7 +87,10 @@ func readOptions(c *definition.Connector, log hclog.Logger) (*options, error) {
 		ReadBufferSize:   bufferSize,
 		WriteBufferSize:  bufferSize,
 	}
-	p.tls(c.TLS, o.client, log)
+	p.tls(c.TLS, o.client, via, log)
+	if via != nil && o.client.Dialer == nil {
+		o.client.Dialer = network.Dialer(via, o.client.TLSConfig, o.client.DialTimeout)
+	}
 	if c.PasswordFile != "" {
 		o.client.Password = p.file("password_file", c.PasswordFile, o.client.Password)
 	}
@@ -209,12 +213,12 @@ func (p *params) file(name, path, given string) string {
 	return strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
 }
 
-// tls makes the client options o use TLS if on is true, or if the document has any parameter about TLS. log is the logger of
-// the files with certificates, which are read again when they change.
-func (p *params) tls(on bool, o *goredis.UniversalOptions, log hclog.Logger) {
+// tls makes the client options o use TLS if on is true, or if the document has any parameter about TLS. via is the network over which to
+// dial. log is the logger of the files with certificates, which are read again when they change.
+func (p *params) tls(on bool, o *goredis.UniversalOptions, via network.Network, log hclog.Logger) {
 	files := transport.Config{
 		TLSCA: p.text("tls_ca"), TLSCert: p.text("tls_cert"), TLSKey: p.text("tls_key"), TLSServerName: p.text("tls_server_name"),
-		Logger: log, SettingName: func(setting string) string { return strings.ReplaceAll(setting, "-", "_") },
+		Network: via, Logger: log, SettingName: func(setting string) string { return strings.ReplaceAll(setting, "-", "_") },
 	}
 	trusting := p.flag("tls_skip_verify")
 	given := files.TLSCA != "" || files.TLSCert != "" || files.TLSKey != ""

@@ -25,7 +25,7 @@ func file(t *testing.T, text string) string {
 }
 
 func TestOptionsDefaults(t *testing.T) {
-	o, err := readOptions(document("localhost:6379"), nil)
+	o, err := readOptions(document("localhost:6379"), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestOptionsChooseTheClient(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			doc := document(test.addrs...)
 			doc.Params = test.params
-			o, err := readOptions(doc, nil)
+			o, err := readOptions(doc, nil, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -73,7 +73,7 @@ func TestOptionsAreRead(t *testing.T) {
 		"db": "3", "pool_size": "2", "retries": "0", "retry_min": "1ms", "retry_max": "1ms", "read_timeout": "7s",
 		"replica_timeout": "2s", "tls_server_name": "redis.example", "sentinel_username": "s", "sentinel_password": "p",
 	}
-	o, err := readOptions(doc, nil)
+	o, err := readOptions(doc, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestOptionsAreRead(t *testing.T) {
 func TestOptionsOfOthers(t *testing.T) {
 	doc := document("localhost:6379")
 	doc.Params = map[string]string{"poolsize": "1", "args1": "x", "db": "1"}
-	o, err := readOptions(doc, nil)
+	o, err := readOptions(doc, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func TestOptionsMistakes(t *testing.T) {
 
 // A document is taken in by a list of parameters that is kept with documents: it is the connector's.
 func TestParamsAreThoseOfIntake(t *testing.T) {
-	o, err := readOptions(document("localhost:6379"), nil)
+	o, err := readOptions(document("localhost:6379"), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +177,7 @@ func TestIntakeIsTheConnectors(t *testing.T) {
 		if err != nil {
 			r.Fatal(err)
 		}
-		_, opened := readOptions(p.Connector, nil)
+		_, opened := readOptions(p.Connector, nil, nil)
 		taken := p.Intake(definition.MaxSteps)
 		if (opened == nil) != (taken == nil) {
 			r.Fatalf("%s\nis taken in with %v, and opened with %v", yaml, taken, opened)

@@ -11,17 +11,20 @@ import (
 	"github.com/hashicorp/go-hclog"
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/kisgrid/kisgrid/internal/network"
 	"github.com/kisgrid/kisgrid/internal/redisreply"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// Config is the logger and the metrics that a process gives to its connections. The zero Config works.
+// Config is the logger, the metrics and the network that a process gives to its connections. The zero Config works.
 type Config struct {
 	// Logger is the logger of the connections. nil means no log.
 	Logger hclog.Logger
 	// Metrics measures the connections. nil means no metrics.
 	Metrics *connector.Metrics
+	// Network is the network over which to dial Redis. nil means that of the machine.
+	Network network.Network
 
 	// tick is how often keys that are waited for are read again. 0 means one second. Below 0 they are never read again, so that a
 	// test sees a lost notification.
@@ -92,7 +95,7 @@ var _ connector.Opener = Config{}.Open
 // Open connects to the Redis that a resolved document describes. The error has CodeBadDocument if the document is wrong, and
 // CodeConnectorUnavailable if Redis does not answer a ping.
 func (config Config) Open(ctx context.Context, doc *definition.Connector) (connector.Connection, error) {
-	o, err := readOptions(doc, config.Logger)
+	o, err := readOptions(doc, config.Network, config.Logger)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,74 @@
+package world
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/kisgrid/kisgrid/internal/world/history"
+	"github.com/kisgrid/kisgrid/pkg/client"
+)
+
+// startClients lets clients begin at their times.
+func (w *world) startClients() {
+	for _, c := range w.s.Clients {
+		s := newSubmitter(w, c)
+		w.clients = append(w.clients, s)
+		w.at(c.Start, s.begin)
+	}
+}
+
+// calm ends all faults, and gives the cluster the scenario's time to come to rest. Clients make no more rows, and wait for the answers of
+// those that they have sent.
+func (w *world) calm() {
+	w.finishAll()
+	for _, n := range w.living() {
+		n.gate.release()
+	}
+	for _, s := range w.clients {
+		s.stopMaking()
+	}
+	w.rec.CalmBegan()
+	time.Sleep(w.s.Calm)
+	for _, s := range w.clients {
+		if s.isOpen() { // its batches have no answer in the history
+			s.kill()
+		}
+	}
+	w.probe()
+}
+
+// probeTimeout is how long a probe may take.
+const probeTimeout = 20 * time.Second
+
+// probe submits one plain row to each flow, as a client of the name "probe": it tells whether the flow runs.
+func (w *world) probe() {
+	process := w.net.Host("probe").Process("probe")
+	settings := w.secured()
+	options := []client.Option{client.WithDialOptions(through(process)), client.WithRetryFor(probeTimeout)}
+	if w.s.TLS {
+		options = append(options, client.WithTLSFiles(settings.TLSCA, settings.TLSCert, settings.TLSKey), client.WithTLSServerName(serverName))
+	}
+	c, err := client.Dial(w.coordinators(""), options...)
+	if err != nil {
+		w.must(err)
+		return
+	}
+	var calls sync.WaitGroup
+	for i, f := range w.s.Flows {
+		text := `{"key":"probe","alt":"ae","n":0}`
+		record := w.rec.Made(&history.Batch{Client: "probe", Flow: f.Name, Number: i + 1, Rows: []history.Row{{Key: "probe", Bytes: len(text)}}})
+		calls.Go(func() {
+			ctx, cancel := context.WithTimeout(w.ctx, probeTimeout)
+			defer cancel()
+			b := client.Rows(text)
+			try := w.rec.Submitting(record, true, probeTimeout)
+			result, err := c.Submit(ctx, f.Name, b, client.NoOutput())
+			w.rec.Answered(try, b.ID(), result, nil, err, errors.Is(err, client.ErrUnanswered))
+		})
+	}
+	calls.Wait()
+	w.must(c.Close())
+	process.Kill()
+}

@@ -1,0 +1,91 @@
+package world
+
+import (
+	"errors"
+	"sync"
+
+	"github.com/kisgrid/kisgrid/internal/world/history"
+)
+
+// errKilled is the error that functions of a killed process return.
+var errKilled = errors.New("the process was killed")
+
+// gate is the forms.Env of a worker process: it stops the process's functions while the process is stopped, and releases those that block
+// when it opens.
+type gate struct {
+	rec    *history.Recorder
+	life   *history.Life
+	poison func() // kills the process; it is called in a goroutine of its own
+
+	mu      sync.Mutex
+	goOn    sync.Cond     // stopped or dead changed; its lock is mu
+	stopped bool          // guarded by mu
+	dead    bool          // guarded by mu
+	open    bool          // released is closed; guarded by mu
+	blocked chan struct{} // closed when blocked functions are to go on
+}
+
+// newGate makes the gate of a process.
+func newGate(rec *history.Recorder, life *history.Life, poison func()) *gate {
+	g := &gate{rec: rec, life: life, poison: poison, blocked: make(chan struct{})}
+	g.goOn.L = &g.mu
+	return g
+}
+
+// Ran implements forms.Env.
+func (g *gate) Ran(r history.Run) {
+	g.mu.Lock()
+	dead := g.dead
+	g.mu.Unlock()
+	if dead {
+		return
+	}
+	r.Process, r.Life = g.life.Process, g.life.Number
+	g.rec.Ran(r)
+}
+
+// Enter implements forms.Env.
+func (g *gate) Enter() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for g.stopped && !g.dead {
+		g.goOn.Wait()
+	}
+	if g.dead {
+		return errKilled
+	}
+	return nil
+}
+
+// Gate implements forms.Env.
+func (g *gate) Gate() <-chan struct{} { return g.blocked }
+
+// Poison implements forms.Env.
+func (g *gate) Poison() { g.poison() }
+
+// stop stops the functions that begin from now on, or lets them go on.
+func (g *gate) stop(stopped bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.stopped = stopped
+	g.goOn.Broadcast()
+}
+
+// release lets blocked functions go on, and all that block later.
+func (g *gate) release() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.open {
+		g.open = true
+		close(g.blocked)
+	}
+}
+
+// kill says that the process is dead: its functions note nothing more, and return.
+func (g *gate) kill() {
+	g.mu.Lock()
+	g.dead = true
+	g.goOn.Broadcast()
+	g.mu.Unlock()
+	g.release()
+}
