@@ -6,7 +6,8 @@
 //
 // The files, in reading order:
 //
-//   - conformance.go: Run, and the tests of Save, Load and Watch.
+//   - conformance.go: Run, and the tests of Save and Load.
+//   - watch.go: tests of waiting for keys.
 //   - once.go: tests that effects take place once.
 //   - keys.go: keys that are KisGrid's own.
 package conformance
