@@ -121,7 +121,7 @@ func (s service) MemberList(ctx context.Context, r *pb.MemberListRequest) (answe
 		}
 		for _, m := range e.members {
 			answer.Members = append(answer.Members, &pb.Member{
-				ID: m.id, Name: m.name, ClientURLs: []string{scheme + m.address}, PeerURLs: []string{scheme + m.name + ":2380"},
+				ID: m.id, Name: m.Name, ClientURLs: []string{scheme + m.reachedAt()}, PeerURLs: []string{scheme + m.Name + ":2380"},
 			})
 		}
 		return nil

@@ -55,7 +55,7 @@ func (m *member) unary(ctx context.Context, request any, info *grpc.UnaryServerI
 	}
 	var fault Fault
 	if onCall != nil {
-		fault = onCall(Call{Member: m.name, Method: path.Base(info.FullMethod), Request: request})
+		fault = onCall(Call{Member: m.Name, Method: path.Base(info.FullMethod), Request: request})
 	}
 	if err := m.sleep(ctx, delay/2+fault.Before); err != nil {
 		return nil, err

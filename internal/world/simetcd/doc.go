@@ -3,8 +3,8 @@
 // with a real one. Faults are methods of [Etcd].
 //
 // Differences to etcd: nothing is replicated, so a write takes effect at one moment for all members that reach each other; a lease longer
-// than 5 minutes starts anew after an election, although etcd would go on with the rest of it; streams of ranges, learners, and changes of
-// the members are not served.
+// than 5 minutes starts anew after an election, although etcd would go on with the rest of it; streams of ranges, learners, changes of the
+// members, and single users or roles by name are not served.
 //
 // # Files
 //
@@ -22,7 +22,8 @@
 //   - ranges.go: answers to range requests.
 //   - watch.go: the service of watches.
 //   - lease.go: the service of leases, and how they run out.
-//   - auth.go: the service of users, and what they may do.
+//   - auth.go: who makes a call, and what users may do.
+//   - users.go: the service of users and roles.
 //   - admin.go: status, alarms and members.
 //   - state.go: all that etcd keeps on its disk.
 //   - store.go: keys with their versions.

@@ -43,7 +43,9 @@ type Config struct {
 type Member struct {
 	Name    string
 	Network network.Network // of its machine
-	Address string          // host:port to listen at; port 0 means a free one
+	// Address is the host:port to listen at. Port 0 means a free one. An empty host means all addresses of the machine, which clients then
+	// reach under the member's name.
+	Address string
 }
 
 // Etcd is the cluster. Its methods may be called from several goroutines.
@@ -126,13 +128,13 @@ func (e *Etcd) Close() error {
 	return nil
 }
 
-// Addresses returns the addresses at which the members listen, in the order of Config.Members. They stay the same over restarts.
+// Addresses returns the addresses at which clients reach the members, in the order of Config.Members. They stay the same over restarts.
 func (e *Etcd) Addresses() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	addresses := make([]string, len(e.members))
 	for i, m := range e.members {
-		addresses[i] = m.address
+		addresses[i] = m.reachedAt()
 	}
 	return addresses
 }
@@ -140,7 +142,7 @@ func (e *Etcd) Addresses() []string {
 // member returns the member with a name. It panics if there is none, which is a mistake of the test.
 func (e *Etcd) member(name string) *member {
 	for _, m := range e.members {
-		if m.name == name {
+		if m.Name == name {
 			return m
 		}
 	}

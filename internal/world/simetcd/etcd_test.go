@@ -2,6 +2,7 @@ package simetcd_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"testing"
 	"testing/synctest"
@@ -11,16 +12,18 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
+	"github.com/kisgrid/kisgrid/internal/network"
 	"github.com/kisgrid/kisgrid/internal/world/simetcd"
+	"github.com/kisgrid/kisgrid/internal/world/simnet"
 )
 
-// start starts a cluster whose members are named e1, e2, … and returns it with a client that knows all of them.
-func start(t *testing.T, members int, c simetcd.Config) (*simetcd.Etcd, *clientv3.Client, *pipes) {
+// start starts a cluster whose members are on hosts named etcd-1, etcd-2, … and returns it with a client that knows all of them.
+func start(t *testing.T, members int, c simetcd.Config) (*simetcd.Etcd, *clientv3.Client, *simnet.Host) {
 	t.Helper()
-	n := newPipes()
+	n := simnet.New(1)
 	for i := range members {
-		name := "e" + string(rune('1'+i))
-		c.Members = append(c.Members, simetcd.Member{Name: name, Network: n, Address: name + ":2379"})
+		name := fmt.Sprintf("etcd-%d", i+1)
+		c.Members = append(c.Members, simetcd.Member{Name: name, Network: n.Host(name), Address: ":2379"})
 	}
 	e, err := simetcd.Start(t.Context(), c)
 	if err != nil {
@@ -31,16 +34,20 @@ func start(t *testing.T, members int, c simetcd.Config) (*simetcd.Etcd, *clientv
 			t.Error(err)
 		}
 	})
-	return e, connect(t, n, clientv3.Config{Endpoints: e.Addresses()}), n
+	here := n.Host("here")
+	return e, connect(t, here, clientv3.Config{Endpoints: e.Addresses()}), here
 }
 
-// connect opens a client, which ends with the test.
-func connect(t *testing.T, n *pipes, c clientv3.Config) *clientv3.Client {
+// connect opens a client on a machine, which ends with the test.
+func connect(t *testing.T, from network.Network, c clientv3.Config) *clientv3.Client {
 	t.Helper()
 	c.Logger = zap.NewNop()
-	c.DialOptions = append(c.DialOptions, grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
-		return n.DialContext(ctx, "tcp", address)
-	}))
+	c.MaxUnaryRetries = 1
+	if from != nil {
+		c.DialOptions = append(c.DialOptions, grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			return from.DialContext(ctx, "tcp", address)
+		}))
+	}
 	client, err := clientv3.New(c)
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -15,7 +16,6 @@ import (
 // member is one server. Etcd.mu guards its fields from up on.
 type member struct {
 	etcd *Etcd
-	name string
 	Member
 
 	up        bool
@@ -32,7 +32,7 @@ type member struct {
 
 // newMember makes a member that does not run yet.
 func newMember(e *Etcd, m Member, n uint64) *member {
-	return &member{etcd: e, name: m.Name, Member: m, id: e.rand.Uint64() | n + 1, address: m.Address, applied: e.state.store.revision}
+	return &member{etcd: e, Member: m, id: e.rand.Uint64() | n + 1, address: m.Address, applied: e.state.store.revision}
 }
 
 // start listens and serves. It does nothing if the member runs.
@@ -46,7 +46,7 @@ func (m *member) start(ctx context.Context) error {
 	}
 	listener, err := m.Network.Listen(ctx, address)
 	if err != nil {
-		return fmt.Errorf("start member %s of the simulated etcd at %s: %w", m.name, address, err)
+		return fmt.Errorf("start member %s of the simulated etcd at %s: %w", m.Name, address, err)
 	}
 	options := []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(m.unary), grpc.ChainStreamInterceptor(m.stream),
@@ -67,7 +67,7 @@ func (m *member) start(ctx context.Context) error {
 	pb.RegisterClusterServer(server, s)
 
 	e.mu.Lock()
-	m.up, m.server, m.stopped, m.address = true, server, make(chan struct{}), listener.Addr().String()
+	m.up, m.server, m.stopped, m.address = true, server, make(chan struct{}), withPort(address, listener.Addr())
 	m.streams, m.requiring = map[*watchStream]bool{}, map[*requiring]bool{}
 	if !m.cut {
 		m.applied = e.state.store.revision
@@ -79,6 +79,24 @@ func (m *member) start(ctx context.Context) error {
 		_ = server.Serve(identifiable{listener})
 	})
 	return nil
+}
+
+// withPort returns an address with the port at which a listener listens, if its own is 0.
+func withPort(address string, at net.Addr) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || port != "0" {
+		return address
+	}
+	_, port, _ = net.SplitHostPort(at.String())
+	return net.JoinHostPort(host, port)
+}
+
+// reachedAt returns the address at which clients reach the member. Etcd.mu is held.
+func (m *member) reachedAt() string {
+	if port, ok := strings.CutPrefix(m.address, ":"); ok {
+		return net.JoinHostPort(m.Name, port)
+	}
+	return m.address
 }
 
 // stop cuts all connections and stops to listen. It waits until no call runs any more. It does nothing if the member does not run.

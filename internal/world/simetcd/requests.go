@@ -99,7 +99,8 @@ func checkDuplicates(ops []*pb.RequestOp) (*touched, error) {
 	t := &touched{puts: map[string]bool{}}
 	for _, op := range ops {
 		if d := op.GetRequestDeleteRange(); d != nil {
-			t.dels = append(t.dels, newSpan(d.Key, d.RangeEnd))
+			// As in etcd, a range without an end, whose end is written as a zero byte, is taken for an empty one here.
+			t.dels = append(t.dels, span{from: string(d.Key), to: string(d.RangeEnd), one: len(d.RangeEnd) == 0})
 		}
 	}
 	for _, op := range ops {
