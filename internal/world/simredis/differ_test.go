@@ -143,8 +143,8 @@ hlen:KEY hkeys:KEY hdel:KEY:FIELD hdel:KEY:FIELD:FIELD hexists:KEY:FIELD hsetnx:
 hincrby:KEY:FIELD:NUMBER hincrbyfloat:KEY:FIELD:NUMBER hincrbyfloat:KEY:FIELD:NUMBER rpush:KEY:TEXT rpush:KEY:TEXT:NUMBER lrange:KEY:0:-1 llen:KEY
 del:KEY del:KEY:KEY exists:KEY exists:KEY:KEY:KEY type:KEY set:KEY:TEXT set:KEY:NUMBER:px:100000 get:KEY sadd:KEY:TEXT:TEXT smembers:KEY
 zadd:KEY:SCORE:TEXT zscore:KEY:TEXT zremrangebyscore:KEY:-inf:SCORE zcard:KEY xlen:KEY xrange:KEY:-:+ xrange:KEY:-:+:count:2 xrange:KEY:ID:ID
-xrange:KEY:(ID:+ xrevrange:KEY:+:-:count:1 xdel:KEY:ID xadd:KEY:ID:id:TEXT:letter:TEXT pexpire:KEY:100000 pexpire:KEY:LATER:GT pexpire:KEY:50000:GT
-pexpire:KEY:100000:NX persist:KEY dbsize unknown:KEY hget:KEY hgetall:KEY:KEY pubsub:numsub:a:b ping ping:TEXT`)
+xrange:KEY:(ID:+ xrevrange:KEY:+:-:count:1 xdel:KEY:ID xadd:KEY:ID:id:TEXT:letter:TEXT pexpire:KEY:100000 pexpire:KEY:LATER:GT pexpire:KEY:30000:GT
+pexpire:KEY:100000:NX pexpire:KEY:100000:XX pexpire:KEY:40000:LT expire:KEY:100 pexpire:KEY:0 pexpire:KEY:abc set:KEY:TEXT:px:0 ttl:KEY unlink:KEY persist:KEY dbsize unknown:KEY hget:KEY hgetall:KEY:KEY pubsub:numsub:a:b ping ping:TEXT`)
 
 // command draws the n-th command.
 func command(random *rand.Rand, n int) []string {

@@ -15,6 +15,7 @@
 //   - answer.go: the commands that this package answers itself: the handshake, settings, WAIT, transactions.
 //   - pubsub.go: subscriptions to channels, and messages.
 //   - engine.go: commands on data, of clients and of scripts.
+//   - expiry.go: keys that expire.
 //   - script.go: scripts in the language Lua.
 //   - journal.go: the journal of writes, and the data for checks.
 //   - resp.go: reading commands.

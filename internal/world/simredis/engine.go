@@ -26,8 +26,9 @@ type engine struct {
 	words  []string      // of the command that server carries out; used again
 	lua    interpreter
 
-	now    time.Time             // of the command that is carried out
-	newest map[streamKey]entryID // the newest entry that each stream has had
+	now    time.Time         // of the command that is carried out
+	newest map[place]entryID // the newest entry that each stream has had
+	expiries
 
 	conn  *conn // whose command is carried out
 	wrote bool  // the script that runs has written
@@ -41,7 +42,7 @@ type view struct {
 
 // newEngine makes an empty engine.
 func newEngine(r *Redis) (*engine, error) {
-	e := &engine{redis: r, data: miniredis.NewMiniRedis(), peers: map[view]*server.Peer{}, newest: map[streamKey]entryID{}}
+	e := &engine{redis: r, data: miniredis.NewMiniRedis(), peers: map[view]*server.Peer{}, newest: map[place]entryID{}, expiries: expiries{at: map[place]time.Time{}}}
 	unused, err := e.data.Dial() // it makes the server, without a listener
 	if err != nil {
 		return nil, fmt.Errorf("start the simulated Redis: %w", err)
@@ -50,15 +51,8 @@ func newEngine(r *Redis) (*engine, error) {
 	e.into = bufio.NewWriter(&e.out)
 	e.server = e.data.Server()
 	e.setTime(time.Now())
-	e.data.ClockTTL(true)
 	e.lua.engine = e
 	return e, nil
-}
-
-// setTime sets the clock of the data.
-func (e *engine) setTime(now time.Time) {
-	e.now = now
-	e.data.SetTime(now)
 }
 
 // close ends the engine.
@@ -113,9 +107,14 @@ func (e *engine) command(v view, script bool, name string, args []string) []byte
 	if text := e.redis.troubles.refusedWrite(name, e.wrote); text != "" {
 		return appendError(nil, text)
 	}
+	if !reads[name] {
+		if _, ok := writes[name]; !ok {
+			return unknown(script, name, args)
+		}
+	}
 	answer := e.do(v, name, args)
 	if answer[0] == '-' {
-		return inWordsOfRedis(answer, script, name, args)
+		return inWordsOfRedis(answer, script)
 	}
 	if _, ok := writes[name]; ok {
 		e.wrote = true
@@ -124,18 +123,21 @@ func (e *engine) command(v view, script bool, name string, args []string) []byte
 	return answer
 }
 
-// inWordsOfRedis returns an error in the words of Redis 7, where the library has others.
-func inWordsOfRedis(answer []byte, script bool, name string, args []string) []byte {
-	switch text := string(answer); {
-	case strings.HasPrefix(text, "-ERR unknown command") && script:
+// unknown is the answer to a command that is not one of reads and writes.
+func unknown(script bool, name string, args []string) []byte {
+	if script {
 		return appendError(nil, "ERR Unknown Redis command called from script")
-	case strings.HasPrefix(text, "-ERR unknown command"):
-		text := "ERR unknown command '" + strings.ToLower(name) + "', with args beginning with: "
-		for _, a := range args {
-			text += "'" + a + "' "
-		}
-		return appendError(nil, line(text)+" ")
-	case strings.HasPrefix(text, "-ERR wrong number of arguments") && script:
+	}
+	text := "ERR unknown command '" + strings.ToLower(name) + "', with args beginning with: "
+	for _, a := range args {
+		text += "'" + a + "' "
+	}
+	return appendError(nil, line(text)+" ")
+}
+
+// inWordsOfRedis returns an error in the words of Redis 7, where the library has others.
+func inWordsOfRedis(answer []byte, script bool) []byte {
+	if script && strings.HasPrefix(string(answer), "-ERR wrong number of arguments") {
 		return appendError(nil, "ERR Wrong number of args calling Redis command from script")
 	}
 	return answer
@@ -154,13 +156,30 @@ func (e *engine) do(v view, name string, args []string) []byte {
 		return e.add(v, name, args)
 	case name == "XADD" && len(args) > 1:
 		return e.addEntry(v, args)
+	case name == "SET" && len(args) > 1:
+		return e.set(v, args)
+	case name == "PEXPIRE" || name == "EXPIRE":
+		return e.expire(v, name, args)
+	case name == "PTTL" || name == "TTL":
+		return e.left(v, name, args)
+	case name == "PERSIST":
+		return e.persist(v, args)
 	}
-	return e.dispatch(v, name, args...)
+	answer := e.dispatch(v, name, args...)
+	switch name {
+	case "DEL", "UNLINK":
+		e.forgetExpiry(v.database, args...)
+	case "HDEL", "ZREMRANGEBYSCORE":
+		e.forgetExpiry(v.database, args[:min(1, len(args))]...)
+	case "FLUSHALL":
+		e.expiries.at = map[place]time.Time{}
+	}
+	return answer
 }
 
 // addEntry carries out XADD for a stream's next entry. The library gives the id of a deleted entry again.
 func (e *engine) addEntry(v view, args []string) []byte {
-	key := streamKey{v.database, args[0]}
+	key := place{v.database, args[0]}
 	if e.data.DB(v.database).Type(args[0]) != "stream" {
 		delete(e.newest, key)
 	}
@@ -177,12 +196,6 @@ func (e *engine) addEntry(v view, args []string) []byte {
 		e.newest[key] = id
 	}
 	return answer
-}
-
-// streamKey is the key of a stream.
-type streamKey struct {
-	database int
-	key      string
 }
 
 // entryID is the id of an entry in a stream: a time in milliseconds, and a number.
