@@ -24,7 +24,7 @@ func TestNamesAreReadable(t *testing.T) {
 		pkg, rest, _ := strings.Cut(p.Name, "/")
 		inPackage[pkg]++
 		_, event, _ := strings.Cut(rest, ": ")
-		for _, word := range strings.Fields(event) {
+		for word := range strings.FieldsSeq(event) {
 			word = strings.TrimRight(word, ",")
 			if !regexp.MustCompile(`^[a-z-]+$`).MatchString(word) && !properNouns[word] {
 				t.Errorf("the point %q has %q in its name, which is no plain word", p.Name, word)

@@ -182,7 +182,9 @@ func (m *Mutant) WriteOverlay(root, folder string) (overlay string, err error) {
 	if folder, err = filepath.Abs(folder); err != nil {
 		return "", err
 	}
-	var replaced struct{ Replace map[string]string }
+	var replaced struct {
+		Replace map[string]string `json:"Replace"`
+	}
 	replaced.Replace = map[string]string{}
 	for name, text := range files {
 		mutated := filepath.Join(folder, strings.ReplaceAll(name, "/", "_"))

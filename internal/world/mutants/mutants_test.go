@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"github.com/kisgrid/kisgrid/internal/world/oracle"
 )
 
 // The code changes under the mutants. This test tells at once when one has to follow, long before somebody looks for the mutants.
@@ -20,6 +22,11 @@ func TestMutantsApply(t *testing.T) {
 	for _, m := range all {
 		if _, err := m.Apply(os.DirFS("../../..")); err != nil {
 			t.Errorf("%s: %v", m.Name, err)
+		}
+		for _, name := range m.FoundBy {
+			if !slices.ContainsFunc(oracle.All, func(c oracle.Check) bool { return c.Name == name }) {
+				t.Errorf("%s: there is no oracle %s", m.Name, name)
+			}
 		}
 		for _, e := range m.Edits {
 			if e.Old == e.New {
@@ -78,10 +85,11 @@ func TestApply(t *testing.T) {
 			t.Errorf("it applies to %s", what)
 		}
 	}
+	before, _, _ := strings.Cut(example, "<<<")
 	for what, text := range map[string]string{
 		"no name":        strings.TrimPrefix(example, "name: example\n"),
 		"no reason":      strings.Replace(example, "It does nothing.\n", "", 1),
-		"no change":      example[:strings.Index(example, "<<<")],
+		"no change":      before,
 		"no file":        strings.Replace(example, "-- pkg/a.go\n", "-- \n", 1),
 		"no end":         strings.TrimSuffix(example, ">>>\n"),
 		"something else": example + "and more\n",

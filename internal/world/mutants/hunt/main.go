@@ -8,6 +8,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -45,20 +46,22 @@ func main() {
 	flag.StringVar(&h.out, "out", "", "a `folder` for the output of the tests, one file for each mutant; none is kept without it")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
 	var err error
 	if h.names, err = regexp.Compile(names); err == nil {
-		err = h.all(ctx)
+		err = h.all(ctx, os.Stdout)
 	}
+	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "hunt:", err)
-		stop()
-		os.Exit(1) //nolint:gocritic // nothing else is deferred
+		os.Exit(1)
 	}
 }
 
-// all hunts each mutant that the flags name, and prints a line for each. The error says which were not found.
-func (h *hunt) all(ctx context.Context) error {
+// row is the form of a line of the table.
+const row = "%-28s %-34s %6s %6s %8s  %s\n"
+
+// all hunts each mutant that the flags name, and writes a line for each. The error says which were not found.
+func (h *hunt) all(ctx context.Context, table io.Writer) error {
 	all, err := mutants.Load(os.DirFS(filepath.Join(h.root, "internal/world/mutants/testdata")))
 	if err != nil {
 		return err
@@ -67,7 +70,7 @@ func (h *hunt) all(ctx context.Context) error {
 	if len(all) == 0 {
 		return fmt.Errorf("no mutant has a name like %s", h.names)
 	}
-	fmt.Printf("%-28s %-34s %6s %6s %8s  %s\n", "mutant", "found by", "seed", "seeds", "time", "")
+	fmt.Fprintf(table, row, "mutant", "found by", "seed", "seeds", "time", "")
 	var missed []string
 	for i := range all {
 		m := &all[i]
@@ -78,16 +81,16 @@ func (h *hunt) all(ctx context.Context) error {
 		case err != nil:
 			return fmt.Errorf("%s: %w", m.Name, err)
 		case h.check:
-			fmt.Printf("%-28s builds\n", m.Name)
+			fmt.Fprintf(table, "%-28s builds\n", m.Name)
 		case len(found.by) == 0:
 			missed = append(missed, m.Name)
-			fmt.Printf("%-28s %-34s %6s %6s %8s  it breaks: %s\n", m.Name, "NOT FOUND", "", found.seeds, found.took.Round(time.Second), m.Breaks)
+			fmt.Fprintf(table, row, m.Name, "NOT FOUND", "", found.seeds, found.took.Round(time.Second), "it breaks: "+m.Breaks)
 		default:
 			note := ""
 			if !m.Expected(found.by) {
 				note = "expected: " + strings.Join(m.FoundBy, ", ")
 			}
-			fmt.Printf("%-28s %-34s %6s %6s %8s  %s\n", m.Name, strings.Join(found.by, ","), found.seed, found.seeds, found.took.Round(time.Second), note)
+			fmt.Fprintf(table, row, m.Name, strings.Join(found.by, ","), found.seed, found.seeds, found.took.Round(time.Second), note)
 		}
 	}
 	if len(missed) > 0 {
