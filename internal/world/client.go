@@ -109,6 +109,12 @@ func (s *submitter) live(l *clientLife) {
 		s.submitCalls(l)
 	case "watch":
 		s.watch(l)
+	case "intruder":
+		l.tasks.Go(func() { s.intrude(l) })
+		s.submitStream(l)
+	case "redrive":
+		l.tasks.Go(func() { s.redrive(l) })
+		s.submitStream(l)
 	case "wrong":
 		l.tasks.Go(func() { s.misbehave(l) })
 		s.submitStream(l)

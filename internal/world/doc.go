@@ -17,6 +17,8 @@
 //   - client_stream.go: clients that submit over a stream.
 //   - client_call.go: clients that submit by calls, and producers.
 //   - client_wrong.go: clients that send what the protocol forbids.
+//   - client_intruder.go: clients that call workers as if they were coordinators.
+//   - client_redrive.go: clients that mend dead letters and redrive them.
 //   - admin.go: the calls of the command line, and of etcdctl.
 //   - changes.go: changes of documents.
 //   - faults.go: faults of processes, machines and links.

@@ -127,9 +127,10 @@ func distinct(entries []history.Entry) int {
 // EffectsOnce checks that effects take place once.
 //
 // The promise: an effect through the connector happens once, also when a batch is sent again, split differently, or run by a worker that has
-// been given up for dead. So a list has one entry for each effect; a sum has each row's number once; the store has nothing of rows that were
-// dropped, or died in a function before the Save. Where Redis loses writes, records go with the data, so nothing is excused for that. A sum
-// may differ from the list by rows that did not end as done, since commands of one row may be refused one by one.
+// been given up for dead, and when a redrive of a dead letter is cut off and begins again. So a list has one entry for each effect; a sum
+// has each row's number once; the store has nothing of rows that were dropped, or died in a function before the Save. Where Redis loses
+// writes, records go with the data, so nothing is excused for that. A sum may differ from the list by rows that did not end as done, since
+// commands of one row may be refused one by one.
 func EffectsOnce(l *Life) {
 	for _, s := range l.Stores {
 		for stored, list := range s.Lists {
@@ -161,6 +162,7 @@ func EffectsOnce(l *Life) {
 // entriesOnce reports entries that a list has twice, and entries of rows that have another key or belong to nobody.
 func (l *Life) entriesOnce(f *flow, key string, list []string) {
 	seen := map[history.Entry]string{}
+	redriven := map[int]int{} // by the row's number: effects of batches that no client submitted
 	for _, text := range list {
 		l.checked(1)
 		e, err := history.ParseEntry(text)
@@ -179,10 +181,48 @@ func (l *Life) entriesOnce(f *flow, key string, list []string) {
 		switch {
 		case b == nil && l.foreign(f.Name):
 			l.excused("of a redrive, or of a client that broke the protocol or went away")
+			if n, known := l.numberOf(e.ID); known && !f.form.Expands {
+				redriven[n]++
+			}
 		case b == nil:
 			l.breach(Subject{Flow: f.Name, Key: key}, "the store has an effect of row %s (key %q) of a batch that nobody submitted", e.ID, key)
 		case int(e.ID.Row) >= len(b.Rows) || b.Rows[e.ID.Row].Key != key:
 			l.breach(subject, "the store has an effect of row %s under the key %q, which is not the row's", e.ID, key)
+		}
+	}
+	l.redrivenOnce(f, key, redriven)
+}
+
+// numberOf returns the number of a row that some function got under an id, also if no client submitted its batch.
+func (l *Life) numberOf(id batch.RowID) (n int, known bool) {
+	for _, i := range l.runs[id.Batch] {
+		if run := &l.Runs[i]; run.ID == id {
+			return run.N, true
+		}
+	}
+	return 0, false
+}
+
+// redrivenOnce reports rows that took effect in more batches of redrives than there are rows with the number and key. redriven has the
+// number of these effects by the row's number.
+func (l *Life) redrivenOnce(f *flow, key string, redriven map[int]int) {
+	if len(redriven) == 0 {
+		return
+	}
+	submitted := map[int]int{}
+	for _, b := range l.Batches {
+		if b.Flow == f.Name {
+			for _, row := range b.Rows {
+				if row.Key == key {
+					submitted[row.N]++
+				}
+			}
+		}
+	}
+	for n, effects := range redriven {
+		l.checked(1)
+		if most := submitted[n]; most > 0 && effects > most {
+			l.breach(Subject{Flow: f.Name, Key: key}, "a row with number %d took effect in %d batches of redrives, and clients submitted %d rows with this number and key", n, effects, most)
 		}
 	}
 }

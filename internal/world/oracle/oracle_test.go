@@ -282,6 +282,25 @@ var breaches = []struct {
 		e.ID.Batch.Stream[0]++
 		h.Stores[0].Lists["F:rows:k2"][0] = e.String()
 	}},
+	{"EffectsOnce", "a redriven row twice", "chain", func(h *history.History) {
+		h.Calls = append(h.Calls, history.Call{Verb: "dead redrive"})
+		list := h.Stores[0].Lists["F:rows:k1"]
+		e, _ := history.ParseEntry(list[0])
+		for _, run := range slices.Clone(h.Runs) {
+			for letter := range byte(2) {
+				if again := run; run.ID == e.ID {
+					again.ID.Batch.Stream[0] += 100 + letter
+					h.Runs = append(h.Runs, again)
+				}
+			}
+		}
+		for letter := range byte(2) {
+			again := e
+			again.ID.Batch.Stream[0] += 100 + letter
+			list = append(list, again.String())
+		}
+		h.Stores[0].Lists["F:rows:k1"] = list
+	}},
 	{"EffectsOnce", "an effect under another key", "chain", func(h *history.History) {
 		lists := h.Stores[0].Lists
 		lists["F:rows:k2"], lists["F:rows:k1"] = lists["F:rows:k1"], lists["F:rows:k2"]

@@ -66,7 +66,7 @@ func (g *generator) client(name string, flow Flow, rows int) Client {
 }
 
 // hows are the ways of submitting, with how often each is taken.
-var hows = []weight{{"stream", 45}, {"call", 14}, {"producer", 14}, {"idle", 6}, {"gone", 7}, {"slow", 7}, {"wrong", 5}}
+var hows = []weight{{"stream", 45}, {"call", 14}, {"producer", 14}, {"idle", 6}, {"gone", 7}, {"slow", 7}, {"wrong", 5}, {"intruder", 4}, {"redrive", 5}}
 
 // mix decides which rows are not ordinary. Rows that cost much time are few.
 func (g *generator) mix(r *rand.Rand, c *Client, flow Flow) {

@@ -130,5 +130,7 @@ var Hows = []string{
 	"gone",     // goes away in the middle, without closing
 	"slow",     // does not take its answers for long times
 	"wrong",    // sends messages that the protocol forbids, beside ordinary ones
+	"intruder", // opens sessions at workers as if it were a coordinator, beside ordinary rows
+	"redrive",  // mends dead letters and redrives them, beside ordinary rows
 	"watch",    // submits nothing: calls the verbs of the command line
 }
