@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/world/history"
 	"github.com/kisgrid/kisgrid/pkg/client"
 )
@@ -46,7 +47,7 @@ const probeTimeout = 20 * time.Second
 func (w *world) probe() {
 	process := w.net.Host("probe").Process("probe")
 	settings := w.secured()
-	options := []client.Option{client.WithDialOptions(through(process)), client.WithRetryFor(probeTimeout)}
+	options := []client.Option{client.WithDialOptions(transport.Through(process)...), client.WithRetryFor(probeTimeout)}
 	if w.s.TLS {
 		options = append(options, client.WithTLSFiles(settings.TLSCA, settings.TLSCert, settings.TLSKey), client.WithTLSServerName(serverName))
 	}

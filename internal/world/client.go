@@ -10,6 +10,7 @@ import (
 
 	"github.com/vmihailenco/msgpack/v5"
 
+	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/world/forms"
 	"github.com/kisgrid/kisgrid/internal/world/history"
 	"github.com/kisgrid/kisgrid/internal/world/scenario"
@@ -94,7 +95,7 @@ func (s *submitter) begin() {
 // live is the program of one life: it dials, submits rows until there are no more, and waits for their answers.
 func (s *submitter) live(l *clientLife) {
 	settings := s.w.secured()
-	options := []client.Option{client.WithDialOptions(through(l.net))}
+	options := []client.Option{client.WithDialOptions(transport.Through(l.net)...)}
 	if s.w.s.TLS {
 		options = append(options, client.WithTLSFiles(settings.TLSCA, settings.TLSCert, settings.TLSKey), client.WithTLSServerName(serverName))
 	}
