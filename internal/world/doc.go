@@ -6,6 +6,7 @@
 //
 //   - world.go: Run, and the order in which a scenario happens.
 //   - hosts.go: the machines, etcd and Redis.
+//   - mutexes.go: how virtual time moves on while somebody waits for a mutex.
 //   - certificates.go: the certificate of scenarios with TLS.
 //   - process.go: one life of a coordinator or a worker: start, kill, drain, stop.
 //   - coordinator.go: what the program coordinator does before it serves.

@@ -2,6 +2,7 @@ package world
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -71,6 +72,9 @@ type world struct {
 func Run(t *testing.T, s scenario.Scenario) *Report {
 	t.Helper()
 	began := time.Now()
+	if err := countMutexes(); err != nil {
+		t.Log(errors.Join(err, errNoTable))
+	}
 	r := &Report{}
 	w := &world{s: s}
 	func() {

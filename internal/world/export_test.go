@@ -1,0 +1,4 @@
+package world
+
+// CountMutexes is countMutexes, for its test.
+var CountMutexes = countMutexes
