@@ -83,7 +83,7 @@ func TestDrive(t *testing.T) {
 			t.Errorf("%d seeds broke %s, want %d", tally.Oracles[name], name, n)
 		}
 	}
-	if !Race && want["OrderPerKey"] == 0 || want[Panic] == 0 || want[Deadlock] == 0 {
+	if !Race && (want["OrderPerKey"] == 0 || want[Panic] == 0 || want[Deadlock] == 0) {
 		t.Fatalf("the seeds do not go wrong in all ways: %v", want)
 	}
 	for _, part := range []string{fmt.Sprintf("world: seed %d broke OrderPerKey, OneOutcome after ", plan.First), "row 2 ran before row 1", "func TestOrderPerKeySeed"} {
