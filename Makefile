@@ -18,7 +18,7 @@ CHAOS_TIME    ?= 20m
 CHAOS_RATE    ?= 4000
 CHAOS_SEED    ?= $(shell date +%s)
 
-.PHONY: world-mutants help build images release api figures test test-tools lint lint-ci tools-lint tools-proto tools-modules tools-api tools-prometheus alerts proto proto-check proto-freeze bench soak-once soak-join soak-wakeups soak-records soak-windows soak-config soak-revisions fuzz sim sim-steps settle outputs chaos vuln e2e-k8s
+.PHONY: world-mutants help build images release api figures test test-tools lint lint-ci tools-lint tools-proto tools-modules tools-api tools-prometheus alerts proto proto-check proto-freeze bench soak-once soak-join soak-wakeups soak-records soak-windows soak-config soak-revisions fuzz world sim sim-steps settle outputs chaos vuln e2e-k8s
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' Makefile
@@ -188,6 +188,19 @@ fuzz: ## Run each fuzz test for FUZZTIME
 			go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x "$$(dirname $$file)"; \
 		done; \
 	done
+
+WORLD_SEED ?= $(shell date +%s)
+SEEDS      ?= 1000
+TIME       ?= 0
+SHRINK     ?= 2m
+
+# The build's random choices repeat with the seed. Go's runtime is built anew for it, which takes minutes the first time. A breach's script
+# goes into bin/world. WORLD are more flags of the test, such as -world.first or -world.repeat 20: see go test ./internal/world -args -help.
+world: ## Live through SEEDS simulated lives of a whole cluster, from WORLD_SEED, for TIME; or through a SCRIPT; SHRINK, WORLD
+	@mkdir -p bin/world && go run ./internal/world/seeded -o bin/world && \
+		go test -c -overlay bin/world/overlay.json -o bin/world/world.test ./internal/world
+	cd internal/world && ../../bin/world/world.test -test.run '^TestWorld$$' -test.timeout 0 -world.folder ../../bin/world -world.json ../../bin/world/summary.json \
+		-world.seeds $(SEEDS) -world.seed $(WORLD_SEED) -world.time $(TIME) -world.shrink $(SHRINK) $(if $(SCRIPT),-world.script $(abspath $(SCRIPT))) $(WORLD)
 
 sim: ## Simulate coordinators and workers in virtual time: SIM_ROWS, SIM_WORKERS, SIM_SEED
 	go test ./pkg/scheduler -run TestSim -v -timeout 12h -sim.twice=false -sim.check=10000 \
