@@ -141,7 +141,10 @@ func shared(t *testing.T, name, address string) server {
 }
 
 // compare fails the test if two transcripts differ, and shows the first difference.
-func compare(t testing.TB, name string, want, got []string) {
+func compare(t interface {
+	Helper()
+	Fatalf(string, ...any)
+}, name string, want, got []string) {
 	t.Helper()
 	for i := range max(len(want), len(got)) {
 		a, b := "(nothing)", "(nothing)"
