@@ -19,4 +19,5 @@
 //   - script.go: scripts in the language Lua.
 //   - journal.go: the journal of writes, and the data for checks.
 //   - resp.go: reading commands.
+//   - clients.go: a network for processes with go-redis in a bubble.
 package simredis
