@@ -2,6 +2,7 @@ package world
 
 import (
 	"github.com/kisgrid/kisgrid/internal/world/forms"
+	"github.com/kisgrid/kisgrid/internal/world/simredis"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 	"github.com/kisgrid/kisgrid/pkg/worker"
@@ -23,7 +24,7 @@ func (n *process) makeWorker() error {
 		Registry: registry, Name: s.Name, Listen: s.Listen, Advertise: s.Advertise, ListenElsewhere: s.Listen == "" && s.Advertise == "",
 		Etcd: etcd, Lease: s.Lease, MemoryBudget: s.Budget, RowBudget: s.RowBudget,
 		Limits:    batch.Limits{BatchRows: s.BatchRows, BatchBytes: s.BatchBytes},
-		Transport: n.transport(), Network: n.net, Build: s.Build, Logger: n.log,
+		Transport: n.transport(), Network: simredis.ForClients(n.net), Build: s.Build, Logger: n.log,
 		Environment: func(name string) (string, bool) {
 			switch name {
 			case envRedis:
