@@ -9,6 +9,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -17,7 +18,11 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
+	"github.com/kisgrid/kisgrid/internal/network"
 	"github.com/kisgrid/kisgrid/internal/testprocess"
+	"github.com/kisgrid/kisgrid/internal/transport"
+	"github.com/kisgrid/kisgrid/internal/world/simetcd"
+	"github.com/kisgrid/kisgrid/internal/world/simnet"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 )
@@ -37,8 +42,24 @@ const patience = time.Minute
 // server is an etcd that a test can stop and start again, with its data and at its address.
 type server struct {
 	address string
+	network network.Network // over which clients reach it; nil means that of the machine
 	start   func(t *testing.T)
 	stop    func(t *testing.T)
+	line    func(t *testing.T) line
+}
+
+// line is a way to the etcd of its own, which a test can cut.
+type line struct {
+	address string
+	network network.Network // as in server
+	cut     func()          // ends connections, and refuses or ends new ones
+	mend    func()
+}
+
+// relay is a line over a relay of this process.
+func (s *server) relay(t *testing.T) line {
+	l := testprocess.StartLine(t, s.address)
+	return line{address: l.Address(), cut: l.Cut, mend: l.Mend}
 }
 
 // conformance are the tests that run with each kind of etcd.
@@ -47,29 +68,31 @@ var conformance = []struct {
 	// alone tests stop and start their etcd; the others share one, each below its own prefix.
 	alone bool
 	test  func(t *testing.T, s *server)
+	// outside tests reach their etcd from outside of this process.
+	outside bool
 }{
-	{"documents are shown raw", false, testDocuments},
-	{"documents from etcdctl", false, testEtcdctl},
-	{"foreign keys are reported once", false, testForeignKeys},
-	{"documents change together or not at all", false, testConflict},
-	{"limits are those of etcd", false, testLimits},
-	{"parts are what etcd takes", false, testParts},
-	{"a worker's life", false, testWorker},
-	{"names", false, testNames},
-	{"coordinators", false, testCoordinators},
-	{"a record that can't be read", false, testUnreadableWorker},
-	{"a lease revoked", false, testLeaseRevoked},
-	{"a partition longer than the lease", false, testPartition},
-	{"an outage longer than the lease", true, testOutage},
-	{"a restart shorter than the lease", true, testRestart},
-	{"a slow follower under compaction", false, testSlowFollower},
-	{"a follower cut off under compaction", false, testCutOffFollower},
-	{"a list of many pages", false, testPages},
-	{"active and its entry belong together", false, testFlows},
-	{"history", false, testHistory},
-	{"two campaigners", false, testCampaign},
-	{"a campaign deleted while it waits", false, testCampaignDeleted},
-	{"etcd's own elections", false, testForeignCampaign},
+	{"documents are shown raw", false, testDocuments, false},
+	{"documents from etcdctl", false, testEtcdctl, true},
+	{"foreign keys are reported once", false, testForeignKeys, false},
+	{"documents change together or not at all", false, testConflict, false},
+	{"limits are those of etcd", false, testLimits, false},
+	{"parts are what etcd takes", false, testParts, false},
+	{"a worker's life", false, testWorker, false},
+	{"names", false, testNames, false},
+	{"coordinators", false, testCoordinators, false},
+	{"a record that can't be read", false, testUnreadableWorker, false},
+	{"a lease revoked", false, testLeaseRevoked, false},
+	{"a partition longer than the lease", false, testPartition, false},
+	{"an outage longer than the lease", true, testOutage, false},
+	{"a restart shorter than the lease", true, testRestart, false},
+	{"a slow follower under compaction", false, testSlowFollower, false},
+	{"a follower cut off under compaction", false, testCutOffFollower, false},
+	{"a list of many pages", false, testPages, false},
+	{"active and its entry belong together", false, testFlows, false},
+	{"history", false, testHistory, false},
+	{"two campaigners", false, testCampaign, false},
+	{"a campaign deleted while it waits", false, testCampaignDeleted, false},
+	{"etcd's own elections", false, testForeignCampaign, false},
 }
 
 func TestEmbeddedEtcd(t *testing.T) {
@@ -80,6 +103,19 @@ func TestEmbeddedEtcd(t *testing.T) {
 func TestEtcdProcess(t *testing.T) {
 	t.Parallel()
 	testConformance(t, installed)
+}
+
+// TestSimulatedEtcd runs the tests with a model of etcd, each in virtual time.
+func TestSimulatedEtcd(t *testing.T) {
+	t.Parallel()
+	for _, c := range conformance {
+		t.Run(c.name, func(t *testing.T) {
+			if c.outside {
+				t.Skip("nothing outside of this process reaches the model")
+			}
+			synctest.Test(t, func(t *testing.T) { c.test(t, simulated(t)) })
+		})
+	}
 }
 
 func testConformance(t *testing.T, newServer func(t *testing.T) *server) {
@@ -104,6 +140,7 @@ func embedded(t *testing.T) *server {
 	dir := t.TempDir()
 	var running *devcluster.Etcd
 	s := &server{}
+	s.line = s.relay
 	s.start = func(t *testing.T) {
 		t.Helper()
 		var err error
@@ -135,6 +172,7 @@ func embedded(t *testing.T) *server {
 func installed(t *testing.T) *server {
 	dir := t.TempDir()
 	s := &server{address: testprocess.Address(t), stop: func(*testing.T) {}}
+	s.line = s.relay
 	s.start = func(t *testing.T) {
 		t.Helper()
 		stop := testprocess.StartEtcd(t, "http://"+s.address, dir, nil, "--heartbeat-interval", "10", "--election-timeout", "100")
@@ -143,11 +181,48 @@ func installed(t *testing.T) *server {
 	return s
 }
 
+// simulated starts a model of etcd, on a network of its own.
+func simulated(t *testing.T) *server {
+	t.Helper()
+	const etcd, here, elsewhere = "etcd", "here", "elsewhere"
+	// A registration that a test has not closed ends when its lease would have run out. The longest one is of a minute.
+	t.Cleanup(func() { time.Sleep(2 * time.Minute) })
+	n := simnet.New(1)
+	e, err := simetcd.Start(t.Context(), simetcd.Config{Members: []simetcd.Member{{Name: etcd, Network: n.Host(etcd), Address: ":2379"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	s := &server{address: e.Addresses()[0], network: n.Host(here)}
+	s.stop = func(*testing.T) { e.Stop("") }
+	s.start = func(t *testing.T) {
+		if err := e.Start(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.line = func(*testing.T) line {
+		var refused *simnet.Fault
+		return line{
+			address: s.address, network: n.Host(elsewhere),
+			cut: func() {
+				refused = n.Break(simnet.Trouble{From: elsewhere, To: etcd, BothWays: true, Refuse: true})
+				n.Reset(elsewhere, etcd)
+			},
+			mend: func() { refused.Heal() },
+		}
+	}
+	return s
+}
+
 // open opens a Store at this etcd, below the test's own prefix unless the configuration says otherwise.
 func (s *server) open(t *testing.T, c cluster.Config) *cluster.Store {
 	t.Helper()
 	if c.Endpoints == nil {
-		c.Endpoints = []string{s.address}
+		c.Endpoints, c.Network = []string{s.address}, s.network
 	}
 	if c.Prefix == "" {
 		c.Prefix = prefix(t)
@@ -169,7 +244,11 @@ func prefix(t *testing.T) string { return "/" + strings.ReplaceAll(t.Name(), "/"
 // raw is an etcd client that knows nothing of KisGrid.
 func (s *server) raw(t *testing.T) *clientv3.Client {
 	t.Helper()
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.address}, DialTimeout: patience, Logger: zap.NewNop()})
+	config := clientv3.Config{Endpoints: []string{s.address}, DialTimeout: patience, Logger: zap.NewNop()}
+	if s.network != nil {
+		config.DialOptions = transport.Through(s.network)
+	}
+	c, err := clientv3.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -219,7 +219,7 @@ func testCampaign(t *testing.T, s *server) {
 		t.Fatal("two lead")
 	default:
 	}
-	if err := first.Activate(t.Context(), status("A", 1), entry("A", 1, workerA.Started)); err != nil {
+	if err := first.Activate(t.Context(), status("A", 1), entry("A", 1, time.Unix(0, 0))); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {

@@ -7,7 +7,6 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 )
@@ -36,21 +35,21 @@ func testSlowFollower(t *testing.T, s *server) {
 }
 
 func testCutOffFollower(t *testing.T, s *server) {
-	p := testprocess.StartLine(t, s.address)
+	p := s.line(t)
 	log := newJournal()
-	store, raw := s.open(t, cluster.Config{Endpoints: []string{p.Address()}, Logger: log}), s.raw(t)
+	store, raw := s.open(t, cluster.Config{Endpoints: []string{p.address}, Network: p.network, Logger: log}), s.raw(t)
 	put(t, raw, prefix(t)+"config/flow/A", "1")
 	put(t, raw, prefix(t)+"config/flow/B", "1")
 	follower := followDocuments(t, store)
 	follower.await(t, "A and B", func(d documents) bool { return len(d.all) == 2 })
-	p.Cut()
+	p.cut()
 	log.await(t, 1, "out of reach")
 	last := put(t, raw, prefix(t)+"config/flow/A", "2")
 	if _, err := raw.Delete(t.Context(), prefix(t)+"config/flow/B"); err != nil {
 		t.Fatal(err)
 	}
 	compact(t, raw)
-	p.Mend()
+	p.mend()
 	got := follower.await(t, "what happened meanwhile", func(d documents) bool { return d.revision > last && len(d.all) == 1 })
 	if string(got.all[0].YAML) != "2" {
 		t.Errorf("after the cut: %v", got)

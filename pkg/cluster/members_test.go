@@ -9,7 +9,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 )
@@ -169,19 +168,19 @@ func testLeaseRevoked(t *testing.T, s *server) {
 
 // A worker that is cut off finds out by itself, and the others find out by its lease.
 func testPartition(t *testing.T, s *server) {
-	p := testprocess.StartLine(t, s.address)
-	cutOff, rest := s.open(t, cluster.Config{Endpoints: []string{p.Address()}}), s.open(t, cluster.Config{})
+	p := s.line(t)
+	cutOff, rest := s.open(t, cluster.Config{Endpoints: []string{p.address}, Network: p.network}), s.open(t, cluster.Config{})
 	follower := followWorkers(t, rest)
 	r := register(t, cutOff, "a-1", leaseTime)
 	follower.await(t, "the worker", has("a-1"))
-	p.Cut()
+	p.cut()
 	awaitClosed(t, "Lost in a partition", r.Lost())
 	wantCode(t, r.Err(), batch.CodeUnavailable, "not renewed", "new id")
 	follower.await(t, "its lease running out", has())
 	wantCode(t, r.Update(t.Context(), workerA), batch.CodeUnavailable, "not renewed")
 	_, _, err := cutOff.Documents(t.Context())
-	wantCode(t, err, batch.CodeUnavailable, p.Address(), "check that it runs")
-	p.Mend()
+	wantCode(t, err, batch.CodeUnavailable, p.address, "check that it runs")
+	p.mend()
 	if err := cutOff.Wait(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
