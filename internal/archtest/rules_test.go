@@ -64,9 +64,9 @@ var arrows = []struct {
 
 	// Programs, and packages that put processes together.
 	{"internal/redisnumbers", []string{"pkg/connector"}},
-	{"internal/devcluster", []string{"internal/redisnumbers", "pkg/coordinator", "pkg/deadletter", "pkg/worker", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/transport", "internal/serve"}},
+	{"internal/devcluster", []string{"internal/redisnumbers", "pkg/coordinator", "pkg/deadletter", "pkg/worker", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/network", "internal/transport", "internal/serve"}},
 	{"pkg/flowtest", []string{
-		"internal/devcluster", "pkg/coordinator", "pkg/worker", "pkg/client", "pkg/client/oteltrace", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/transport", "internal/serve", "internal/wire",
+		"internal/world/simnet", "internal/world/simetcd", "internal/world/simredis", "internal/network", "internal/devcluster", "pkg/coordinator", "pkg/worker", "pkg/client", "pkg/client/oteltrace", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/transport", "internal/serve", "internal/wire",
 		"proto/kisgrid/v1",
 	}},
 	{"cmd/coordinator", []string{"pkg/coordinator", "pkg/cluster", "pkg/batch", "internal/command", "internal/transport", "internal/serve"}},

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/kisgrid/kisgrid/internal/network"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/deadletter"
@@ -29,7 +30,9 @@ type Config struct {
 	// Etcd is where the embedded etcd listens. Listen and HTTP are where the first coordinator takes clients and serves its metrics; an empty
 	// HTTP means that they are not served. It is an error when an address is taken.
 	Etcd, Listen, HTTP string
-	// DataDir is the folder in which etcd keeps its data from one start to the next. Default: the data is deleted at the end.
+	// EtcdAt is the address of an etcd that runs already. Empty means that an embedded one is started, at the address Etcd.
+	EtcdAt string
+	// DataDir is the folder in which the embedded etcd keeps its data from one start to the next. Default: the data is deleted at the end.
 	DataDir string
 	// Redis is the address of a Redis that runs already. Empty means that an embedded one is started, at the address EmbeddedRedis, or at
 	// a free port where that address is taken.
@@ -43,6 +46,8 @@ type Config struct {
 	TLS transport.Config
 	// Logger takes the log of coordinators, workers and etcd. Default: the log is dropped.
 	Logger hclog.Logger
+	// Machine is the network in which everything but the embedded etcd and Redis listens and dials. Default: that of the machine.
+	Machine network.Network
 	// Network makes the connections between the parties of the cluster. Default: they are made directly.
 	Network Network
 	// Tracing takes the spans of coordinators and workers. Default: no spans.
@@ -55,7 +60,7 @@ type Config struct {
 // Cluster is a running etcd and Redis with coordinators and workers, in this process. Its methods may be called from several goroutines.
 type Cluster struct {
 	config Config
-	etcd   *Etcd
+	etcd   *Etcd  // nil means that Config.EtcdAt names one
 	redis  *Redis // nil means that Config.Redis names one
 	store  *cluster.Store
 	dead   *deadletter.Store // dead letters, in the same Redis
@@ -90,6 +95,7 @@ func Start(ctx context.Context, c Config) (*Cluster, error) {
 	if c.Announce == nil {
 		c.Announce = func(string, string) {}
 	}
+	c.TLS.Network = c.Machine
 	k := &Cluster{config: c, failed: make(chan error, 1)}
 	k.ctx, k.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := k.start(ctx); err != nil {
@@ -101,12 +107,15 @@ func Start(ctx context.Context, c Config) (*Cluster, error) {
 // start starts everything in the order in which one needs the other: etcd, Redis, coordinators, workers.
 func (k *Cluster) start(ctx context.Context) (err error) {
 	c := &k.config
-	if k.etcd, err = StartEtcd(ctx, EtcdConfig{
-		Address: c.Etcd, DataDir: c.DataDir, TLSCert: c.TLS.TLSCert, TLSKey: c.TLS.TLSKey, TLSCA: c.TLS.TLSCA, Logger: c.Logger.Named("etcd"),
-	}); err != nil {
-		return err
+	if c.EtcdAt == "" {
+		if k.etcd, err = StartEtcd(ctx, EtcdConfig{
+			Address: c.Etcd, DataDir: c.DataDir, TLSCert: c.TLS.TLSCert, TLSKey: c.TLS.TLSKey, TLSCA: c.TLS.TLSCA, Logger: c.Logger.Named("etcd"),
+		}); err != nil {
+			return err
+		}
+		c.EtcdAt = k.etcd.Address()
 	}
-	c.Announce("etcd", k.etcd.Address())
+	c.Announce("etcd", c.EtcdAt)
 	if c.Redis == "" {
 		if k.redis, err = startRedisNear(c.EmbeddedRedis); err != nil {
 			return err
@@ -114,10 +123,10 @@ func (k *Cluster) start(ctx context.Context) (err error) {
 		c.Redis = k.redis.Address()
 	}
 	c.Announce("redis", c.Redis)
-	if k.store, err = k.open(k.etcd.Address(), "etcd"); err != nil {
+	if k.store, err = k.open(c.EtcdAt, "etcd"); err != nil {
 		return err
 	}
-	if k.dead, err = deadletter.Open(deadletter.Config{URL: "redis://" + c.Redis}); err != nil {
+	if k.dead, err = deadletter.Open(deadletter.Config{URL: "redis://" + c.Redis, Network: c.Machine}); err != nil {
 		return err
 	}
 	if k.coordinator, err = k.startCoordinator(ctx, c.Listen, c.HTTP); err != nil {
@@ -167,7 +176,7 @@ func (k *Cluster) open(address, name string) (*cluster.Store, error) {
 
 // etcdAt returns the configuration by which a node reaches etcd at an address.
 func (k *Cluster) etcdAt(address string) (config cluster.Config, err error) {
-	config.Endpoints = []string{address}
+	config.Endpoints, config.Network = []string{address}, k.config.Machine
 	if k.config.TLS.TLSCert != "" {
 		config.Credentials, err = k.config.TLS.Credentials()
 	}
@@ -213,7 +222,7 @@ func (k *Cluster) Coordinators() []*Node {
 }
 
 // Etcd returns the address (host:port) of etcd.
-func (k *Cluster) Etcd() string { return k.etcd.Address() }
+func (k *Cluster) Etcd() string { return k.config.EtcdAt }
 
 // Redis returns the address (host:port) of the Redis that flows share.
 func (k *Cluster) Redis() string { return k.config.Redis }

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/kisgrid/kisgrid/internal/network"
 	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/coordinator"
@@ -139,7 +140,7 @@ func (k *Cluster) startCoordinator(ctx context.Context, listen, http string) (*N
 	k.started++
 	name := fmt.Sprintf("coordinator-%d", k.started)
 	k.mu.Unlock()
-	etcd, err := k.reach(name, "etcd", k.etcd.Address())
+	etcd, err := k.reach(name, "etcd", k.Etcd())
 	if err != nil {
 		return nil, err
 	}
@@ -182,7 +183,7 @@ func (k *Cluster) reach(node, service, address string) (string, error) {
 
 // newCoordinator makes a coordinator that does not run yet. pages is the listener of its metrics; nil means that they are not served.
 func (k *Cluster) newCoordinator(ctx context.Context, name string, store *cluster.Store, listen, http string) (n *Node, pages net.Listener, err error) {
-	listener, err := listenAt(ctx, listen)
+	listener, err := listenAt(ctx, k.config.Machine, listen)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -195,7 +196,7 @@ func (k *Cluster) newCoordinator(ctx context.Context, name string, store *cluste
 		config.DialWorker = func(ctx context.Context, w cluster.Worker) (net.Conn, error) { return network.DialWorker(ctx, name, w) }
 	}
 	if http != "" {
-		if pages, err = listenAt(ctx, http); err != nil {
+		if pages, err = listenAt(ctx, k.config.Machine, http); err != nil {
 			return nil, nil, errors.Join(err, listener.Close())
 		}
 		config.HTTP = pages
@@ -207,12 +208,12 @@ func (k *Cluster) newCoordinator(ctx context.Context, name string, store *cluste
 	return &Node{name: name, metrics: config.Registry, coordinator: c, address: listener.Addr().String(), store: store}, pages, nil
 }
 
-// listenAt opens a TCP listener at an address; "" means a free port of 127.0.0.1.
-func listenAt(ctx context.Context, address string) (net.Listener, error) {
+// listenAt opens a TCP listener at an address of a network; "" means a free port of 127.0.0.1.
+func listenAt(ctx context.Context, in network.Network, address string) (net.Listener, error) {
 	if address == "" {
 		address = "127.0.0.1:0"
 	}
-	return serve.Listen(ctx, nil, address)
+	return serve.Listen(ctx, in, address)
 }
 
 // WorkerConfig describes a worker for StartWorker. Only Name must be given.
@@ -236,7 +237,7 @@ func (k *Cluster) StartWorker(c WorkerConfig) (*Node, error) {
 	if c.Build == "" {
 		c.Build = "dev"
 	}
-	etcd, err := k.reach(c.Name, "etcd", k.etcd.Address())
+	etcd, err := k.reach(c.Name, "etcd", k.Etcd())
 	if err != nil {
 		return nil, err
 	}
@@ -255,7 +256,7 @@ func (k *Cluster) StartWorker(c WorkerConfig) (*Node, error) {
 	c.Register(registry)
 	w, err := worker.New(worker.Config{
 		Registry: registry, Name: c.Name, Listen: "127.0.0.1:0", Lease: k.config.Lease, Environment: c.Environment, Build: c.Build, Documents: k.config.Documents,
-		Etcd: store, Transport: k.config.TLS, Logger: k.config.Logger.Named(c.Name), Tracing: k.config.Tracing,
+		Etcd: store, Transport: k.config.TLS, Network: k.config.Machine, Logger: k.config.Logger.Named(c.Name), Tracing: k.config.Tracing,
 	})
 	if err != nil {
 		return nil, err

@@ -73,7 +73,7 @@ func (g *Grid) apply(docs []definition.Document) error {
 	defer cancel()
 	flows := map[string]bool{}
 	for i, n := range g.cluster.Coordinators() {
-		err := admin(n.Address(), func(a pb.AdminClient) error {
+		err := g.admin(n.Address(), func(a pb.AdminClient) error {
 			if i == 0 {
 				events, err := a.Apply(ctx, in)
 				return settle(err, func() (*pb.Progress, error) {
@@ -123,8 +123,8 @@ func settle(err error, receive func() (*pb.Progress, error)) error {
 }
 
 // admin connects to the coordinator at an address and calls f with a client of its Admin service. No fault reaches this connection.
-func admin(address string, f func(pb.AdminClient) error) error {
-	conn, err := transport.Dial(address, transport.Config{})
+func (g *Grid) admin(address string, f func(pb.AdminClient) error) error {
+	conn, err := transport.Dial("passthrough:///"+address, transport.Config{Network: g.network.machine})
 	if err != nil {
 		return err
 	}
@@ -147,7 +147,7 @@ func (g *Grid) Owner(flow, key string) *Node {
 		g.t.Fatalf("find the owner of %s in flow %s: every coordinator has ended: start one with AddCoordinator", key, flow)
 	}
 	var answer *pb.ExplainResponse
-	err := admin(addresses[0], func(a pb.AdminClient) (err error) {
+	err := g.admin(addresses[0], func(a pb.AdminClient) (err error) {
 		answer, err = a.Explain(ctx, &pb.ExplainRequest{Flow: flow, Key: key})
 		return err
 	})

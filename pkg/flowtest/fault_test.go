@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -55,9 +56,27 @@ const (
 		"kistype: conn\ncname: Store\ntype: redis\naddrs: ${REDIS_ADDR}\nkey: kept_\nparams: {read_timeout: 200ms, dial_timeout: 200ms}\n"
 )
 
+// inVirtualTime ends the names of tests that run in virtual time.
+const inVirtualTime = "/virtual_time"
+
+// inBothTimes runs a test that makes its cluster by grid in real time and in virtual time.
+func inBothTimes(t *testing.T, test func(*testing.T)) {
+	t.Run("real time", func(t *testing.T) {
+		t.Parallel()
+		test(t)
+	})
+	t.Run("virtual time", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, test)
+	})
+}
+
 func grid(t *testing.T, workers int, opts ...flowtest.Option) (*flowtest.Grid, *meeting) {
 	t.Helper()
 	m := &meeting{begun: make(chan string, 16), leave: make(chan struct{})}
+	if strings.HasSuffix(t.Name(), inVirtualTime) {
+		opts = append(opts, flowtest.VirtualTime())
+	}
 	g := flowtest.Cluster(t, workers, append(opts, flowtest.Register(m.register))...)
 	if err := g.Apply(meet, keep); err != nil {
 		t.Fatal(err)
@@ -88,8 +107,9 @@ func until(t *testing.T, what string, is func() bool) {
 // ran is how many rows the functions of a worker were given.
 func ran(n *flowtest.Node) float64 { return n.Metric("kisgrid_function_rows_total") }
 
-func TestKilledWorkersRowRunsElsewhere(t *testing.T) {
-	t.Parallel()
+func TestKilledWorkersRowRunsElsewhere(t *testing.T) { inBothTimes(t, killedWorkersRowRunsElsewhere) }
+
+func killedWorkersRowRunsElsewhere(t *testing.T) {
 	g, m := grid(t, 2)
 	c := g.Client()
 	owner := g.Owner("Meet", "1")
@@ -124,7 +144,10 @@ func TestKilledWorkersRowRunsElsewhere(t *testing.T) {
 }
 
 func TestKilledCoordinatorsStreamGoesElsewhere(t *testing.T) {
-	t.Parallel()
+	inBothTimes(t, killedCoordinatorsStreamGoesElsewhere)
+}
+
+func killedCoordinatorsStreamGoesElsewhere(t *testing.T) {
 	g, _ := grid(t, 1, flowtest.Coordinators(2))
 	s, err := g.Client().Stream(t.Context(), "Meet")
 	if err != nil {
@@ -162,8 +185,9 @@ func TestKilledCoordinatorsStreamGoesElsewhere(t *testing.T) {
 	})
 }
 
-func TestDrainedWorkerHandsItsSlotsOver(t *testing.T) {
-	t.Parallel()
+func TestDrainedWorkerHandsItsSlotsOver(t *testing.T) { inBothTimes(t, drainedWorkerHandsItsSlotsOver) }
+
+func drainedWorkerHandsItsSlotsOver(t *testing.T) {
 	g, m := grid(t, 2)
 	c := g.Client()
 	owner := g.Owner("Meet", "1")
@@ -190,11 +214,13 @@ func TestDrainedWorkerHandsItsSlotsOver(t *testing.T) {
 }
 
 func TestPausedWorkerIsGivenUpAndComesBack(t *testing.T) {
-	t.Parallel()
+	inBothTimes(t, pausedWorkerIsGivenUpAndComesBack)
+}
+
+func pausedWorkerIsGivenUpAndComesBack(t *testing.T) {
 	g, _ := grid(t, 2)
 	c := g.Client()
 	owner := g.Owner("Meet", "1")
-	id := owner.ID()
 	resume := owner.Pause()
 	run(t, c, "Meet", row{ID: 1}) // it runs once the lease is over
 	if other := g.Owner("Meet", "1"); other == owner || ran(other) != 1 || ran(owner) != 0 {
@@ -202,12 +228,13 @@ func TestPausedWorkerIsGivenUpAndComesBack(t *testing.T) {
 	}
 	resume()
 	resume()
-	until(t, "the worker has a new id", func() bool { return owner.ID() != id && owner.Metric("kisgrid_worker_registered") == 1 })
+	until(t, "the worker has its keys again", func() bool { return g.Owner("Meet", "1") == owner })
 	g.Await(2)
 }
 
-func TestShortPauseRepeatsNothing(t *testing.T) {
-	t.Parallel()
+func TestShortPauseRepeatsNothing(t *testing.T) { inBothTimes(t, shortPauseRepeatsNothing) }
+
+func shortPauseRepeatsNothing(t *testing.T) {
 	g, _ := grid(t, 1)
 	c := g.Client()
 	id := g.Worker(0).ID()
@@ -227,8 +254,9 @@ func TestShortPauseRepeatsNothing(t *testing.T) {
 }
 
 // A coordinator that hangs is noticed within five seconds, and the call goes on at another one.
-func TestPausedCoordinatorIsNoticed(t *testing.T) {
-	t.Parallel()
+func TestPausedCoordinatorIsNoticed(t *testing.T) { inBothTimes(t, pausedCoordinatorIsNoticed) }
+
+func pausedCoordinatorIsNoticed(t *testing.T) {
 	g, m := grid(t, 1, flowtest.Coordinators(2))
 	c := g.Client()
 	done := make(chan error, 1)
@@ -258,8 +286,9 @@ func TestPausedCoordinatorIsNoticed(t *testing.T) {
 	resume()
 }
 
-func TestWorkerCutOffFromEtcdServes(t *testing.T) {
-	t.Parallel()
+func TestWorkerCutOffFromEtcdServes(t *testing.T) { inBothTimes(t, workerCutOffFromEtcdServes) }
+
+func workerCutOffFromEtcdServes(t *testing.T) {
 	g, _ := grid(t, 1)
 	w := g.Worker(0)
 	heal := w.Cut(flowtest.Etcd)
@@ -269,8 +298,9 @@ func TestWorkerCutOffFromEtcdServes(t *testing.T) {
 	run(t, g.Client(), "Meet", row{ID: 1})
 }
 
-func TestCutFromRedisHoldsASave(t *testing.T) {
-	t.Parallel()
+func TestCutFromRedisHoldsASave(t *testing.T) { inBothTimes(t, cutFromRedisHoldsASave) }
+
+func cutFromRedisHoldsASave(t *testing.T) {
 	g, _ := grid(t, 1)
 	c := g.Client()
 	run(t, c, "Keep", row{ID: 1})
@@ -294,8 +324,9 @@ func TestCutFromRedisHoldsASave(t *testing.T) {
 	}
 }
 
-func TestCutBetweenTwo(t *testing.T) {
-	t.Parallel()
+func TestCutBetweenTwo(t *testing.T) { inBothTimes(t, cutBetweenTwo) }
+
+func cutBetweenTwo(t *testing.T) {
 	g, _ := grid(t, 1, flowtest.Coordinators(2))
 	c := g.Client()
 	defer g.Coordinator(0).Cut(flowtest.Clients)()
@@ -318,8 +349,9 @@ func TestCutBetweenTwo(t *testing.T) {
 	}
 }
 
-func TestCutConnectionsBreak(t *testing.T) {
-	t.Parallel()
+func TestCutConnectionsBreak(t *testing.T) { inBothTimes(t, cutConnectionsBreak) }
+
+func cutConnectionsBreak(t *testing.T) {
 	g, _ := grid(t, 1)
 	w := g.Worker(0)
 	heal := w.Cut(g.Coordinator(0))
@@ -331,8 +363,9 @@ func TestCutConnectionsBreak(t *testing.T) {
 	run(t, g.Client(), "Meet", row{ID: 1})
 }
 
-func TestSlowTakesThatLong(t *testing.T) {
-	t.Parallel()
+func TestSlowTakesThatLong(t *testing.T) { inBothTimes(t, slowTakesThatLong) }
+
+func slowTakesThatLong(t *testing.T) {
 	const by = 60 * time.Millisecond
 	g, _ := grid(t, 1)
 	c := g.Client()
@@ -345,8 +378,9 @@ func TestSlowTakesThatLong(t *testing.T) {
 	restore()
 }
 
-func TestApply(t *testing.T) {
-	t.Parallel()
+func TestApply(t *testing.T) { inBothTimes(t, apply) }
+
+func apply(t *testing.T) {
 	g, _ := grid(t, 2, flowtest.Coordinators(2))
 	c := g.Client()
 	if err := g.Apply("kistype: func\nfname: Meet\nfmode: Calculate\noption: {default_params: {mark: changed}}\n"); err != nil {

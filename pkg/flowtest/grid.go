@@ -16,6 +16,8 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/kisgrid/kisgrid/internal/devcluster"
+	kisnet "github.com/kisgrid/kisgrid/internal/network"
+	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/client/oteltrace"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
@@ -25,7 +27,8 @@ import (
 // patience is the longest that a call of this package waits. A call that waits longer fails the test.
 const patience = 60 * time.Second
 
-// Grid is a running cluster: an etcd, a Redis, coordinators and workers, in this process and over real sockets. Cluster makes it.
+// Grid is a running cluster: an etcd, a Redis, coordinators and workers, in this process, over real sockets or in virtual time. Cluster
+// makes it.
 //
 // Several goroutines may call its methods at the same time. A method that can go wrong and returns no error fails the test by TB.Fatalf,
 // so that only the test's own goroutine may call it.
@@ -60,7 +63,12 @@ func Cluster(t TB, workers int, opts ...Option) *Grid {
 	if o.config.Register == nil {
 		o.config.Register = func(*kis.Registry) {}
 	}
-	network, err := newNetwork()
+	if o.virtual {
+		if err := o.simulate(t); err != nil {
+			t.Fatalf("start a cluster: %v", err)
+		}
+	}
+	network, err := newNetwork(t.Context(), kisnet.Or(o.config.Machine))
 	if err != nil {
 		t.Fatalf("start a cluster: %v", err)
 	}
@@ -281,7 +289,7 @@ func (g *Grid) Await(workers int) {
 // sends a batch again for up to a minute unless an option says otherwise. The client is closed when the test ends.
 func (g *Grid) Client(opts ...client.Option) *client.Client {
 	g.t.Helper()
-	own := []client.Option{client.WithRetryFor(patience), oteltrace.WithTracing(g.tracing), client.WithDialOptions(grpc.WithContextDialer(g.dialCoordinator))}
+	own := []client.Option{client.WithRetryFor(patience), oteltrace.WithTracing(g.tracing), client.WithDialOptions(append(transport.Through(g.network.machine), grpc.WithContextDialer(g.dialCoordinator))...)}
 	c, err := client.Dial(strings.Join(g.addresses(), ","), append(own, opts...)...)
 	if err != nil {
 		g.t.Fatalf("dial the coordinators: %v", err)

@@ -41,7 +41,7 @@ func (r *relay) end() {
 	r.once.Do(func() {
 		close(r.broken)
 		for _, c := range []net.Conn{r.a, r.b} {
-			if tcp, ok := c.(*net.TCPConn); ok {
+			if tcp, ok := c.(interface{ SetLinger(sec int) error }); ok {
 				_ = tcp.SetLinger(0)
 			}
 			_ = c.Close()

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"syscall"
 
+	kisnet "github.com/kisgrid/kisgrid/internal/network"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 )
 
@@ -17,6 +18,7 @@ import (
 //
 // A party is a string. It is the name of a service ("etcd") or of a node ("worker-1"); a later node of the same name is another party.
 type network struct {
+	machine kisnet.Network // the network in which everything listens and dials
 	stopped chan struct{}  // closed by close
 	pairing sync.Mutex     // held while pair uses pairs
 	pairs   net.Listener   // accepts the connections that pair makes
@@ -54,14 +56,14 @@ func endsOf(a, b string) ends {
 	return ends{a, b}
 }
 
-// newNetwork makes a network without parties.
-func newNetwork() (*network, error) {
-	pairs, err := net.Listen("tcp", "127.0.0.1:0")
+// newNetwork makes a network without parties, whose connections are connections of a machine.
+func newNetwork(ctx context.Context, machine kisnet.Network) (*network, error) {
+	pairs, err := machine.Listen(ctx, "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("make a network of relays: %w", err)
 	}
 	return &network{
-		stopped: make(chan struct{}), pairs: pairs,
+		machine: machine, stopped: make(chan struct{}), pairs: pairs,
 		links: map[ends]*link{}, bearers: map[string]string{}, begun: map[string]int{}, dead: map[string]bool{}, entries: map[string][]net.Listener{},
 		bearer: func(cluster.Worker) string { return "" },
 	}, nil
@@ -167,11 +169,11 @@ func (n *network) dial(ctx context.Context, from, to, address string) (net.Conn,
 	if n.isDead(from, to) {
 		return nil, errRefused
 	}
-	remote, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	remote, err := n.machine.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
-	local, relayed, err := n.pair()
+	local, relayed, err := n.pair(ctx)
 	if err != nil {
 		return nil, errors.Join(err, remote.Close())
 	}
@@ -192,10 +194,10 @@ type relayedConn struct {
 func (c relayedConn) RemoteAddr() net.Addr { return c.to }
 
 // pair makes a TCP connection within this process and returns its two ends.
-func (n *network) pair() (net.Conn, net.Conn, error) {
+func (n *network) pair(ctx context.Context) (net.Conn, net.Conn, error) {
 	n.pairing.Lock()
 	defer n.pairing.Unlock()
-	dialled, err := net.Dial("tcp", n.pairs.Addr().String())
+	dialled, err := n.machine.DialContext(ctx, "tcp", n.pairs.Addr().String())
 	if err != nil {
 		return nil, nil, fmt.Errorf("make a relay: %w", err)
 	}
@@ -221,7 +223,7 @@ func (n *network) startRelay(l *link, a, b net.Conn) bool {
 // Reach implements devcluster.Network: it returns an address at which a node reaches a service ("etcd" or "redis") through relays. The
 // service itself listens at the given address.
 func (n *network) Reach(node, service, address string) (string, error) {
-	entry, err := net.Listen("tcp", "127.0.0.1:0")
+	entry, err := n.machine.Listen(context.Background(), "127.0.0.1:0") // it does not block
 	if err != nil {
 		return "", fmt.Errorf("make a relay from %s to %s: %w", node, service, err)
 	}
@@ -238,7 +240,7 @@ func (n *network) Reach(node, service, address string) (string, error) {
 			if err != nil {
 				return // it was closed
 			}
-			remote, err := net.Dial("tcp", address)
+			remote, err := n.machine.DialContext(context.Background(), "tcp", address) // for 5 s at most
 			if err != nil {
 				_ = conn.Close() // the node sees that the service can't be reached
 				continue

@@ -29,6 +29,8 @@ type Option func(*options)
 type options struct {
 	config devcluster.Config
 	conf   fs.FS // folder of the documents; nil means that there are none
+	// virtual says that the cluster runs in virtual time.
+	virtual bool
 }
 
 // Register gives every worker the functions that register adds to a registry. Default: workers have no functions.
@@ -51,6 +53,10 @@ func Lease(d time.Duration) Option { return func(o *options) { o.config.Lease = 
 
 // RedisAt makes flows share a Redis that runs already, at the address (host:port). Default: an embedded Redis, which is empty at first.
 func RedisAt(address string) Option { return func(o *options) { o.config.Redis = address } }
+
+// VirtualTime makes the cluster run in a bubble of testing/synctest, in which the test calls Cluster. Hours pass there at once, as soon as
+// everybody waits, and a test that waits for ever fails. See the package's comment. Default: real time.
+func VirtualTime() Option { return func(o *options) { o.virtual = true } }
 
 // Logger makes the coordinators and workers log to l. Default: the log is dropped; where the environment variable KISGRID_LOG_LEVEL is set,
 // it goes to standard error at that level.

@@ -13,8 +13,9 @@ import (
 )
 
 // TestFaultsHitTheirNodeAlone checks that faults of a node that has ended do not reach the node that has its name now.
-func TestFaultsHitTheirNodeAlone(t *testing.T) {
-	t.Parallel()
+func TestFaultsHitTheirNodeAlone(t *testing.T) { inBothTimes(t, faultsHitTheirNodeAlone) }
+
+func faultsHitTheirNodeAlone(t *testing.T) {
 	g, _ := grid(t, 1)
 	c := g.Client()
 	first := g.Worker(0)
@@ -82,8 +83,9 @@ func TestFaultsCoverWhoComesLater(t *testing.T) {
 	}
 }
 
-func TestRestart(t *testing.T) {
-	t.Parallel()
+func TestRestart(t *testing.T) { inBothTimes(t, restart) }
+
+func restart(t *testing.T) {
 	g, _ := grid(t, 1)
 	c := g.Client()
 	own := func(r *kis.Registry) {

@@ -22,6 +22,7 @@ type Conn struct {
 	writing               bool // a Write is under way; others wait, so that writes don't mix
 	closed                bool // by the program
 	shut                  bool // the program has ended the sending direction
+	drops                 bool // Close resets
 	spoke                 bool // the program has written
 	in                    inbox
 	out                   outbox
@@ -120,7 +121,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 			return 0, c.wrap("read", os.ErrDeadlineExceeded)
 		case len(p) == 0:
 			return 0, nil
-		case c.in.unread() > 0:
+		case c.in.unread() > 0 || c.drops:
 			full := c.in.unread() >= bufferSize
 			read := c.in.take(p)
 			if full {
@@ -223,7 +224,7 @@ func (c *Conn) closeLocked() {
 	c.writable.Broadcast()
 	switch {
 	case c.gone:
-	case c.in.unread() > 0:
+	case c.in.unread() > 0 || c.drops:
 		c.abortLocked()
 	default:
 		c.shutLocked()
@@ -254,6 +255,19 @@ func (c *Conn) LocalAddr() net.Addr { return c.local }
 
 // RemoteAddr implements net.Conn. It returns a *net.TCPAddr.
 func (c *Conn) RemoteAddr() net.Addr { return c.remote }
+
+// SetLinger does, for 0 seconds, what the method of net.TCPConn does: Close then resets the connection, and drops bytes on their way. Other
+// times change nothing.
+func (c *Conn) SetLinger(sec int) error {
+	n := c.process.host.net
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if c.closed {
+		return c.wrap("set", net.ErrClosed)
+	}
+	c.drops = sec == 0
+	return nil
+}
 
 // Peer returns the name of the process at the other end.
 func (c *Conn) Peer() string { return c.peer.process.name }
