@@ -21,7 +21,7 @@ func (o *options) simulate(t TB) error {
 			t.Errorf("stop the simulated etcd: %v", err)
 		}
 	})
-	o.config.Machine, o.config.EtcdAt = machine, etcd.Addresses()[0]
+	o.config.Machine, o.config.EtcdAt = simredis.ForClients(machine), etcd.Addresses()[0]
 	if o.config.Redis != "" {
 		t.Fatalf("start a cluster: a Redis at %s can't be reached in virtual time: leave RedisAt or VirtualTime out", o.config.Redis)
 	}
