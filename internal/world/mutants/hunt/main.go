@@ -6,6 +6,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -31,6 +32,7 @@ type hunt struct {
 	seed   uint64
 	within time.Duration // for the seeds of one mutant; 0 means no limit
 	check  bool          // only build the packages that each mutant changes
+	write  bool          // only write the files for -overlay
 	out    string        // where the output of the tests goes
 }
 
@@ -43,6 +45,7 @@ func main() {
 	flag.Uint64Var(&h.seed, "seed", 1, "the first seed")
 	flag.DurationVar(&h.within, "time", 0, "the most time that the seeds of one mutant may take; 0 means no limit")
 	flag.BoolVar(&h.check, "check", false, "only build the packages that each mutant changes")
+	flag.BoolVar(&h.write, "write", false, "only write the changed files, and overlay.json for go build -overlay, into a folder of -out for each mutant")
 	flag.StringVar(&h.out, "out", "", "a `folder` for the output of the tests, one file for each mutant; none is kept without it")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -74,6 +77,14 @@ func (h *hunt) all(ctx context.Context, table io.Writer) error {
 	var missed []string
 	for i := range all {
 		m := &all[i]
+		if h.write {
+			overlay, err := h.overlay(m)
+			if err != nil {
+				return fmt.Errorf("%s: %w", m.Name, err)
+			}
+			fmt.Fprintf(table, "%-28s %s\n", m.Name, overlay)
+			continue
+		}
 		found, err := h.one(ctx, m)
 		switch {
 		case ctx.Err() != nil:
@@ -99,6 +110,15 @@ func (h *hunt) all(ctx context.Context, table io.Writer) error {
 	return nil
 }
 
+// overlay writes the files of a mutant into its folder of -out, and returns the path of overlay.json.
+func (h *hunt) overlay(m *mutants.Mutant) (string, error) {
+	folder := filepath.Join(h.out, m.Name)
+	if err := os.MkdirAll(folder, 0o750); err != nil {
+		return "", err
+	}
+	return m.WriteOverlay(h.root, folder)
+}
+
 // found is how the hunt for one mutant ended.
 type found struct {
 	by          []string // the oracles that found it; none if it was not found
@@ -106,14 +126,10 @@ type found struct {
 	took        time.Duration
 }
 
-// ended is the oracle that a mutant counts as found by if it ends the process of the test.
-const ended = "the process ended"
-
-// Lines of the test's output: a seed that broke promises, a seed that begins, and the end of all seeds.
+// Lines of the test's output: a seed that broke promises, and the end of all seeds.
 var (
-	broke  = regexp.MustCompile(`(?m)^world: seed (\d+) broke (.+) after (\d+) seeds`)
-	begins = regexp.MustCompile(`(?m)^world: seed (\d+) begins`)
-	none   = regexp.MustCompile(`(?m)^world: (\d+) seeds, no breach`)
+	broke = regexp.MustCompile(`(?m)^world: seed (\d+) broke (.+) after (\d+) seeds`)
+	none  = regexp.MustCompile(`(?m)^world: (\d+) seeds, no breach`)
 )
 
 // one builds one mutant, and runs seeds on it.
@@ -140,7 +156,7 @@ func (h *hunt) one(ctx context.Context, m *mutants.Mutant) (f found, err error) 
 	}
 	began := time.Now()
 	var output bytes.Buffer
-	failed := h.run(ctx, &output, program, "-test.run=^TestWorld$", "-test.timeout=0", "-test.v", "-world.first",
+	failed := h.run(ctx, &output, program, "-test.run=^TestWorld$", "-test.timeout=0", "-world.first", "-world.jobs=1",
 		"-world.seeds="+strconv.Itoa(h.seeds), "-world.seed="+strconv.FormatUint(h.seed, 10), "-world.time="+h.within.String())
 	f.took = time.Since(began)
 	if h.out != "" {
@@ -154,14 +170,8 @@ func (h *hunt) one(ctx context.Context, m *mutants.Mutant) (f found, err error) 
 		f.seed, f.by, f.seeds = parts[1], strings.Split(parts[2], ", "), parts[3]
 	case none.MatchString(text):
 		f.seeds = none.FindStringSubmatch(text)[1]
-	case failed == nil:
-		return f, fmt.Errorf("the test has said neither that a seed broke something nor that none did:\n%s", text)
 	default:
-		f.by = []string{ended}
-		seeds := begins.FindAllStringSubmatch(text, -1)
-		if f.seeds = strconv.Itoa(len(seeds)); len(seeds) > 0 {
-			f.seed = seeds[len(seeds)-1][1]
-		}
+		return f, errors.Join(failed, fmt.Errorf("the test has said neither that a seed broke something nor that none did:\n%s", text))
 	}
 	return f, nil
 }
@@ -173,11 +183,10 @@ func (h *hunt) run(ctx context.Context, output *bytes.Buffer, command ...string)
 		output = &own
 	}
 	c := exec.CommandContext(ctx, command[0], command[1:]...) //nolint:gosec // the program is go, or the test that it has built
-	c.Dir = h.root
-	c.Env = append(os.Environ(), "GOMAXPROCS=1")
 	c.Stdout, c.Stderr = output, output
-	if command[0] == "go" {
-		c.Env = os.Environ()
+	if c.Dir = h.root; command[0] != "go" { // the test, which go test would run so
+		c.Dir = filepath.Join(h.root, "internal/world")
+		c.Env = append(os.Environ(), "GOMAXPROCS=1")
 	}
 	if err := c.Run(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", strings.Join(command, " "), err, own.String())
