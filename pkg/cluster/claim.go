@@ -3,10 +3,12 @@ package cluster
 import (
 	"context"
 	"errors"
+	"io"
 	"math"
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -156,7 +158,7 @@ func (c *claim) resume(ctx context.Context) (*claim, error) {
 	c.watchers.Wait()
 	call, cancel := context.WithTimeout(ctx, c.store.timeout)
 	defer cancel()
-	switch _, err := c.store.client.KeepAliveOnce(call, c.lease); {
+	switch err := c.store.renewOnce(call, c.lease); {
 	case errors.Is(err, rpctypes.ErrLeaseNotFound):
 		return nil, c.gone()
 	case err != nil:
@@ -166,6 +168,26 @@ func (c *claim) resume(ctx context.Context) (*claim, error) {
 	again := &claim{store: c.store, key: c.key, created: c.created, lease: c.lease, ttl: c.ttl}
 	again.watch() // which also sees whether the key still stands
 	return again, nil
+}
+
+// renewOnce renews a lease, with one try. The error is rpctypes.ErrLeaseNotFound if etcd does not have the lease any more. The method of
+// etcd's client for that, KeepAliveOnce, tries again at once after each failure, without a pause, and so keeps a processor busy for as long
+// as etcd can't be reached.
+func (s *Store) renewOnce(ctx context.Context, lease clientv3.LeaseID) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends the stream
+	stream, err := etcdserverpb.NewLeaseClient(s.client.ActiveConnection()).LeaseKeepAlive(ctx)
+	if err != nil {
+		return rpctypes.Error(err)
+	}
+	if err := stream.Send(&etcdserverpb.LeaseKeepAliveRequest{ID: int64(lease)}); err != nil && !errors.Is(err, io.EOF) {
+		return rpctypes.Error(err) // io.EOF means that the stream has ended, and Recv tells why
+	}
+	answer, err := stream.Recv()
+	if err == nil && answer.GetTTL() <= 0 {
+		err = rpctypes.ErrLeaseNotFound
+	}
+	return rpctypes.Error(err)
 }
 
 // createRevision returns the create revision of a key. It is the argument decode of follow where only create revisions are needed, and
