@@ -38,7 +38,11 @@ func (w *world) calm() {
 		}
 	}
 	w.probe()
+	time.Sleep(settles) // until acknowledgements and credit of the last rows have arrived
 }
+
+// settles is how long a cluster may take after its last answer until nothing of the rows is held any more.
+const settles = 5 * time.Second
 
 // probeTimeout is how long a probe may take.
 const probeTimeout = 20 * time.Second

@@ -22,6 +22,7 @@ func (w *world) end() {
 	w.closing = true
 	w.mu.Unlock()
 	final := w.look()
+	time.Sleep(time.Millisecond) // so that everything that follows happened later than that look
 	w.stopProcesses()
 	for _, n := range w.everyLife() {
 		<-n.done
