@@ -1,0 +1,128 @@
+package expr
+
+import (
+	"strings"
+)
+
+// Budget bounds one evaluation of all expressions of a row.
+type Budget struct {
+	// Steps is how many operators, calls and turns of loops may be carried out. A call also counts for the size of its arguments. Default 500,000.
+	Steps int64
+	// Bytes is how much text and lists may be made. Default 4 MiB.
+	Bytes int64
+}
+
+// The default budget.
+const (
+	DefaultSteps = 500_000
+	DefaultBytes = 4 << 20
+)
+
+// Frame has the values, the memory and the budget of one row's evaluation. It is for one goroutine, and is used for one row after the other.
+// Values that were made in it stay valid.
+type Frame struct {
+	inputs  []Value
+	locals  []Value // variables of let and of functions such as x => x + 1
+	stack   []Value // arguments of calls that are under way
+	budget  Budget
+	steps   int64 // left
+	bytes   int64 // left
+	failure *Failure
+
+	text   *strings.Builder // the piece of memory that texts are cut from
+	values []Value          // the piece that lists are cut from
+}
+
+// NewFrame returns a frame for the expressions that were compiled in the scope so far.
+func (s *Scope) NewFrame(budget Budget) *Frame {
+	if budget.Steps <= 0 {
+		budget.Steps = DefaultSteps
+	}
+	if budget.Bytes <= 0 {
+		budget.Bytes = DefaultBytes
+	}
+	return &Frame{
+		inputs: make([]Value, len(s.inputs)), locals: make([]Value, s.locals), budget: budget,
+		steps: budget.Steps, bytes: budget.Bytes, text: new(strings.Builder),
+	}
+}
+
+// Next begins another row: all inputs are missing, and the whole budget is there again.
+func (fr *Frame) Next() {
+	clear(fr.inputs)
+	fr.steps, fr.bytes = fr.budget.Steps, fr.budget.Bytes
+}
+
+// Set gives input i of the frame's scope a value.
+func (fr *Frame) Set(i int, v Value) { fr.inputs[i] = v }
+
+// start begins the evaluation of a program.
+func (fr *Frame) start(p *Program) bool {
+	if fr.steps -= p.cost; fr.steps < 0 {
+		return fr.fail(&site{source: p.source, to: len(p.source.Text)}, ReasonBudget, "the expressions of this row take more steps than they may")
+	}
+	return true
+}
+
+// failed returns the failure of the evaluation that has just ended.
+func (fr *Frame) failed() error {
+	failure := fr.failure
+	fr.failure, fr.stack = nil, fr.stack[:0]
+	return failure
+}
+
+// spend takes steps from the budget. It fails at the given site if there are not enough.
+func (fr *Frame) spend(at *site, steps int64) bool {
+	if fr.steps -= steps; fr.steps < 0 {
+		return fr.fail(at, ReasonBudget, "takes more steps than it may")
+	}
+	return true
+}
+
+// grow takes bytes from the budget before they are allocated. It fails at the given site if there are not enough.
+func (fr *Frame) grow(at *site, bytes int64) bool {
+	if bytes < 0 || fr.bytes < bytes {
+		fr.bytes = 0
+		return fr.fail(at, ReasonBudget, "makes more text or longer lists than it may")
+	}
+	fr.bytes -= bytes
+	return true
+}
+
+// Sizes of the pieces of memory that texts and lists are cut from.
+const (
+	textPiece  = 4 << 10
+	valuePiece = 64
+	valueSize  = 40 // bytes of a Value
+)
+
+// room returns a builder with room for n more bytes. A text that is written there is String()[before:], where before is the length before. A
+// builder that is full is left to the texts in it, so no text ever moves.
+func (fr *Frame) room(n int) *strings.Builder {
+	if fr.text.Cap()-fr.text.Len() < n {
+		fr.text = new(strings.Builder)
+		fr.text.Grow(max(n, textPiece))
+	}
+	return fr.text
+}
+
+// keep copies bytes into the frame's memory, and returns them as a text. The caller has taken them from the budget.
+func (fr *Frame) keep(b []byte) string {
+	t := fr.room(len(b))
+	from := t.Len()
+	t.Write(b)
+	return t.String()[from:]
+}
+
+// list returns memory for n values.
+func (fr *Frame) list(n int) []Value {
+	if n > valuePiece/4 {
+		return make([]Value, 0, n)
+	}
+	if cap(fr.values)-len(fr.values) < n {
+		fr.values = make([]Value, 0, valuePiece)
+	}
+	from := len(fr.values)
+	fr.values = fr.values[:from+n]
+	return fr.values[from : from : from+n]
+}

@@ -1,0 +1,496 @@
+package expr
+
+import (
+	"math"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// ReadJSON reads those fields of a row of JSON that the expressions of the scope read, and sets them as inputs of the frame. Where a field occurs
+// twice, the last one counts. Names have to be spelled exactly. Variables of the scope are not set. The error is a *Failure: the row is not an
+// object of JSON, or a field has another type than declared.
+func (s *Scope) ReadJSON(fr *Frame, row string) error {
+	r := reader{text: row, fr: fr, at: &site{source: &Source{}}}
+	if !r.row(s.inputs) {
+		return fr.failed()
+	}
+	return nil
+}
+
+// reader reads JSON. at is the offset of the next byte, and depth the number of lists and objects around it.
+type reader struct {
+	text  string
+	next  int
+	depth int
+	fr    *Frame
+	at    *site
+}
+
+// fail notes that the text is not JSON.
+func (r *reader) fail() bool {
+	return r.fr.fail(r.at, ReasonValue, "the text is not JSON")
+}
+
+// space skips white space, and returns the next byte; 0 at the end.
+func (r *reader) space() byte {
+	for r.next < len(r.text) {
+		switch c := r.text[r.next]; c {
+		case ' ', '\t', '\r', '\n':
+			r.next++
+		default:
+			return c
+		}
+	}
+	return 0
+}
+
+// document reads one value that is the whole text.
+func (r *reader) document() (Value, bool) {
+	v, ok := r.value()
+	if ok && (r.space() != 0 || r.next < len(r.text)) {
+		return Value{}, r.fail()
+	}
+	return v, ok
+}
+
+// row reads an object into the inputs.
+func (r *reader) row(inputs []Input) bool {
+	wholeRow := -1
+	for i := range inputs {
+		if inputs[i].Name == "" && !inputs[i].Variable {
+			wholeRow = i
+		}
+	}
+	if wholeRow >= 0 {
+		v, ok := r.document()
+		switch {
+		case !ok:
+			return false
+		case v.kind != KindObject:
+			return r.fr.fail(r.at, ReasonType, "the row is "+withArticle(v.kind)+", and no object")
+		}
+		if v, ok = r.fit(v, inputs[wholeRow].Type, "the row"); !ok {
+			return false
+		}
+		r.fr.inputs[wholeRow] = v
+		for i := range inputs {
+			if !inputs[i].Variable && i != wholeRow {
+				if r.fr.inputs[i], ok = r.fit(v.Field(inputs[i].Name), inputs[i].Type, inputs[i].Name); !ok {
+					return false
+				}
+			}
+		}
+		return true
+	}
+	if r.space() != '{' {
+		return r.fr.fail(r.at, ReasonType, "the row is no object of JSON")
+	}
+	r.next++
+	if r.space() == '}' {
+		r.next++
+		return r.end()
+	}
+	expected := 0 // rows mostly have their fields in one order, so the next input is tried first
+	for {
+		name, ok := r.key()
+		if !ok {
+			return false
+		}
+		i := expected
+		if i >= len(inputs) || inputs[i].Variable || inputs[i].Name != name {
+			i = findInput(inputs, name)
+		}
+		if i < 0 {
+			if !r.skip() {
+				return false
+			}
+		} else {
+			if r.fr.inputs[i], ok = r.typed(inputs[i].Type, name); !ok {
+				return false
+			}
+			expected = i + 1
+		}
+		switch r.space() {
+		case ',':
+			r.next++
+		case '}':
+			r.next++
+			return r.end()
+		default:
+			return r.fail()
+		}
+	}
+}
+
+// findInput returns the number of the input for a field, or -1.
+func findInput(inputs []Input, name string) int {
+	for i := range inputs {
+		if inputs[i].Name == name && !inputs[i].Variable {
+			return i
+		}
+	}
+	return -1
+}
+
+// end checks that nothing stands behind the row.
+func (r *reader) end() bool {
+	if r.space(); r.next < len(r.text) {
+		return r.fail()
+	}
+	return true
+}
+
+// key reads the name of a field and the colon behind it.
+func (r *reader) key() (string, bool) {
+	if r.space() != '"' {
+		return "", r.fail()
+	}
+	name, ok := r.quoted()
+	if !ok {
+		return "", false
+	}
+	if r.space() != ':' {
+		return "", r.fail()
+	}
+	r.next++
+	return name, true
+}
+
+// typed reads the value of a field that has the type t.
+func (r *reader) typed(t Type, name string) (Value, bool) {
+	c := r.space()
+	if t.kind == KindInt && (c == '-' || '0' <= c && c <= '9') {
+		end, float := scanNumber(r.text, r.next)
+		digits := r.text[r.next:end]
+		if end > r.next && !float {
+			if n, err := strconv.ParseInt(digits, 10, 64); err == nil {
+				r.next = end
+				return IntValue(n), true
+			}
+		}
+	}
+	v, ok := r.value()
+	if !ok {
+		return v, false
+	}
+	return r.fit(v, t, name)
+}
+
+// fit turns a value as it stands in JSON into one of the type t: a text into a time or a duration, an int into a float. It fails if the value has
+// another type. Null and missing pass: an expression that needs the value says so.
+func (r *reader) fit(v Value, t Type, name string) (Value, bool) {
+	if v.Absent() {
+		return v, true
+	}
+	fail := func(message string) (Value, bool) {
+		return Value{}, r.fr.fail(r.at, ReasonType, fieldText(name)+" is "+withArticle(v.kind)+" and was declared as "+t.String()+message)
+	}
+	switch kind := t.kind; {
+	case kind == KindAny:
+		return v, true
+	case kind == KindTime && v.kind == KindString:
+		at, err := time.Parse(time.RFC3339, v.text)
+		if err != nil {
+			return fail(", and it is not a time of RFC 3339")
+		}
+		return r.fr.bounded(r.at, TimeValue(at))
+	case kind == KindDuration && v.kind == KindString:
+		d, err := time.ParseDuration(v.text)
+		if err != nil {
+			return fail(", and it is not a duration such as 1h30m")
+		}
+		return DurationValue(d), true
+	case kind == KindFloat && v.kind == KindInt:
+		f, ok := exactFloat(int64(v.bits))
+		if !ok {
+			return fail(", which can't hold it exactly")
+		}
+		return FloatValue(f), true
+	case kind == KindList && v.kind == KindList:
+		return r.fitParts(v, name, func(int) Type { return t.Elem() })
+	case kind == KindMap && v.kind == KindObject:
+		return r.fitParts(v, name, func(int) Type { return t.Elem() })
+	case kind == KindObject && v.kind == KindObject:
+		return r.fitParts(v, name, func(i int) Type {
+			if f, ok := t.field(v.parts.keys[i]); ok {
+				return f
+			}
+			return Any
+		})
+	case kind != v.kind:
+		return fail("")
+	}
+	return v, true
+}
+
+// fitParts fits the elements of a list or the fields of an object.
+func (r *reader) fitParts(v Value, name string, of func(i int) Type) (Value, bool) {
+	out := v
+	for i, part := range v.parts.values {
+		fitted, ok := r.fit(part, of(i), name+"[…]")
+		if !ok {
+			return Value{}, false
+		}
+		if fitted.kind != part.kind {
+			if out.parts == v.parts {
+				out.parts = &content{v.parts.keys, append([]Value(nil), v.parts.values...)}
+			}
+			out.parts.values[i] = fitted
+		}
+	}
+	return out, true
+}
+
+// value reads a value of any kind.
+func (r *reader) value() (Value, bool) {
+	switch c := r.space(); {
+	case c == '"':
+		text, ok := r.quoted()
+		return StringValue(text), ok
+	case c == '-' || '0' <= c && c <= '9':
+		return r.number()
+	case c == '{':
+		return r.object()
+	case c == '[':
+		return r.list()
+	}
+	for _, word := range []struct {
+		text  string
+		value Value
+	}{{"null", Null}, {"true", BoolValue(true)}, {"false", BoolValue(false)}} {
+		if strings.HasPrefix(r.text[r.next:], word.text) {
+			r.next += len(word.text)
+			return word.value, true
+		}
+	}
+	return Value{}, r.fail()
+}
+
+// scanNumber returns the offset behind the number that begins at an offset, and whether it has a fraction or an exponent. Without a number it
+// returns the offset itself.
+func scanNumber(text string, from int) (end int, float bool) {
+	digits := func(i int) int {
+		for i < len(text) && '0' <= text[i] && text[i] <= '9' {
+			i++
+		}
+		return i
+	}
+	first := from
+	if first < len(text) && text[first] == '-' {
+		first++
+	}
+	end = digits(first)
+	if end == first || text[first] == '0' && end > first+1 {
+		return from, false
+	}
+	if end < len(text) && text[end] == '.' {
+		behind := digits(end + 1)
+		if behind == end+1 {
+			return from, false
+		}
+		end, float = behind, true
+	}
+	if end < len(text) && (text[end] == 'e' || text[end] == 'E') {
+		at := end + 1
+		if at < len(text) && (text[at] == '+' || text[at] == '-') {
+			at++
+		}
+		behind := digits(at)
+		if behind == at {
+			return from, false
+		}
+		end, float = behind, true
+	}
+	return end, float
+}
+
+// number reads a number: an int if it has neither fraction nor exponent, or else a float. One that neither can hold stays as its digits.
+func (r *reader) number() (Value, bool) {
+	end, float := scanNumber(r.text, r.next)
+	digits := r.text[r.next:end]
+	if digits == "" {
+		return Value{}, r.fail()
+	}
+	r.next = end
+	if !float {
+		if n, err := strconv.ParseInt(digits, 10, 64); err == nil {
+			return IntValue(n), true
+		}
+		return Value{kind: KindNumber, text: digits}, true
+	}
+	f, err := strconv.ParseFloat(digits, 64)
+	if err != nil || math.IsInf(f, 0) {
+		return Value{kind: KindNumber, text: digits}, true
+	}
+	return FloatValue(f + 0), true
+}
+
+// quoted reads a text.
+func (r *reader) quoted() (string, bool) {
+	from := r.next + 1
+	for i := from; i < len(r.text); i++ {
+		switch c := r.text[i]; {
+		case c == '"':
+			r.next = i + 1
+			if text := r.text[from:i]; utf8.ValidString(text) {
+				return text, true
+			}
+			return strings.ToValidUTF8(r.text[from:i], "\uFFFD"), true
+		case c == '\\':
+			return r.escaped(from, i)
+		case c < ' ':
+			return "", r.fail()
+		}
+	}
+	return "", r.fail()
+}
+
+// escaped reads a text with escapes. from is where it begins, and i where its first escape is.
+func (r *reader) escaped(from, i int) (string, bool) {
+	end := i
+	for end < len(r.text) && r.text[end] != '"' {
+		if r.text[end] < ' ' {
+			return "", r.fail()
+		}
+		if r.text[end] == '\\' {
+			end++
+		}
+		end++
+	}
+	if end >= len(r.text) {
+		return "", r.fail()
+	}
+	if !r.fr.grow(r.at, int64(end-from)) {
+		return "", false
+	}
+	var b strings.Builder
+	l := lexer{source: &Source{Text: r.text[:end]}, at: i}
+	b.WriteString(strings.ToValidUTF8(r.text[from:i], "\uFFFD"))
+	for l.at < end {
+		if r.text[l.at] != '\\' {
+			_, size := utf8.DecodeRuneInString(r.text[l.at:end])
+			b.WriteString(strings.ToValidUTF8(r.text[l.at:l.at+size], "\uFFFD"))
+			l.at += size
+			continue
+		}
+		size := l.escape(&b)
+		if size == 0 || r.text[l.at+1] == '\'' {
+			return "", r.fail()
+		}
+		l.at += size
+	}
+	r.next = end + 1
+	return b.String(), true
+}
+
+// enter counts a list or an object.
+func (r *reader) enter() bool {
+	if r.depth++; r.depth > maxNesting {
+		return r.fr.fail(r.at, ReasonBudget, "the JSON is nested too deep")
+	}
+	r.next++
+	return true
+}
+
+// list reads a list.
+func (r *reader) list() (Value, bool) {
+	if !r.enter() {
+		return Value{}, false
+	}
+	defer func() { r.depth-- }()
+	if r.space() == ']' {
+		r.next++
+		return ListValue(nil), true
+	}
+	var values []Value
+	for {
+		if !r.fr.grow(r.at, valueSize) || !r.fr.spend(r.at, 1) {
+			return Value{}, false
+		}
+		v, ok := r.value()
+		if !ok {
+			return v, false
+		}
+		values = append(values, v)
+		switch r.space() {
+		case ',':
+			r.next++
+		case ']':
+			r.next++
+			return ListValue(values), true
+		default:
+			return Value{}, r.fail()
+		}
+	}
+}
+
+// object reads an object. Where a name occurs twice, the last one counts.
+func (r *reader) object() (Value, bool) {
+	if !r.enter() {
+		return Value{}, false
+	}
+	defer func() { r.depth-- }()
+	if r.space() == '}' {
+		r.next++
+		return newObject(nil, nil), true
+	}
+	var keys []string
+	var values []Value
+	for {
+		if !r.fr.grow(r.at, 2*valueSize) || !r.fr.spend(r.at, 1) {
+			return Value{}, false
+		}
+		name, ok := r.key()
+		if !ok {
+			return Value{}, false
+		}
+		v, ok := r.value()
+		if !ok {
+			return v, false
+		}
+		keys, values = append(keys, name), append(values, v)
+		switch r.space() {
+		case ',':
+			r.next++
+		case '}':
+			r.next++
+			return lastOnes(newObject(keys, values)), true
+		default:
+			return Value{}, r.fail()
+		}
+	}
+}
+
+// lastOnes leaves the last one of fields with equal names, which stand side by side in their order.
+func lastOnes(v Value) Value {
+	p, kept := v.parts, 0
+	for i, key := range p.keys {
+		if i+1 < len(p.keys) && p.keys[i+1] == key {
+			continue
+		}
+		p.keys[kept], p.values[kept] = key, p.values[i]
+		kept++
+	}
+	p.keys, p.values = p.keys[:kept], p.values[:kept]
+	return v
+}
+
+// skip reads a value that nobody needs. It has to be JSON all the same.
+func (r *reader) skip() bool {
+	switch c := r.space(); {
+	case c == '-' || '0' <= c && c <= '9':
+		end, _ := scanNumber(r.text, r.next)
+		if end == r.next {
+			return r.fail()
+		}
+		r.next = end
+		return true
+	case c == '"':
+		_, ok := r.quoted()
+		return ok
+	}
+	_, ok := r.value()
+	return ok
+}

@@ -1,0 +1,59 @@
+package expr
+
+import (
+	"archive/zip"
+	"bytes"
+	_ "embed"
+	"io"
+	"slices"
+	"sync"
+	"time"
+)
+
+// zoneFile is the zone database of the IANA, as Go distributes it in lib/time/zoneinfo.zip. It is a part of the program, and the machine's own
+// database is not asked, so that every worker of one build computes the same times.
+//
+//go:embed zoneinfo.zip
+var zoneFile []byte
+
+// zoneFiles opens the database once.
+var zoneFiles = sync.OnceValue(func() *zip.Reader {
+	files, err := zip.NewReader(bytes.NewReader(zoneFile), int64(len(zoneFile)))
+	if err != nil {
+		panic(err) // a test reads it
+	}
+	return files
+})
+
+// zoneNames lists the names of all zones.
+func zoneNames() []string {
+	var names []string
+	for _, f := range zoneFiles().File {
+		names = append(names, f.Name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// findZone returns the zone of a name, such as Europe/Zurich.
+func findZone(name string) (*time.Location, bool) {
+	if name == "UTC" {
+		return time.UTC, true
+	}
+	for _, f := range zoneFiles().File {
+		if f.Name != name {
+			continue
+		}
+		file, err := f.Open()
+		if err != nil {
+			return nil, false
+		}
+		data, err := io.ReadAll(file)
+		if err != nil {
+			return nil, false
+		}
+		location, err := time.LoadLocationFromTZData(name, data)
+		return location, err == nil
+	}
+	return nil, false
+}
