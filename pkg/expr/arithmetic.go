@@ -97,7 +97,7 @@ func (fr *Frame) calculate(at *operands, op byte, a, b Value) (Value, bool) {
 			return Value{}, false
 		}
 		f, ok := fr.calculateFloats(&at.site, op, x, y)
-		return FloatValue(f), ok
+		return floatValue(f), ok
 	}
 	switch {
 	case op == '+' && a.kind == KindString && b.kind == KindString:
@@ -130,7 +130,7 @@ func (fr *Frame) calculate(at *operands, op byte, a, b Value) (Value, bool) {
 		return Value{kind: KindDuration, bits: uint64(n)}, true
 	case op == '/' && a.kind == KindDuration && b.kind == KindDuration:
 		f, ok := fr.calculateFloats(&at.site, op, float64(int64(a.bits)), float64(int64(b.bits)))
-		return FloatValue(f), ok
+		return floatValue(f), ok
 	}
 	want := operatorWants[op]
 	switch {
@@ -157,8 +157,7 @@ func (fr *Frame) exact(at *site, v Value) (float64, bool) {
 		f, ok := exactFloat(int64(v.bits))
 		return f, ok || fr.fail(at, ReasonLossy, "is an int that a float can't hold exactly: write div(a, b) or round(a) to stay with ints")
 	}
-	f := math.Float64frombits(v.bits)
-	return f, finite(f) || fr.fail(at, ReasonValue, "is a float that is infinite or not a number")
+	return math.Float64frombits(v.bits), true
 }
 
 // calculateInts carries out + - * on whole numbers.

@@ -52,11 +52,6 @@ func compareTimes(a, b Value) int {
 func (fr *Frame) order(at *operands, a, b Value) (int, bool) {
 	switch {
 	case isNumber(a) && isNumber(b):
-		if a.kind == KindFloat || b.kind == KindFloat {
-			if !fr.real(&at.left, a) || !fr.real(&at.right, b) {
-				return 0, false
-			}
-		}
 		return compareNumbers(a, b), true
 	case a.kind == KindString && b.kind == KindString:
 		return strings.Compare(a.text, b.text), fr.spend(&at.site, int64(min(len(a.text), len(b.text))/16))
@@ -77,11 +72,6 @@ func hasOrder(k Kind) bool {
 	return k == KindInt || k == KindFloat || k == KindString || k == KindTime || k == KindDuration
 }
 
-// real fails if a value is a float that is infinite or not a number.
-func (fr *Frame) real(at *site, v Value) bool {
-	return v.kind != KindFloat || finite(math.Float64frombits(v.bits)) || fr.fail(at, ReasonValue, "is a float that is infinite or not a number")
-}
-
 // same reports whether two values are equal, for == and !=. Values of kinds that are never equal are a failure, because such a comparison is a
 // mistake of its author. So is an absent value: only a literal null compares with it.
 func (fr *Frame) same(at *operands, a, b Value) (equal, ok bool) {
@@ -90,8 +80,10 @@ func (fr *Frame) same(at *operands, a, b Value) (equal, ok bool) {
 		return false, fr.failKind(&at.left, a.kind, "a value to compare")
 	case b.Absent():
 		return false, fr.failKind(&at.right, b.kind, "a value to compare")
-	case !fr.real(&at.left, a) || !fr.real(&at.right, b):
-		return false, false
+	case a.kind == KindNumber:
+		return false, fr.failKind(&at.left, a.kind, "a number to compare")
+	case b.kind == KindNumber:
+		return false, fr.failKind(&at.right, b.kind, "a number to compare")
 	case a.kind != b.kind && !(isNumber(a) && isNumber(b)):
 		return false, fr.fail(&at.site, ReasonType, "compares "+withArticle(a.kind)+" with "+withArticle(b.kind))
 	}

@@ -16,7 +16,15 @@ type compiler struct {
 	most      int        // the most variables at one time
 	known     []string   // paths of values that can't be absent at the part that is being compiled: see absent.go
 	cost      int64      // steps of one evaluation of the parts so far
+	work      int        // parts that were compiled so far, some of them several times
+	patterns  int64      // instructions of the regular expressions so far
 }
+
+// The bounds of the compiler's work. Nested functions of reduce are compiled several times.
+const (
+	maxWork     = 20 * MaxNodes
+	maxMistakes = 20
+)
 
 // variable is a name that a let or a function introduces. It has the place in Frame.locals of its index among the visible ones.
 type variable struct {
@@ -36,15 +44,32 @@ func (c *compiler) mistake(n *node, edit, format string, args ...any) operand {
 
 // mistakeAt adds a mistake about a range of the text.
 func (c *compiler) mistakeAt(from, to int, edit, format string, args ...any) {
+	if len(c.mistakes) == maxMistakes {
+		return
+	}
 	c.mistakes = append(c.mistakes, &Mistake{Source: c.source, From: from, To: to, Message: fmt.Sprintf(format, args...), Edit: edit})
 }
 
 // text returns a part of the expression as it is written.
 func (c *compiler) text(n *node) string { return c.source.Text[n.from:n.to] }
 
+// named returns a part of the expression as a message names it.
+func (c *compiler) named(n *node) string {
+	if text := c.text(n); len(text) < 40 {
+		return text
+	}
+	return "this part"
+}
+
 // compile compiles a part of the expression. Mistakes in it are added to the list.
 func (c *compiler) compile(n *node) operand {
 	c.cost++
+	if c.work++; c.work > maxWork || len(c.mistakes) == maxMistakes {
+		if len(c.mistakes) == 0 {
+			c.mistake(n, "split the expression into several functions", "calls of reduce are nested too deep")
+		}
+		return badOperand
+	}
 	switch n.kind {
 	case nodeLiteral:
 		return literal(n.value)
@@ -106,19 +131,14 @@ func (c *compiler) fold(n *node, o operand) operand {
 	fr := &Frame{locals: make([]Value, c.most+1), steps: foldSteps, bytes: foldBytes, text: new(strings.Builder)}
 	v, ok := o.value(fr)
 	if ok {
-		folded := literal(v)
-		if !o.kind.optional && o.kind.kind != KindAny {
-			folded.kind = folded.kind.join(o.kind)
-			if o.kind.kind == KindFloat && v.kind == KindInt {
-				return o
-			}
-			folded.kind = o.kind
+		if o.kind.optional || o.kind.kind == KindAny {
+			return literal(v)
 		}
-		return folded
+		return literalOf(v, o.kind)
 	}
 	var failure *Failure
 	if errors.As(fr.failed(), &failure) && failure.Reason != ReasonBudget {
-		c.mistakeAt(failure.From, failure.To, "", "%s %s", c.source.Text[failure.From:failure.To], failure.Message)
+		c.mistakeAt(failure.From, failure.To, "", "%s: %s", c.source.Text[failure.From:failure.To], failure.Message)
 		return badOperand
 	}
 	return o
@@ -149,7 +169,7 @@ func (c *compiler) convert(n *node, o operand, want Type) operand {
 		if is.optional && want.accepts(is.present()) {
 			return c.absentMistake(n, is, want.String())
 		}
-		return c.mistake(n, conversionEdit(c.text(n), is, want), "the expression is %s, and %s is expected", typeText(is), typeText(want))
+		return c.mistake(n, conversionEdit(c.text(n), is, want), "%s is %s, and %s is expected", c.named(n), typeText(is), typeText(want))
 	}
 	converted := typed(want, c.site(n), checked(want, c.site(n), o.general()))
 	converted.constant = o.constant
@@ -214,7 +234,36 @@ func typeText(t Type) string {
 
 // conversionEdit says how to convert a value of one type into another, or "".
 func conversionEdit(text string, is, want Type) string {
+	if is.optional && is.kind != KindNull {
+		if want.kind == KindBool {
+			return fmt.Sprintf("write %s != null", text)
+		}
+		is, text = is.present(), fmt.Sprintf("(%s ?? %s)", text, example(is))
+	}
+	// A literal is written as the other type at once.
+	if unquoted := strings.Trim(text, `"`); is.kind == KindString && len(text) > 1 && unquoted != text {
+		if (want.kind == KindInt || want.kind == KindFloat) && validNumber(unquoted) || want.kind == KindBool && (unquoted == "true" || unquoted == "false") {
+			return "write " + unquoted
+		}
+		if want.kind == KindInt || want.kind == KindFloat {
+			return ""
+		}
+	}
 	switch {
+	case want.kind == KindString && validNumber(text):
+		return fmt.Sprintf("write %q", text)
+	case want.kind == KindBool && (text == "0" || text == "1"):
+		return fmt.Sprintf("write %v", text == "1")
+	case (want.kind == KindInt || want.kind == KindFloat) && is.kind == KindBool:
+		return fmt.Sprintf("write (%s ? 1 : 0)", text)
+	case want.kind == KindList && is.kind == KindString:
+		return fmt.Sprintf(`write split(%s, ",") for the parts of a text, or [%s]`, text, text)
+	case want.kind == KindList && is.kind != KindObject && is.kind != KindMap:
+		return fmt.Sprintf("write [%s] for a list of one", text)
+	case want.kind == KindList:
+		return fmt.Sprintf("write values(%s) or entries(%s)", text, text)
+	case want.kind == KindDuration && is.kind == KindInt:
+		return fmt.Sprintf(`write duration("1s") * %s`, text)
 	case want.kind == KindString && (is.number() || is.kind == KindBool || is.kind == KindTime || is.kind == KindDuration):
 		return fmt.Sprintf("write string(%s)", text)
 	case want.kind == KindInt && is.kind == KindFloat:

@@ -100,6 +100,8 @@ func (c *compiler) unknownFunction(n *node) operand {
 	edit := "docs/expressions.md lists all functions"
 	if near := nearest(name, sortedNames(functions)); near != "" {
 		edit = "write " + near
+	} else if near := nearest(name, sortedNames(otherNames)); near != "" {
+		edit = otherNames[near]
 	}
 	return c.mistake(&at, edit, "there is no function %s", name)
 }
@@ -120,7 +122,11 @@ func (c *compiler) counted(n *node, f *function) bool {
 	least, most := f.counts()
 	switch {
 	case len(n.kids) < least:
-		c.mistake(n, "write "+f.signature, "%s needs %s, and has %d", f.name, plural(least, "argument"), len(n.kids))
+		edit := "write " + f.signature
+		if f.name == "count" && len(n.kids) == 1 {
+			edit += fmt.Sprintf(", or len(%s)", c.text(n.kids[0]))
+		}
+		c.mistake(n, edit, "%s needs %s, and has %d", f.name, plural(least, "argument"), len(n.kids))
 		return false
 	case len(n.kids) > most:
 		edit := "write " + f.signature
@@ -156,8 +162,8 @@ func (c *compiler) argument(n *node, f *function, p *parameter) operand {
 		return c.absentMistake(n, is, p.wants())
 	case is.kind != KindAny && !p.kinds.has(is.kind):
 		edit := ""
-		for k := KindBool; k <= KindObject && edit == ""; k++ {
-			if p.kinds.has(k) {
+		for _, k := range []Kind{KindTime, KindDuration, KindInt, KindFloat, KindString, KindBool, KindList} {
+			if p.kinds.has(k) && edit == "" {
 				edit = conversionEdit(c.text(n), is, Type{kind: k})
 			}
 		}
@@ -173,7 +179,14 @@ func (c *compiler) each(n *node, f *function, p *parameter, types []Type) *each 
 		if f := functions[n.text]; n.kind == nodeName && f != nil && c.local(n.text) < 0 && !c.isField(n.text) {
 			edit = fmt.Sprintf("write x => %s(x)", n.text)
 		}
-		c.mistake(n, edit, "the argument %s of %s is a function of each element, such as x => x.n > 0", p.name, f.name)
+		such := "x => x.n"
+		switch {
+		case p.test:
+			such = "x => x.n > 0"
+		case p.arity == 2:
+			such = "(all, x) => all + x.n"
+		}
+		c.mistake(n, edit, "the argument %s of %s is a function of each element, such as %s", p.name, f.name, such)
 		return nil
 	}
 	if len(n.names) != p.arity {
@@ -256,9 +269,6 @@ func (c *compiler) caller(f *function, call *call, args []operand) valueFunc {
 			}
 			if a.kinds != 0 && !a.kinds.has(v.kind) {
 				return Value{}, fr.failKind(&call.args[i], v.kind, a.wants)
-			}
-			if v.kind == KindFloat && !fr.real(&call.args[i], v) {
-				return Value{}, false
 			}
 			steps += int64(len(v.text) / 16)
 			if v.parts != nil {

@@ -42,8 +42,8 @@ func (c *compiler) equality(n *node) operand {
 		edit := conversionEdit(c.text(n.kids[1]), right.kind, left.kind)
 		if left.kind.kind == KindString {
 			edit = conversionEdit(c.text(n.kids[0]), left.kind, right.kind)
-			if right.constant != nil && right.kind.number() {
-				edit = fmt.Sprintf("write %q", c.text(n.kids[1]))
+			if right.constant != nil {
+				edit = conversionEdit(c.text(n.kids[1]), right.kind, left.kind)
 			}
 		}
 		return c.mistake(n, edit, "%s is %s and %s is %s: they are never equal", c.text(n.kids[0]), typeText(left.kind), c.text(n.kids[1]), typeText(right.kind))

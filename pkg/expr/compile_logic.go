@@ -62,7 +62,7 @@ func (c *compiler) unary(n *node) operand {
 			return Value{kind: x.kind, bits: uint64(n)}, ok
 		case x.kind == KindFloat:
 			f, ok := fr.exact(&atKid, x)
-			return FloatValue(0 - f), ok
+			return floatValue(0 - f), ok
 		}
 		return Value{}, fr.failKind(&atKid, x.kind, "a number or a duration")
 	}}
@@ -217,14 +217,14 @@ func (c *compiler) membership(n *node) operand {
 		return c.mistake(n, fmt.Sprintf("write contains(%s, %s)", c.text(n.kids[1]), c.text(n.kids[0])), "in looks into lists and objects, and %s is a string", c.text(n.kids[1]))
 	case KindList:
 		if elem := right.kind.Elem().present(); !comparable(left.kind, elem) {
-			return c.mistake(n, conversionEdit(c.text(n.kids[0]), left.kind, elem), "%s is %s, and the elements of the list are %s", c.text(n.kids[0]), typeText(left.kind), elem)
+			return c.mistake(n, conversionEdit(c.text(n.kids[0]), left.kind, elem), "%s is %s, and the elements of the list have the type %s", c.text(n.kids[0]), typeText(left.kind), elem)
 		}
 	case KindMap, KindObject:
 		if left.kind.kind != KindString && left.kind.kind != KindAny {
 			return c.mistake(n, conversionEdit(c.text(n.kids[0]), left.kind, String), "%s is %s, and the keys of an object are strings", c.text(n.kids[0]), typeText(left.kind))
 		}
 	default:
-		return c.mistake(n, fmt.Sprintf("write == , or a list: [%s]", c.text(n.kids[1])), "in looks into lists and objects, and %s is %s", c.text(n.kids[1]), typeText(right.kind))
+		return c.mistake(n, fmt.Sprintf("write ==, or [%s] for a list", c.text(n.kids[1])), "in looks into lists and objects, and %s is %s", c.text(n.kids[1]), typeText(right.kind))
 	}
 	negate := n.text == "not in"
 	if set := textSet(right.constant); set != nil && left.kind.kind == KindString {
@@ -245,8 +245,8 @@ func (c *compiler) membership(n *node) operand {
 		switch {
 		case !ok:
 			return false, false
-		case x.Absent():
-			return false, fr.failKind(&atLeft, x.kind, "a value")
+		case x.Absent(), x.kind == KindNumber:
+			return false, fr.failKind(&atLeft, x.kind, "a value, such as a number,")
 		case y.kind == KindList:
 			found, ok := fr.find(&at, y.parts.values, x)
 			return (found >= 0) != negate, ok

@@ -40,11 +40,7 @@ func (c *compiler) name(n *node) operand {
 func (c *compiler) readLocal(n *node, i int) operand {
 	v := c.variables[i]
 	if v.constant != nil {
-		o := literal(*v.constant)
-		if v.kind.kind != KindFloat || o.kind.kind == KindFloat {
-			o.kind = v.kind
-		}
-		return o
+		return literalOf(*v.constant, v.kind)
 	}
 	return typed(v.kind, c.site(n), func(fr *Frame) (Value, bool) { return fr.locals[i], true })
 }
@@ -114,23 +110,24 @@ func (c *compiler) readInput(n *node, in Input) operand {
 		o.v = checked(in.Type, at, func(fr *Frame) (Value, bool) { return fr.inputs[i], true })
 		return o
 	}
-	switch in.Type.kind {
+	t := in.Type
+	switch t.kind {
 	case KindInt:
 		o.i = func(fr *Frame) (int64, bool) {
 			v := &fr.inputs[i]
 			if v.kind == KindInt {
 				return int64(v.bits), true
 			}
-			return 0, fr.failKind(&at, v.kind, "an int")
+			return 0, fr.failInput(&at, v.kind, t)
 		}
 	case KindFloat:
 		o.f = func(fr *Frame) (float64, bool) {
 			v := &fr.inputs[i]
-			if f := math.Float64frombits(v.bits); v.kind == KindFloat && finite(f) {
-				return f, true
+			if v.kind == KindFloat {
+				return math.Float64frombits(v.bits), true
 			}
 			if !isNumber(*v) {
-				return 0, fr.failKind(&at, v.kind, "a float")
+				return 0, fr.failInput(&at, v.kind, t)
 			}
 			return fr.exact(&at, *v)
 		}
@@ -140,14 +137,39 @@ func (c *compiler) readInput(n *node, in Input) operand {
 			if v.kind == KindBool {
 				return v.bits != 0, true
 			}
-			return false, fr.failKind(&at, v.kind, "a bool")
+			return false, fr.failInput(&at, v.kind, t)
 		}
 	case KindAny:
 		o.v = func(fr *Frame) (Value, bool) { return fr.inputs[i], true }
 	default:
-		o.v = checked(in.Type, at, func(fr *Frame) (Value, bool) { return fr.inputs[i], true })
+		kind := t.kind
+		if kind == KindMap {
+			kind = KindObject
+		}
+		o.v = func(fr *Frame) (Value, bool) {
+			if v := &fr.inputs[i]; v.kind != kind {
+				return Value{}, fr.failInput(&at, v.kind, t)
+			}
+			return fr.inputs[i], true
+		}
 	}
 	return o
+}
+
+// failInput notes that a row has another value than its declared type says.
+func (fr *Frame) failInput(at *site, is Kind, t Type) bool {
+	message := "is " + withArticle(is) + ", and was declared as " + t.String()
+	switch is {
+	case KindMissing:
+		return fr.fail(at, ReasonMissing, message+": declare it as "+Optional(t).String()+" if rows may lack it")
+	case KindNull:
+		return fr.fail(at, ReasonNull, message+": declare it as "+Optional(t).String()+" if it may be null")
+	case KindNumber:
+		if t.kind == KindInt || t.kind == KindFloat {
+			return fr.fail(at, ReasonLossy, message+", which can't hold it")
+		}
+	}
+	return fr.fail(at, ReasonType, message)
 }
 
 // field compiles value.name and value?.name.
@@ -240,6 +262,9 @@ func (c *compiler) index(n *node) operand {
 		}
 	case KindMap, KindObject:
 		t, want = Optional(k.Elem()), String
+		if k.kind == KindObject && !String.accepts(element.kind) {
+			return c.mistake(n.kids[1], fmt.Sprintf(`write %s.name or %s["name"]`, c.text(base), c.text(base)), "%s is an object, whose fields have names", c.text(base))
+		}
 	case KindAny:
 	case KindString:
 		return c.mistake(n, fmt.Sprintf("write substring(%s, %s, %s + 1)", c.text(base), c.text(n.kids[1]), c.text(n.kids[1])), "%s is a string, which has no elements", c.text(base))
@@ -254,8 +279,8 @@ func (c *compiler) index(n *node) operand {
 		return badOperand
 	}
 	get, at, atBase, atElement := of.general(), element.general(), c.site(base), c.site(n.kids[1])
-	whole := c.site(n)
-	return c.narrow(n, typed(t, whole, checked(t, whole, func(fr *Frame) (Value, bool) {
+	whole, mark := c.site(n), constants(of, element)
+	o := typed(t, whole, checked(t, whole, func(fr *Frame) (Value, bool) {
 		v, ok := get(fr)
 		if !ok {
 			return v, false
@@ -282,5 +307,9 @@ func (c *compiler) index(n *node) operand {
 			return Value{}, fr.failKind(&atElement, key.kind, "an int")
 		}
 		return Value{}, fr.failKind(&atBase, v.kind, "a list or an object")
-	})))
+	}))
+	if o.constant = mark; mark != nil {
+		return c.fold(n, o)
+	}
+	return c.narrow(n, o)
 }

@@ -111,6 +111,8 @@ func (c *compiler) arithmetic(n *node) operand {
 func (c *compiler) arithmeticEdit(n *node, op byte, left, right Type) string {
 	a, b := c.text(n.kids[0]), c.text(n.kids[1])
 	switch {
+	case op == '+' && left.kind == KindList:
+		return fmt.Sprintf("write %s + [%s]", a, b)
 	case op == '+' && left.kind == KindString:
 		return conversionEdit(b, right, String)
 	case op == '+' && right.kind == KindString:
@@ -123,8 +125,6 @@ func (c *compiler) arithmeticEdit(n *node, op byte, left, right Type) string {
 		return fmt.Sprintf("write %s - %s for the duration between them", a, b)
 	case op == '+' && left.holds() && right.holds():
 		return fmt.Sprintf("write merge(%s, %s)", a, b)
-	case op == '+' && left.kind == KindList:
-		return fmt.Sprintf("write %s + [%s]", a, b)
 	case op == '*' && (left.kind == KindDuration && right.kind == KindFloat || left.kind == KindFloat && right.kind == KindDuration):
 		return "multiply a duration with an int, such as 3 / 2 of it: d * 3 / 2"
 	case left.kind == KindString && right.number():

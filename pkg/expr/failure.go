@@ -73,7 +73,9 @@ func (fr *Frame) failKind(at *site, is Kind, want string) bool {
 	case KindNull:
 		return fr.fail(at, ReasonNull, "is null; "+want+" is needed: write ?? and a default behind it, or test it with != null")
 	case KindNumber:
-		return fr.fail(at, ReasonLossy, "is a number that neither 64 bits nor a float can hold; "+want+" is needed")
+		if strings.Contains(want, "number") || want == "an int" {
+			return fr.fail(at, ReasonLossy, "is a number that neither 64 bits nor a float can hold; "+want+" is needed")
+		}
 	}
 	return fr.fail(at, ReasonType, "is "+withArticle(is)+"; "+want+" is needed")
 }

@@ -59,7 +59,7 @@ func (fr *Frame) Set(i int, v Value) { fr.inputs[i] = v }
 // start begins the evaluation of a program.
 func (fr *Frame) start(p *Program) bool {
 	if fr.steps -= p.cost; fr.steps < 0 {
-		return fr.fail(&site{source: p.source, to: len(p.source.Text)}, ReasonBudget, "the expressions of this row take more steps than they may")
+		return fr.fail(p.site, ReasonBudget, "the expressions of this row take more steps than they may")
 	}
 	return true
 }

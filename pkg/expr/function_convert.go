@@ -69,7 +69,7 @@ func runInt(fr *Frame, call *call, args []Value) (Value, bool) {
 func runFloat(fr *Frame, call *call, args []Value) (Value, bool) {
 	if args[0].kind != KindString {
 		f, ok := fr.exact(&call.args[0], args[0])
-		return FloatValue(f), ok
+		return floatValue(f), ok
 	}
 	text := args[0].text
 	if !validNumber(text) {
@@ -81,9 +81,9 @@ func runFloat(fr *Frame, call *call, args []Value) (Value, bool) {
 	}
 	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
 		f, ok := fr.exact(&call.args[0], IntValue(n))
-		return FloatValue(f), ok
+		return floatValue(f), ok
 	}
-	return FloatValue(f), true
+	return floatValue(f), true
 }
 
 func runString(fr *Frame, call *call, args []Value) (Value, bool) {

@@ -3,23 +3,23 @@ package expr
 // eachFunctions are the functions that call a function of the expression for each element of a list.
 var eachFunctions = []*function{
 	{
-		signature: "map(list: list, of: x => any) -> [U]", gives: listOfResults, example: "map([1, 2], x => x * 10)", result: "[10,20]", run: runMap,
+		signature: "map(list: list, value: x => any) -> [U]", gives: listOfResults, example: "map([1, 2], x => x * 10)", result: "[10,20]", run: runMap,
 		about: "Gives the list of the function's results.",
 	},
 	{
-		signature: "filter(list: list, if: x => bool) -> [T]", gives: sameAs, example: "filter([1, 2, 3], x => x > 1)", result: "[2,3]", run: runFilter,
+		signature: "filter(list: list, test: x => bool) -> [T]", gives: sameAs, example: "filter([1, 2, 3], x => x > 1)", result: "[2,3]", run: runFilter,
 		about: "Gives the elements for which the function gives true.",
 	},
 	{
-		signature: "any(list: list, if: x => bool) -> bool", example: "any([1, 2], x => x > 1)", result: "true", run: runAny,
+		signature: "any(list: list, test: x => bool) -> bool", example: "any([1, 2], x => x > 1)", result: "true", run: runAny,
 		about: "Gives whether the function gives true for one element at least.",
 	},
 	{
-		signature: "all(list: list, if: x => bool) -> bool", example: "all([1, 2], x => x > 1)", result: "false", run: runAll,
+		signature: "all(list: list, test: x => bool) -> bool", example: "all([1, 2], x => x > 1)", result: "false", run: runAll,
 		about: "Gives whether the function gives true for all elements. It is true for an empty list.",
 	},
 	{
-		signature: "count(list: list, if: x => bool) -> int", example: "count([1, 2, 3], x => x > 1)", result: "2", run: runCount,
+		signature: "count(list: list, test: x => bool) -> int", example: "count([1, 2, 3], x => x > 1)", result: "2", run: runCount,
 		about: "Gives for how many elements the function gives true.",
 	},
 	{

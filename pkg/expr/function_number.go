@@ -106,7 +106,7 @@ func runMod(fr *Frame, call *call, args []Value) (Value, bool) {
 
 func runAbs(fr *Frame, call *call, args []Value) (Value, bool) {
 	if args[0].kind == KindFloat {
-		return FloatValue(math.Abs(args[0].Float())), true
+		return floatValue(math.Abs(args[0].Float())), true
 	}
 	n := args[0].Int()
 	if n == math.MinInt64 {
@@ -144,7 +144,7 @@ func (fr *Frame) numeric(call *call, v Value) bool {
 	if !isNumber(v) {
 		return fr.failKind(&call.site, v.kind, "a list of numbers")
 	}
-	return fr.real(&call.site, v)
+	return true
 }
 
 func runClamp(fr *Frame, call *call, args []Value) (Value, bool) {
@@ -180,7 +180,7 @@ func runRound(fr *Frame, call *call, args []Value) (Value, bool) {
 	if err != nil {
 		return Value{}, fr.fail(&call.site, ReasonOverflow, "the number is too large for a float")
 	}
-	return FloatValue(rounded + 0), true
+	return floatValue(rounded + 0), true
 }
 
 // whole returns a function that makes ints of numbers.
@@ -202,7 +202,7 @@ func runSqrt(fr *Frame, call *call, args []Value) (Value, bool) {
 	case f < 0:
 		return Value{}, fr.fail(&call.site, ReasonValue, "the number is below zero")
 	}
-	return FloatValue(math.Sqrt(f)), true
+	return floatValue(math.Sqrt(f)), true
 }
 
 func runSum(fr *Frame, call *call, args []Value) (Value, bool) {
@@ -211,7 +211,7 @@ func runSum(fr *Frame, call *call, args []Value) (Value, bool) {
 	if len(list) == 0 {
 		switch call.gives.kind {
 		case KindFloat:
-			return FloatValue(0), true
+			return floatValue(0), true
 		case KindDuration:
 			return DurationValue(0), true
 		}

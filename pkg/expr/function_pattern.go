@@ -89,6 +89,10 @@ func preparePattern(c *compiler, n *node, call *call, args []operand) bool {
 		c.mistake(n.kids[1], "", "the pattern %s", err)
 		return false
 	}
+	if c.patterns += p.size; c.patterns > 2*maxProgram {
+		c.mistake(n.kids[1], "split the expression into several functions", "the patterns of the expression are too large together")
+		return false
+	}
 	call.prepared = p
 	return true
 }

@@ -161,7 +161,7 @@ func prepareContains(c *compiler, n *node, _ *call, args []operand) bool {
 		c.mistake(n.kids[1], conversionEdit(c.text(n.kids[1]), part, String), "%s is %s, and a part of a text is a string", c.text(n.kids[1]), typeText(part))
 		return false
 	case in.kind == KindList && !comparable(in.Elem().present(), part):
-		c.mistake(n.kids[1], conversionEdit(c.text(n.kids[1]), part, in.Elem()), "%s is %s, and the elements of the list are %s", c.text(n.kids[1]), typeText(part), in.Elem())
+		c.mistake(n.kids[1], conversionEdit(c.text(n.kids[1]), part, in.Elem()), "%s is %s, and the elements of the list have the type %s", c.text(n.kids[1]), typeText(part), in.Elem())
 		return false
 	}
 	return true

@@ -234,7 +234,7 @@ func runFromUnixMilli(fr *Frame, call *call, args []Value) (Value, bool) {
 }
 
 func runSeconds(_ *Frame, _ *call, args []Value) (Value, bool) {
-	return FloatValue(args[0].Duration().Seconds()), true
+	return floatValue(args[0].Duration().Seconds()), true
 }
 
 func runMilliseconds(_ *Frame, _ *call, args []Value) (Value, bool) {

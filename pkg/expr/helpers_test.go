@@ -45,7 +45,8 @@ func evaluate(scope *Scope, program *Program, row string) (string, error) {
 	if v.Kind() == KindMissing {
 		return "missing", nil
 	}
-	return string(v.AppendJSON(nil)), nil
+	b, err := fr.AppendJSON(nil, v)
+	return string(b), err
 }
 
 // reasonOf returns "refused" for mistakes, the reason of a failure, or "" for no error.

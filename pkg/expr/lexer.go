@@ -203,13 +203,13 @@ func (l *lexer) number() (token, *Mistake) {
 		if err != nil {
 			return token{}, l.mistake(from, l.at, written+" is not a number that a float can hold", "write a number such as 1.5 or 2e-3")
 		}
-		t.value = FloatValue(f)
+		t.value = floatValue(f)
 		return t, nil
 	}
 	n, err := strconv.ParseInt(written, 0, 64)
 	if err != nil {
 		message, edit := written+" is not a number", "write a number such as 12 or 1.5; a name can't begin with a digit: write row[\"2nd\"] for such a field"
-		if strings.Trim(written, "0123456789_") == "" || hex {
+		if strings.Trim(written, "0123456789_") == "" || hex && strings.Trim(written[2:], "0123456789abcdefABCDEF_") == "" && len(written) > 2 {
 			message, edit = written+" is outside of 64 bits", "the greatest int is 9223372036854775807"
 		}
 		for _, unit := range []string{"ns", "us", "ms", "s", "m", "h"} {

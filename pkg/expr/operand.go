@@ -36,7 +36,7 @@ func (o *operand) value(fr *Frame) (Value, bool) {
 		return IntValue(n), ok
 	case o.f != nil:
 		f, ok := o.f(fr)
-		return FloatValue(f), ok
+		return floatValue(f), ok
 	default:
 		b, ok := o.b(fr)
 		return BoolValue(b), ok
@@ -58,7 +58,7 @@ func (o operand) general() valueFunc {
 		f := o.f
 		return func(fr *Frame) (Value, bool) {
 			x, ok := f(fr)
-			return FloatValue(x), ok
+			return floatValue(x), ok
 		}
 	}
 	b := o.b
@@ -127,16 +127,19 @@ func checked(t Type, at site, v valueFunc) valueFunc {
 			return x, true
 		case kind == KindFloat && x.kind == KindInt:
 			f, ok := fr.exact(&at, x)
-			return FloatValue(f), ok
+			return floatValue(f), ok
 		}
 		return Value{}, fr.failKind(&at, x.kind, withArticle(kind))
 	}
 }
 
 // literal returns the operand of a constant.
-func literal(v Value) operand {
-	o := operand{kind: typeOf(v), constant: &v}
-	switch o.kind.kind {
+func literal(v Value) operand { return literalOf(v, typeOf(v)) }
+
+// literalOf returns the operand of a constant whose type is known.
+func literalOf(v Value, t Type) operand {
+	o := operand{kind: t, constant: &v}
+	switch v.kind {
 	case KindBool:
 		b := v.Bool()
 		o.b = func(*Frame) (bool, bool) { return b, true }

@@ -61,7 +61,7 @@ func (p *parser) surplus(t token) *Mistake {
 		edit = "a function such as x => x + 1 stands only within a call, as in map(list, x => x + 1)"
 	case t.text == "is", t.text == "eq", t.text == "equals":
 		edit = "write =="
-	case t.text == "if", t.text == "then", t.text == "else", t.text == "when":
+	case t.text == "if", t.text == "then", p.at > 0 && p.tokens[p.at-1].text == "if", t.text == "else", t.text == "when":
 		edit = "write condition ? value : other"
 	}
 	return p.mistake(t, fmt.Sprintf("the expression should end before %s", t.shown()), edit)
@@ -335,7 +335,11 @@ func (p *parser) suffix() (*node, *Mistake) {
 			}
 			p.at++
 			if open := p.peek(); open.is("(") {
-				edit := fmt.Sprintf("write %s(value) instead of value.%s()", name.text, name.text)
+				args := ", …"
+				if p.ahead(1).is(")") {
+					args = ""
+				}
+				edit := fmt.Sprintf("write %s(%s%s)", name.text, p.source.Text[n.from:n.to], args)
 				return nil, &Mistake{Source: p.source, From: t.from, To: open.to, Message: "values have no functions of their own", Edit: edit}
 			}
 			kind := nodeField
@@ -444,7 +448,11 @@ func (p *parser) object(open token) (*node, *Mistake) {
 	for !p.peek().is("}") {
 		name := p.peek()
 		if name.kind != tokenName && name.kind != tokenKeyword && name.kind != tokenText {
-			return nil, p.mistake(name, fmt.Sprintf("a field's name is expected here; found %s", name.shown()), "write {name: value} or {\"name\": value}")
+			edit := "write {name: value} or {\"name\": value}"
+			if name.is("{") {
+				edit = "write the name alone: an expression needs no {{ }}"
+			}
+			return nil, p.mistake(name, fmt.Sprintf("a field's name is expected here; found %s", name.shown()), edit)
 		}
 		p.at++
 		if t := p.peek(); !p.take(":") {

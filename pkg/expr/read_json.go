@@ -12,14 +12,17 @@ import (
 // twice, the last one counts. Names have to be spelled exactly. Variables of the scope are not set. The error is a *Failure: the row is not an
 // object of JSON, or a field has another type than declared.
 func (s *Scope) ReadJSON(fr *Frame, row string) error {
-	r := reader{text: row, fr: fr, at: &site{source: &Source{}}}
+	r := reader{text: row, fr: fr, at: rowSite}
 	if !r.row(s.inputs) {
 		return fr.failed()
 	}
 	return nil
 }
 
-// reader reads JSON. at is the offset of the next byte, and depth the number of lists and objects around it.
+// rowSite stands for the row as a whole, which is no part of an expression.
+var rowSite = &site{source: &Source{}}
+
+// reader reads JSON. next is the offset of the next byte, and depth the number of lists and objects around it. Failures are at the site at.
 type reader struct {
 	text  string
 	next  int
@@ -94,12 +97,15 @@ func (r *reader) row(inputs []Input) bool {
 	}
 	expected := 0 // rows mostly have their fields in one order, so the next input is tried first
 	for {
-		name, ok := r.key()
-		if !ok {
-			return false
-		}
 		i := expected
-		if i >= len(inputs) || inputs[i].Variable || inputs[i].Name != name {
+		ok := i < len(inputs) && !inputs[i].Variable && r.keyIs(inputs[i].Name)
+		var name string
+		if ok {
+			name = inputs[i].Name
+		} else {
+			if name, ok = r.key(); !ok {
+				return false
+			}
 			i = findInput(inputs, name)
 		}
 		if i < 0 {
@@ -142,6 +148,16 @@ func (r *reader) end() bool {
 	return true
 }
 
+// keyIs reads the name of a field and the colon behind it, if they come next in the most frequent form: without escapes and spaces.
+func (r *reader) keyIs(name string) bool {
+	end := r.next + 1 + len(name)
+	if end+1 < len(r.text) && r.text[r.next] == '"' && r.text[r.next+1:end] == name && r.text[end] == '"' && r.text[end+1] == ':' && isName(name) {
+		r.next = end + 2
+		return true
+	}
+	return false
+}
+
 // key reads the name of a field and the colon behind it.
 func (r *reader) key() (string, bool) {
 	if r.space() != '"' {
@@ -162,13 +178,8 @@ func (r *reader) key() (string, bool) {
 func (r *reader) typed(t Type, name string) (Value, bool) {
 	c := r.space()
 	if t.kind == KindInt && (c == '-' || '0' <= c && c <= '9') {
-		end, float := scanNumber(r.text, r.next)
-		digits := r.text[r.next:end]
-		if end > r.next && !float {
-			if n, err := strconv.ParseInt(digits, 10, 64); err == nil {
-				r.next = end
-				return IntValue(n), true
-			}
+		if n, ok := r.shortInt(); ok {
+			return IntValue(n), true
 		}
 	}
 	v, ok := r.value()
@@ -176,6 +187,30 @@ func (r *reader) typed(t Type, name string) (Value, bool) {
 		return v, false
 	}
 	return r.fit(v, t, name)
+}
+
+// shortInt reads an int of at most 18 digits, if one comes next.
+func (r *reader) shortInt() (int64, bool) {
+	i, n := r.next, int64(0)
+	negative := r.text[i] == '-'
+	if negative {
+		i++
+	}
+	first := i
+	for i < len(r.text) && '0' <= r.text[i] && r.text[i] <= '9' {
+		n = n*10 + int64(r.text[i]-'0')
+		if i++; i-first > 18 {
+			return 0, false
+		}
+	}
+	if i == first || i-first > 1 && r.text[first] == '0' || i < len(r.text) && (r.text[i] == '.' || r.text[i] == 'e' || r.text[i] == 'E') {
+		return 0, false
+	}
+	r.next = i
+	if negative {
+		n = -n
+	}
+	return n, true
 }
 
 // fit turns a value as it stands in JSON into one of the type t: a text into a time or a duration, an int into a float. It fails if the value has
@@ -207,7 +242,7 @@ func (r *reader) fit(v Value, t Type, name string) (Value, bool) {
 		if !ok {
 			return fail(", which can't hold it exactly")
 		}
-		return FloatValue(f), true
+		return floatValue(f), true
 	case kind == KindList && v.kind == KindList:
 		return r.fitParts(v, name, func(int) Type { return t.Elem() })
 	case kind == KindMap && v.kind == KindObject:
@@ -324,7 +359,7 @@ func (r *reader) number() (Value, bool) {
 	if err != nil || math.IsInf(f, 0) {
 		return Value{kind: KindNumber, text: digits}, true
 	}
-	return FloatValue(f + 0), true
+	return floatValue(f + 0), true
 }
 
 // quoted reads a text.

@@ -96,6 +96,6 @@ func (p *Program) append(b []byte, fr *Frame) (out []byte, missing, ok bool) {
 	if !ok || v.kind == KindMissing {
 		return b, true, ok
 	}
-	b, ok = appendJSON(b, v, &writer{fr, &site{source: p.source, to: len(p.source.Text)}})
+	b, ok = appendJSON(b, v, &writer{fr, p.site})
 	return b, false, ok
 }

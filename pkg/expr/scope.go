@@ -59,7 +59,7 @@ func (s *Scope) input(in Input) int {
 
 // Program is a compiled expression. It belongs to its Scope, and runs on frames of that Scope. It never changes.
 type Program struct {
-	source   *Source
+	site     *site // the whole expression
 	operand  operand
 	kind     Type
 	cost     int64 // steps of one evaluation, without its loops
@@ -83,7 +83,7 @@ func (s *Scope) Compile(source Source, want Type) (*Program, error) {
 		return nil, c.mistakes
 	}
 	s.locals = max(s.locals, c.most)
-	return &Program{source: &source, operand: o, kind: o.kind, cost: c.cost, constant: o.constant != nil, text: tree.String()}, nil
+	return &Program{site: &site{source: &source, to: len(source.Text)}, operand: o, kind: o.kind, cost: c.cost, constant: o.constant != nil, text: tree.String()}, nil
 }
 
 // Type returns the type of the expression's value.

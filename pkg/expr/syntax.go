@@ -68,10 +68,6 @@ func (n *node) precedence() int {
 		return binaries[n.text]
 	case nodeUnary:
 		return precedenceUnary
-	case nodeLiteral:
-		if n.value.kind == KindInt && n.value.Int() < 0 || n.value.kind == KindFloat && n.value.Float() < 0 {
-			return precedenceUnary
-		}
 	}
 	return precedenceSuffix
 }

@@ -10,8 +10,8 @@ import (
 // Kind is the kind of a value, or of a type.
 type Kind uint8
 
-// The kinds. KindMissing is the kind of a field that the row does not have, and KindNumber that of a JSON number that neither 64 bits nor a float
-// can hold: both are kinds of values only. KindAny and KindMap are kinds of types only.
+// The kinds. KindMissing is the kind of a field that the row does not have, and KindNumber that of a number that neither 64 bits nor a float
+// can hold, and of floats that are infinite or not a number: both are kinds of values only. KindAny and KindMap are kinds of types only.
 const (
 	KindMissing Kind = iota
 	KindNull
@@ -40,7 +40,11 @@ type Type struct {
 	optional bool
 	elem     *Type   // of a list or a map
 	fields   []Field // of an object, sorted by name
+	parts    int     // how many types it consists of, beside itself
 }
+
+// maxTypeParts bounds a type. A type with more parts is one of less detail: hostile expressions make types that double again and again.
+const maxTypeParts = 2000
 
 // Field is a field of an object, or a variable, with its type.
 type Field struct {
@@ -61,16 +65,33 @@ var (
 )
 
 // List returns the type of lists with elements of one type.
-func List(elem Type) Type { return Type{kind: KindList, elem: &elem} }
+func List(elem Type) Type {
+	if elem.parts >= maxTypeParts {
+		elem = Any
+	}
+	return Type{kind: KindList, elem: &elem, parts: elem.parts + 1}
+}
 
 // Map returns the type of objects with any keys, and with values of one type.
-func Map(elem Type) Type { return Type{kind: KindMap, elem: &elem} }
+func Map(elem Type) Type {
+	if elem.parts >= maxTypeParts {
+		elem = Any
+	}
+	return Type{kind: KindMap, elem: &elem, parts: elem.parts + 1}
+}
 
 // Object returns the type of objects that have these fields. The names have to differ.
 func Object(fields ...Field) Type {
 	sorted := slices.Clone(fields)
 	slices.SortFunc(sorted, func(a, b Field) int { return strings.Compare(a.Name, b.Name) })
-	return Type{kind: KindObject, fields: sorted}
+	parts := len(sorted)
+	for _, f := range sorted {
+		parts += f.Type.parts
+	}
+	if parts > maxTypeParts {
+		return Map(Any)
+	}
+	return Type{kind: KindObject, fields: sorted, parts: parts}
 }
 
 // Optional returns the type of values of t that may be null or missing. Any is so already.

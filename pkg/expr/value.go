@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -41,8 +42,16 @@ func BoolValue(b bool) Value {
 // IntValue returns a whole number.
 func IntValue(n int64) Value { return Value{kind: KindInt, bits: uint64(n)} }
 
-// FloatValue returns a float. An expression that reads one that is infinite or not a number fails.
-func FloatValue(f float64) Value { return Value{kind: KindFloat, bits: math.Float64bits(f)} }
+// FloatValue returns a float. One that is infinite or not a number becomes a KindNumber, with which no expression can calculate.
+func FloatValue(f float64) Value {
+	if !finite(f) {
+		return Value{kind: KindNumber, text: strconv.FormatFloat(f, 'g', -1, 64)}
+	}
+	return floatValue(f)
+}
+
+// floatValue returns a float that is known to be finite.
+func floatValue(f float64) Value { return Value{kind: KindFloat, bits: math.Float64bits(f)} }
 
 // StringValue returns a text.
 func StringValue(s string) Value { return Value{kind: KindString, text: s} }
@@ -94,7 +103,7 @@ func ValueOf(v any) (Value, error) {
 		if math.IsNaN(v) || math.IsInf(v, 0) {
 			return Value{}, fmt.Errorf("%v is not a number that expressions have", v)
 		}
-		return FloatValue(v), nil
+		return floatValue(v), nil
 	case time.Time:
 		return TimeValue(v), nil
 	case time.Duration:
@@ -205,6 +214,15 @@ func (v Value) Absent() bool { return v.kind <= KindNull }
 
 // typeOf returns the type of a constant.
 func typeOf(v Value) Type {
+	left := 200
+	return typeWithin(v, &left)
+}
+
+// typeWithin returns the type of a constant. left counts the values that are still looked at; the others may be anything.
+func typeWithin(v Value, left *int) Type {
+	if *left--; *left < 0 {
+		return Any
+	}
 	switch v.kind {
 	case KindMissing, KindNull:
 		return nullType
@@ -212,15 +230,18 @@ func typeOf(v Value) Type {
 		if len(v.Elements()) == 0 {
 			return List(Any)
 		}
-		elem := typeOf(v.Elements()[0])
+		elem := typeWithin(v.Elements()[0], left)
 		for _, e := range v.Elements()[1:] {
-			elem = elem.join(typeOf(e))
+			if elem.kind == KindAny {
+				break
+			}
+			elem = elem.join(typeWithin(e, left))
 		}
 		return List(elem)
 	case KindObject:
 		fields := make([]Field, len(v.Keys()))
 		for i, name := range v.Keys() {
-			fields[i] = Field{name, typeOf(v.Elements()[i])}
+			fields[i] = Field{name, typeWithin(v.Elements()[i], left)}
 		}
 		return Object(fields...)
 	case KindNumber:

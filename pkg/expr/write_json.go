@@ -18,10 +18,14 @@ func (w *writer) count(bytes int) bool {
 	return w == nil || w.fr.spend(w.at, 1+int64(bytes/16)) && w.fr.grow(w.at, int64(bytes))
 }
 
-// AppendJSON appends a value as JSON, as encoding/json writes it. A missing value is written as null; fields that are missing are not written.
-func (v Value) AppendJSON(b []byte) []byte {
-	b, _ = appendJSON(b, v, nil)
-	return b
+// AppendJSON appends a value as JSON, as encoding/json writes it. A missing value is written as null; fields that are missing are not written. It
+// takes what it writes from the frame's budget, because a small list may contain another one many times. The error is a *Failure.
+func (fr *Frame) AppendJSON(b []byte, v Value) ([]byte, error) {
+	b, ok := appendJSON(b, v, &writer{fr, rowSite})
+	if !ok {
+		return b, fr.failed()
+	}
+	return b, nil
 }
 
 // appendJSON appends a value as JSON. The writer may be nil; then the result is always true.
@@ -46,6 +50,12 @@ func appendNested(b []byte, v Value, w *writer, depth int) ([]byte, bool) {
 		}
 		return appendQuoted(b, v.text, true), true
 	case KindNumber:
+		if !validNumber(v.text) {
+			if w != nil {
+				return b, w.fr.fail(w.at, ReasonLossy, "JSON has no numbers that are infinite, or not a number")
+			}
+			return append(b, "null"...), true
+		}
 		b = append(b, v.text...)
 	case KindTime:
 		b = append(b, '"')
@@ -87,11 +97,8 @@ func appendNested(b []byte, v Value, w *writer, depth int) ([]byte, bool) {
 	return b, w.count(len(b) - from)
 }
 
-// appendFloat appends a float as encoding/json does. One that is no number becomes null: no expression gives such a float.
+// appendFloat appends a finite float as encoding/json does.
 func appendFloat(b []byte, f float64) []byte {
-	if !finite(f) {
-		return append(b, "null"...)
-	}
 	format := byte('f')
 	if abs := math.Abs(f); abs != 0 && (abs < 1e-6 || abs >= 1e21) {
 		format = 'e'

@@ -35,11 +35,26 @@ func zoneNames() []string {
 	return names
 }
 
+// zones are the zones that were used in this process, by name.
+var zones sync.Map
+
 // findZone returns the zone of a name, such as Europe/Zurich.
 func findZone(name string) (*time.Location, bool) {
 	if name == "UTC" {
 		return time.UTC, true
 	}
+	if zone, ok := zones.Load(name); ok {
+		return zone.(*time.Location), true
+	}
+	zone, ok := readZone(name)
+	if ok {
+		zones.Store(name, zone)
+	}
+	return zone, ok
+}
+
+// readZone reads a zone from the database.
+func readZone(name string) (*time.Location, bool) {
 	for _, f := range zoneFiles().File {
 		if f.Name != name {
 			continue
