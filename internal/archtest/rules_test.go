@@ -12,6 +12,7 @@ var arrows = []struct {
 	// Data that travels, and its description.
 	{"proto/kisgrid/v1", nil},
 	{"pkg/batch", nil},
+	{"pkg/expr", nil},
 	{"pkg/definition", []string{"pkg/batch", "internal/jsonrule"}},
 	{"internal/wire", []string{"pkg/batch", "proto/kisgrid/v1"}},
 	{"internal/frames", nil},
@@ -106,6 +107,8 @@ var never = []struct {
 	{"pkg/coordinator", []string{"pkg/flowexec", "pkg/connector…", "pkg/worker", "pkg/client"}},
 	{"pkg/worker", []string{"pkg/scheduler", "pkg/coordinator"}},
 	{"pkg/client", []string{"pkg/definition", "pkg/cluster"}},
+	// Expressions give the same for a row in every process.
+	{"pkg/expr!", []string{"os…", "net…", "log…", "syscall", "math/rand…", "crypto/rand", "context", "unsafe", "runtime…", "time/tzdata"}},
 	// A pure package has no clocks, no randomness and no system calls: its events tell it the time. It may count, in package point, that it
 	// got to a branch, since nobody decides anything by that.
 	{"pkg/scheduler!", []string{"os…", "net…", "log…", "sync…", "syscall", "math/rand…", "crypto/rand", "context", "unsafe", "embed", "runtime…"}},
@@ -115,7 +118,7 @@ var never = []struct {
 var kits = []string{"pkg/flowtest…", "pkg/connector/conformance", "internal/testprocess", "internal/testgrid", "internal/redisfault", "internal/world…", "testing…", "net/http/httptest"}
 
 // pure lists the packages that start no goroutine and look at no clock.
-var pure = []string{"pkg/scheduler"}
+var pure = []string{"pkg/scheduler", "pkg/expr"}
 
 var clocks = []string{"After", "AfterFunc", "NewTicker", "NewTimer", "Now", "Since", "Sleep", "Tick", "Until"}
 
