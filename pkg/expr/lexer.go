@@ -82,6 +82,13 @@ func (l *lexer) mistake(from, to int, message, edit string) *Mistake {
 
 // tokens cuts the whole text. The last token is tokenEnd.
 func (l *lexer) tokens() ([]token, *Mistake) {
+	for i, c := range l.source.Text {
+		if c == utf8.RuneError {
+			if _, size := utf8.DecodeRuneInString(l.source.Text[i:]); size == 1 {
+				return nil, l.mistake(i, i+1, "a byte is not UTF-8", "save the document as UTF-8")
+			}
+		}
+	}
 	var tokens []token
 	for {
 		t, mistake := l.next()
@@ -107,8 +114,6 @@ func (l *lexer) next() (token, *Mistake) {
 	}
 	c, size := utf8.DecodeRuneInString(text[from:])
 	switch {
-	case c == utf8.RuneError && size == 1:
-		return token{}, l.mistake(from, from+1, "a byte is not UTF-8", "save the document as UTF-8")
 	case c == '_' || unicode.IsLetter(c):
 		for l.at < len(text) {
 			c, size := utf8.DecodeRuneInString(text[l.at:])
@@ -239,7 +244,7 @@ func (l *lexer) quoted(quote byte) (token, *Mistake) {
 			return token{kind: tokenText, from: from, to: l.at, text: b.String()}, nil
 		case c != '\\':
 			_, size := utf8.DecodeRuneInString(text[l.at:])
-			b.WriteString(strings.ToValidUTF8(text[l.at:l.at+size], "\uFFFD"))
+			b.WriteString(text[l.at : l.at+size])
 			l.at += size
 		default:
 			size := l.escape(&b)
