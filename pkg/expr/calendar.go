@@ -1,6 +1,7 @@
 package expr
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -47,7 +48,7 @@ func readLayout(text string) (*layout, error) {
 			break
 		}
 		if rest == "" {
-			return nil, fmt.Errorf("ends with a %%: a %% is written %%%%")
+			return nil, errors.New("ends with a %: a % is written %%")
 		}
 		c := rest[0]
 		text = rest[1:]
@@ -65,7 +66,7 @@ func readLayout(text string) (*layout, error) {
 		l.parts = append(l.parts, layoutPart{directive: c})
 	}
 	if !l.hasDirective() {
-		return nil, fmt.Errorf("has no directive such as %%Y")
+		return nil, errors.New("has no directive such as %Y")
 	}
 	return l, nil
 }
@@ -189,7 +190,7 @@ func (m *moments) take(p layoutPart, text string) (rest string, ok bool) {
 			n++
 		}
 		if ok = n >= least; ok {
-			*to, _ = strconv.Atoi(text[:n]) //nolint:errcheck // a few digits
+			*to, _ = strconv.Atoi(text[:n]) // a few digits
 			rest = text[n:]
 		}
 	}

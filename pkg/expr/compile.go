@@ -80,19 +80,19 @@ func (c *compiler) compile(n *node) operand {
 	case nodeIndex, nodeMaybeAt:
 		return c.index(n)
 	case nodeCall:
-		return c.fold(n, c.call(n))
+		return c.fold(c.call(n))
 	case nodeFunction:
 		return c.mistake(n, "write it as an argument, as in map(list, x => x + 1)", "a function stands only within a call")
 	case nodeUnary:
-		return c.fold(n, c.unary(n))
+		return c.fold(c.unary(n))
 	case nodeBinary:
-		return c.fold(n, c.binary(n))
+		return c.fold(c.binary(n))
 	case nodeChoice:
 		return c.choice(n)
 	case nodeList:
-		return c.fold(n, c.list(n))
+		return c.fold(c.list(n))
 	case nodeObject:
-		return c.fold(n, c.object(n))
+		return c.fold(c.object(n))
 	default:
 		return c.let(n)
 	}
@@ -122,7 +122,7 @@ const (
 )
 
 // fold computes an operand at once if all parts below it are constants. A failure is a mistake then.
-func (c *compiler) fold(n *node, o operand) operand {
+func (c *compiler) fold(o operand) operand {
 	if o.bad || o.constant == nil {
 		return o
 	}
@@ -174,7 +174,7 @@ func (c *compiler) convert(n *node, o operand, want Type) operand {
 	converted := typed(want, c.site(n), checked(want, c.site(n), o.general()))
 	converted.constant = o.constant
 	if o.constant != nil {
-		return c.fold(n, converted)
+		return c.fold(converted)
 	}
 	return converted
 }

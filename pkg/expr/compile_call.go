@@ -195,7 +195,7 @@ func (c *compiler) each(n *node, f *function, p *parameter, types []Type) *each 
 	}
 	params := f.elements(types)
 	for {
-		e, again := c.eachOf(n, f, p, params)
+		e, again := c.eachOf(n, p, params)
 		if again == nil {
 			return e
 		}
@@ -205,7 +205,7 @@ func (c *compiler) each(n *node, f *function, p *parameter, types []Type) *each 
 
 // eachOf compiles a function for parameters of the given types. If the type of reduce's first parameter has to be a wider one, because of the
 // values that the function gives, it returns the types to try again with.
-func (c *compiler) eachOf(n *node, f *function, p *parameter, params []Type) (e *each, again []Type) {
+func (c *compiler) eachOf(n *node, p *parameter, params []Type) (e *each, again []Type) {
 	e = &each{first: len(c.variables), names: len(n.names)}
 	before, mistakes := c.cost, len(c.mistakes)
 	for i, name := range n.names {

@@ -4,8 +4,8 @@ import (
 	"fmt"
 )
 
-// comparable reports whether values of two types can be equal.
-func comparable(a, b Type) bool {
+// canBeEqual reports whether values of two types can be equal.
+func canBeEqual(a, b Type) bool {
 	return a.kind == KindAny || b.kind == KindAny || a.kind == b.kind || a.number() && b.number() || a.holds() && b.holds()
 }
 
@@ -38,7 +38,7 @@ func (c *compiler) equality(n *node) operand {
 			return c.absentMistake(n.kids[i], o.kind, "a value to compare")
 		}
 	}
-	if !comparable(left.kind, right.kind) {
+	if !canBeEqual(left.kind, right.kind) {
 		edit := conversionEdit(c.text(n.kids[1]), right.kind, left.kind)
 		if left.kind.kind == KindString {
 			edit = conversionEdit(c.text(n.kids[0]), left.kind, right.kind)
@@ -92,7 +92,7 @@ func (c *compiler) ordering(n *node) operand {
 			return c.mistake(n, "", "%s is %s, and %s needs a number, a string, a time or a duration", c.text(n.kids[i]), typeText(o.kind), n.text)
 		}
 	}
-	if !comparable(left.kind, right.kind) {
+	if !canBeEqual(left.kind, right.kind) {
 		edit := conversionEdit(c.text(n.kids[1]), right.kind, left.kind)
 		if left.kind.kind == KindString {
 			edit = conversionEdit(c.text(n.kids[0]), left.kind, right.kind)

@@ -216,7 +216,7 @@ func (c *compiler) membership(n *node) operand {
 	case KindString:
 		return c.mistake(n, fmt.Sprintf("write contains(%s, %s)", c.text(n.kids[1]), c.text(n.kids[0])), "in looks into lists and objects, and %s is a string", c.text(n.kids[1]))
 	case KindList:
-		if elem := right.kind.Elem().present(); !comparable(left.kind, elem) {
+		if elem := right.kind.Elem().present(); !canBeEqual(left.kind, elem) {
 			return c.mistake(n, conversionEdit(c.text(n.kids[0]), left.kind, elem), "%s is %s, and the elements of the list have the type %s", c.text(n.kids[0]), typeText(left.kind), elem)
 		}
 	case KindMap, KindObject:

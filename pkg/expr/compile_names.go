@@ -309,7 +309,7 @@ func (c *compiler) index(n *node) operand {
 		return Value{}, fr.failKind(&atBase, v.kind, "a list or an object")
 	}))
 	if o.constant = mark; mark != nil {
-		return c.fold(n, o)
+		return c.fold(o)
 	}
 	return c.narrow(n, o)
 }

@@ -104,7 +104,7 @@ func (f *function) readSignature() error {
 	}
 	f.name = f.signature[:open]
 	if params := f.signature[open+1 : end]; params != "" {
-		for _, text := range strings.Split(strings.ReplaceAll(params, "(all, x)", "(all x)"), ", ") {
+		for text := range strings.SplitSeq(strings.ReplaceAll(params, "(all, x)", "(all x)"), ", ") {
 			name, kinds, _ := strings.Cut(text, ": ")
 			p := parameter{name: strings.Trim(name, "?.")}
 			p.optional, p.rest = strings.HasSuffix(name, "?"), strings.HasSuffix(name, "...")
@@ -116,7 +116,7 @@ func (f *function) readSignature() error {
 			default:
 				kinds, p.constant = strings.CutPrefix(kinds, "constant ")
 				p.absent = kinds == "any"
-				for _, word := range strings.Split(kinds, "|") {
+				for word := range strings.SplitSeq(kinds, "|") {
 					if kindWords[word] == 0 {
 						return fmt.Errorf("%s: %q is no kind", f.signature, word)
 					}

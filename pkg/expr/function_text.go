@@ -157,10 +157,10 @@ func prepareContains(c *compiler, n *node, _ *call, args []operand) bool {
 	case part.optional:
 		c.absentMistake(n.kids[1], part, "a value")
 		return false
-	case in.kind == KindString && !comparable(part, String):
+	case in.kind == KindString && !canBeEqual(part, String):
 		c.mistake(n.kids[1], conversionEdit(c.text(n.kids[1]), part, String), "%s is %s, and a part of a text is a string", c.text(n.kids[1]), typeText(part))
 		return false
-	case in.kind == KindList && !comparable(in.Elem().present(), part):
+	case in.kind == KindList && !canBeEqual(in.Elem().present(), part):
 		c.mistake(n.kids[1], conversionEdit(c.text(n.kids[1]), part, in.Elem()), "%s is %s, and the elements of the list have the type %s", c.text(n.kids[1]), typeText(part), in.Elem())
 		return false
 	}

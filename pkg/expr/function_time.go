@@ -1,51 +1,52 @@
 package expr
 
 import (
+	"slices"
 	"time"
 )
 
 // timeFunctions are the functions of times and durations. A zone is a name such as Europe/Zurich, or UTC.
 var timeFunctions = []*function{
 	{
-		signature: "parse_time(text: string, layout: constant string, zone?: constant string) -> time", prepare: prepareLayout(1, 2),
+		signature: "parse_time(text: string, layout: constant string, zone?: constant string) -> time", prepare: prepareLayout,
 		example: `parse_time("30.11.2026 14:00", "%d.%m.%Y %H:%M", "Europe/Zurich")`, result: `"2026-11-30T13:00:00Z"`, run: runParseTime,
 		about: "Reads a time of another form. Parts that the layout does not have are those of 1970-01-01 00:00. Without a zone it is UTC, unless the text has one (%z).",
 	},
 	{
-		signature: "format_time(t: time, layout: constant string, zone?: constant string) -> string", prepare: prepareLayout(1, 2),
+		signature: "format_time(t: time, layout: constant string, zone?: constant string) -> string", prepare: prepareLayout,
 		example: `format_time(time("2026-11-30T13:00:00Z"), "%Y-%m-%d %H:%M %Z", "Europe/Zurich")`, result: `"2026-11-30 14:00 CET"`, run: runFormatTime,
 		about: "Writes a time by a layout.",
 	},
 	{
-		signature: "year(t: time, zone?: constant string) -> int", prepare: prepareZone(1), example: `year(time("2026-12-31T23:30:00Z"), "Europe/Zurich")`, result: "2027", run: part(time.Time.Year),
+		signature: "year(t: time, zone?: constant string) -> int", prepare: prepareZone, example: `year(time("2026-12-31T23:30:00Z"), "Europe/Zurich")`, result: "2027", run: part(time.Time.Year),
 		about: "Gives the year.",
 	},
 	{
-		signature: "month(t: time, zone?: constant string) -> int", prepare: prepareZone(1), example: `month(time("2026-11-30T14:00:00Z"))`, result: "11", run: part(func(t time.Time) int { return int(t.Month()) }),
+		signature: "month(t: time, zone?: constant string) -> int", prepare: prepareZone, example: `month(time("2026-11-30T14:00:00Z"))`, result: "11", run: part(func(t time.Time) int { return int(t.Month()) }),
 		about: "Gives the month, 1 to 12.",
 	},
 	{
-		signature: "day(t: time, zone?: constant string) -> int", prepare: prepareZone(1), example: `day(time("2026-11-30T14:00:00Z"))`, result: "30", run: part(time.Time.Day),
+		signature: "day(t: time, zone?: constant string) -> int", prepare: prepareZone, example: `day(time("2026-11-30T14:00:00Z"))`, result: "30", run: part(time.Time.Day),
 		about: "Gives the day of the month.",
 	},
 	{
-		signature: "yearday(t: time, zone?: constant string) -> int", prepare: prepareZone(1), example: `yearday(time("2026-02-01T00:00:00Z"))`, result: "32", run: part(time.Time.YearDay),
+		signature: "yearday(t: time, zone?: constant string) -> int", prepare: prepareZone, example: `yearday(time("2026-02-01T00:00:00Z"))`, result: "32", run: part(time.Time.YearDay),
 		about: "Gives the day of the year, 1 to 366.",
 	},
 	{
-		signature: "weekday(t: time, zone?: constant string) -> int", prepare: prepareZone(1), example: `weekday(time("2026-11-30T14:00:00Z"))`, result: "1", run: part(weekday),
+		signature: "weekday(t: time, zone?: constant string) -> int", prepare: prepareZone, example: `weekday(time("2026-11-30T14:00:00Z"))`, result: "1", run: part(weekday),
 		about: "Gives the day of the week: 1 for Monday to 7 for Sunday.",
 	},
 	{
-		signature: "hour(t: time, zone?: constant string) -> int", prepare: prepareZone(1), example: `hour(time("2026-11-30T14:00:00Z"), "Asia/Shanghai")`, result: "22", run: part(time.Time.Hour),
+		signature: "hour(t: time, zone?: constant string) -> int", prepare: prepareZone, example: `hour(time("2026-11-30T14:00:00Z"), "Asia/Shanghai")`, result: "22", run: part(time.Time.Hour),
 		about: "Gives the hour, 0 to 23.",
 	},
 	{
-		signature: "minute(t: time, zone?: constant string) -> int", prepare: prepareZone(1), example: `minute(time("2026-11-30T14:05:00Z"))`, result: "5", run: part(time.Time.Minute),
+		signature: "minute(t: time, zone?: constant string) -> int", prepare: prepareZone, example: `minute(time("2026-11-30T14:05:00Z"))`, result: "5", run: part(time.Time.Minute),
 		about: "Gives the minute.",
 	},
 	{
-		signature: "second(t: time, zone?: constant string) -> int", prepare: prepareZone(1), example: `second(time("2026-11-30T14:05:09Z"))`, result: "9", run: part(time.Time.Second),
+		signature: "second(t: time, zone?: constant string) -> int", prepare: prepareZone, example: `second(time("2026-11-30T14:05:09Z"))`, result: "9", run: part(time.Time.Second),
 		about: "Gives the second.",
 	},
 	{
@@ -109,30 +110,26 @@ func prepareMoment(c *compiler, n *node, args []operand, zone int) (*moment, boo
 	return m, true
 }
 
-// prepareZone reads the zone, which is the argument of this number.
-func prepareZone(zone int) func(*compiler, *node, *call, []operand) bool {
-	return func(c *compiler, n *node, call *call, args []operand) bool {
-		m, ok := prepareMoment(c, n, args, zone)
-		call.prepared = m
-		return ok
-	}
+// prepareZone reads the zone, which is the second argument.
+func prepareZone(c *compiler, n *node, call *call, args []operand) bool {
+	m, ok := prepareMoment(c, n, args, 1)
+	call.prepared = m
+	return ok
 }
 
-// prepareLayout reads the layout and the zone, which are the arguments of these numbers.
-func prepareLayout(layout, zone int) func(*compiler, *node, *call, []operand) bool {
-	return func(c *compiler, n *node, call *call, args []operand) bool {
-		m, ok := prepareMoment(c, n, args, zone)
-		if !ok {
-			return false
-		}
-		var err error
-		if m.layout, err = readLayout(args[layout].constant.text); err != nil {
-			c.mistake(n.kids[layout], "write one such as %Y-%m-%d %H:%M:%S", "the layout %s", err)
-			return false
-		}
-		call.prepared = m
-		return true
+// prepareLayout reads the layout and the zone, which are the second and the third argument.
+func prepareLayout(c *compiler, n *node, call *call, args []operand) bool {
+	m, ok := prepareMoment(c, n, args, 2)
+	if !ok {
+		return false
 	}
+	var err error
+	if m.layout, err = readLayout(args[1].constant.text); err != nil {
+		c.mistake(n.kids[1], "write one such as %Y-%m-%d %H:%M:%S", "the layout %s", err)
+		return false
+	}
+	call.prepared = m
+	return true
 }
 
 // units are the units of start_of.
@@ -145,11 +142,9 @@ func prepareUnit(c *compiler, n *node, call *call, args []operand) bool {
 		return false
 	}
 	m.unit = args[1].constant.text
-	for _, unit := range units {
-		if unit == m.unit {
-			call.prepared = m
-			return true
-		}
+	if slices.Contains(units, m.unit) {
+		call.prepared = m
+		return true
 	}
 	c.mistake(n.kids[1], "write minute, hour, day, week, month or year", "there is no unit %s", textLiteral(m.unit))
 	return false

@@ -372,7 +372,7 @@ func (r *reader) quoted() (string, bool) {
 			if text := r.text[from:i]; utf8.ValidString(text) {
 				return text, true
 			}
-			return strings.ToValidUTF8(r.text[from:i], "\uFFFD"), true
+			return string([]rune(r.text[from:i])), true // each wrong byte becomes U+FFFD, as in encoding/json
 		case c == '\\':
 			return r.escaped(from, i)
 		case c < ' ':
@@ -402,11 +402,11 @@ func (r *reader) escaped(from, i int) (string, bool) {
 	}
 	var b strings.Builder
 	l := lexer{source: &Source{Text: r.text[:end]}, at: i}
-	b.WriteString(strings.ToValidUTF8(r.text[from:i], "\uFFFD"))
+	b.WriteString(string([]rune(r.text[from:i])))
 	for l.at < end {
 		if r.text[l.at] != '\\' {
-			_, size := utf8.DecodeRuneInString(r.text[l.at:end])
-			b.WriteString(strings.ToValidUTF8(r.text[l.at:l.at+size], "\uFFFD"))
+			c, size := utf8.DecodeRuneInString(r.text[l.at:end])
+			b.WriteRune(c)
 			l.at += size
 			continue
 		}

@@ -29,8 +29,7 @@ func (s *Scope) CompileRecord(fields []RecordSource) (*Record, error) {
 	var mistakes Mistakes
 	for _, f := range fields {
 		program, err := s.Compile(f.Source, Any)
-		var found Mistakes
-		if errors.As(err, &found) {
+		if found, ok := errors.AsType[Mistakes](err); ok {
 			mistakes = append(mistakes, found...)
 			continue
 		}

@@ -48,7 +48,7 @@ func (s *Source) place(offset int) string {
 	return b.String()
 }
 
-// caret returns the line of the text that has the offset from, and below it a line with carets under the characters from from to to. It ends with
+// caret returns the line of the text that has the offset from, and below it a line with carets under the characters between both offsets. It ends with
 // a line break.
 func (s *Source) caret(from, to int) string {
 	const most = 100 // characters of a line that are shown

@@ -75,12 +75,12 @@ func (n *node) precedence() int {
 // String returns the canonical text of the expression: the same tree, with single spaces and no needless parentheses.
 func (n *node) String() string {
 	var b strings.Builder
-	n.print(&b, precedenceLet)
+	n.write(&b, precedenceLet)
 	return b.String()
 }
 
-// print writes the node, within parentheses if it binds less closely than least.
-func (n *node) print(b *strings.Builder, least int) {
+// write writes the node, within parentheses if it binds less closely than least.
+func (n *node) write(b *strings.Builder, least int) {
 	if n.precedence() < least {
 		b.WriteByte('(')
 		defer b.WriteByte(')')
@@ -91,18 +91,18 @@ func (n *node) print(b *strings.Builder, least int) {
 	case nodeName:
 		b.WriteString(n.text)
 	case nodeField, nodeMaybe:
-		n.kids[0].print(b, precedenceSuffix)
+		n.kids[0].write(b, precedenceSuffix)
 		if n.kind == nodeMaybe {
 			b.WriteByte('?')
 		}
 		b.WriteString("." + n.text)
 	case nodeIndex, nodeMaybeAt:
-		n.kids[0].print(b, precedenceSuffix)
+		n.kids[0].write(b, precedenceSuffix)
 		if n.kind == nodeMaybeAt {
 			b.WriteString("?.")
 		}
 		b.WriteByte('[')
-		n.kids[1].print(b, precedenceLet)
+		n.kids[1].write(b, precedenceLet)
 		b.WriteByte(']')
 	case nodeCall:
 		b.WriteString(n.text + "(")
@@ -115,10 +115,10 @@ func (n *node) print(b *strings.Builder, least int) {
 			b.WriteString("(" + strings.Join(n.names, ", ") + ")")
 		}
 		b.WriteString(" => ")
-		n.kids[0].print(b, precedenceLet)
+		n.kids[0].write(b, precedenceLet)
 	case nodeUnary:
 		b.WriteString(n.text)
-		n.kids[0].print(b, precedenceUnary)
+		n.kids[0].write(b, precedenceUnary)
 	case nodeBinary:
 		left, right := binaries[n.text], binaries[n.text]+1
 		if n.text == "??" {
@@ -127,15 +127,15 @@ func (n *node) print(b *strings.Builder, least int) {
 		if binaries[n.text] == precedenceCompare {
 			left++ // comparisons do not follow one another
 		}
-		n.kids[0].print(b, left)
+		n.kids[0].write(b, left)
 		b.WriteString(" " + n.text + " ")
-		n.kids[1].print(b, right)
+		n.kids[1].write(b, right)
 	case nodeChoice:
-		n.kids[0].print(b, precedenceElse)
+		n.kids[0].write(b, precedenceElse)
 		b.WriteString(" ? ")
-		n.kids[1].print(b, precedenceChoice)
+		n.kids[1].write(b, precedenceChoice)
 		b.WriteString(" : ")
-		n.kids[2].print(b, precedenceChoice)
+		n.kids[2].write(b, precedenceChoice)
 	case nodeList:
 		b.WriteByte('[')
 		printList(b, n.kids)
@@ -147,14 +147,14 @@ func (n *node) print(b *strings.Builder, least int) {
 				b.WriteString(", ")
 			}
 			b.WriteString(fieldText(name) + ": ")
-			n.kids[i].print(b, precedenceLet)
+			n.kids[i].write(b, precedenceLet)
 		}
 		b.WriteByte('}')
 	case nodeLet:
 		b.WriteString("let " + n.names[0] + " = ")
-		n.kids[0].print(b, precedenceLet)
+		n.kids[0].write(b, precedenceLet)
 		b.WriteString("; ")
-		n.kids[1].print(b, precedenceLet)
+		n.kids[1].write(b, precedenceLet)
 	}
 }
 
@@ -164,7 +164,7 @@ func printList(b *strings.Builder, nodes []*node) {
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		n.print(b, precedenceLet)
+		n.write(b, precedenceLet)
 	}
 }
 

@@ -1,6 +1,7 @@
 package expr
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -284,7 +285,7 @@ func (p *typeParser) word() string {
 	if p.at < len(p.text) && p.text[p.at] == '"' {
 		if quoted, err := strconv.QuotedPrefix(p.text[p.at:]); err == nil {
 			p.at += len(quoted)
-			word, _ := strconv.Unquote(quoted) //nolint:errcheck // QuotedPrefix has checked it
+			word, _ := strconv.Unquote(quoted) // QuotedPrefix has checked it
 			return word
 		}
 	}
@@ -331,7 +332,7 @@ func (p *typeParser) readObject(depth int) (Type, error) {
 	var fields []Field
 	for !p.take('}') {
 		if len(fields) > 0 && !p.take(',') {
-			return Type{}, fmt.Errorf("a { has no }: write an object as {name: T, name: T}")
+			return Type{}, errors.New("a { has no }: write an object as {name: T, name: T}")
 		}
 		name := p.word()
 		if !p.take(':') {
