@@ -2,7 +2,7 @@
 // them in which order a map is read, which case of a select goes first when several are ready, and which of the timers of one moment fires
 // first. This command copies the files of the installed Go that do so into a folder, changes the copies so that they take their numbers
 // from the seed in the environment variable KISGRID_WORLD_RANDOM, and writes a file for the flag -overlay of go build. Goroutines are also
-// no longer interrupted because they have run for 10 ms. A program that is built so, without the variable, behaves as before.
+// no longer interrupted when they have run for 10 ms, and keep their processor when the kernel takes long to answer. A program that is built so, without the variable, behaves as before.
 //
 //	go run ./internal/world/seeded -o bin/world
 //	go test -c -overlay bin/world/overlay.json -o bin/world/world.test ./internal/world
@@ -80,7 +80,7 @@ func worldRand() uint32 {
 	{"runtime/select.go", "		j := cheaprandn(uint32(norder + 1))\n", "		j := uint32((uint64(worldRand()) * uint64(norder+1)) >> 32)\n"},
 	{"runtime/time.go", "			t.rand = cheaprand()\n", "			t.rand = worldRand()\n"},
 	{"runtime/sema.go", "	s.ticket = cheaprand() | 1\n", "	s.ticket = worldRand() | 1\n"},
-	{"runtime/proc.go", "const forcePreemptNS = 10 * 1000 * 1000 // 10ms\n", "const forcePreemptNS = 5 * 1000 * 1000 * 1000\n"},
+	{"runtime/proc.go", "func retake(now int64) uint32 {\n", "func retake(now int64) uint32 {\n	if worldRandom.on {\n		return 0\n	}\n"},
 	{"internal/sync/mutex.go", "	starvationThresholdNs = 1e6\n", "	starvationThresholdNs = 1e15\n"},
 }
 
