@@ -2,6 +2,7 @@ package world
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -185,11 +186,12 @@ func (w *world) addRule(f scenario.Fault, rng *rand.Rand, fault func(*rand.Rand)
 			w.redis.Let(nil)
 			return
 		}
-		w.redis.Let(func(simredis.Command) simredis.Fault {
+		w.redis.Let(func(c simredis.Command) simredis.Fault {
 			for _, r := range rules {
 				if r.rng.IntN(1000) < r.share {
-					w.rec.Happened(history.RedisAnswered, "redis", "")
-					return r.fault(r.rng)
+					f := r.fault(r.rng)
+					w.rec.Happened(history.RedisAnswered, c.Owner, c.Name+": "+cmp.Or(f.Answer, "cut"))
+					return f
 				}
 			}
 			return simredis.Fault{}
