@@ -46,6 +46,8 @@ type server struct {
 	start   func(t *testing.T)
 	stop    func(t *testing.T)
 	line    func(t *testing.T) line
+	settle  func()        // waits until all that was written has reached everybody, as far as that can be known
+	etcd    *simetcd.Etcd // the model; nil for a real etcd
 }
 
 // line is a way to the etcd of its own, which a test can cut.
@@ -139,7 +141,7 @@ func testConformance(t *testing.T, newServer func(t *testing.T) *server) {
 func embedded(t *testing.T) *server {
 	dir := t.TempDir()
 	var running *devcluster.Etcd
-	s := &server{}
+	s := &server{settle: func() {}}
 	s.line = s.relay
 	s.start = func(t *testing.T) {
 		t.Helper()
@@ -171,7 +173,7 @@ func embedded(t *testing.T) *server {
 
 func installed(t *testing.T) *server {
 	dir := t.TempDir()
-	s := &server{address: testprocess.Address(t), stop: func(*testing.T) {}}
+	s := &server{address: testprocess.Address(t), stop: func(*testing.T) {}, settle: func() {}}
 	s.line = s.relay
 	s.start = func(t *testing.T) {
 		t.Helper()
@@ -197,7 +199,7 @@ func simulated(t *testing.T) *server {
 			t.Error(err)
 		}
 	})
-	s := &server{address: e.Addresses()[0], network: n.Host(here)}
+	s := &server{address: e.Addresses()[0], network: n.Host(here), settle: synctest.Wait, etcd: e}
 	s.stop = func(*testing.T) { e.Stop("") }
 	s.start = func(t *testing.T) {
 		if err := e.Start(t.Context(), ""); err != nil {

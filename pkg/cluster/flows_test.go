@@ -118,6 +118,7 @@ func testFlows(t *testing.T, s *server) {
 	if err := l.DeleteStatus(t.Context(), "A"); err != nil {
 		t.Errorf("deleted twice: %v", err)
 	}
+	log.await(t, 1, "status/flow/B") // one of the four followers tells of it
 	if n := log.count("status/flow/B"); n != 1 || log.count("skipping") != 1 {
 		t.Errorf("want one report, of B:\n%s", log.text)
 	}

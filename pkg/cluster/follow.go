@@ -6,12 +6,14 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strconv"
 	"sync"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/metadata"
 )
 
 // follower keeps a copy of a range of keys. One goroutine reads etcd into the copy, another one shows it to the caller. So a caller that
@@ -96,7 +98,7 @@ func (f *follower[T]) read(ctx context.Context) {
 // and when the range must be listed again: because etcd has compacted the revision, or because the connection broke, since another etcd, or
 // one with an older state, may answer after that.
 func (f *follower[T]) watch(ctx context.Context, from int64, begun func()) error {
-	watching, stop := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	watching, stop := context.WithCancel(f.store.onOwnStream(clientv3.WithRequireLeader(ctx)))
 	var connection sync.WaitGroup
 	connection.Go(func() {
 		f.store.client.ActiveConnection().WaitForStateChange(watching, connectivity.Ready)
@@ -128,6 +130,13 @@ func (f *follower[T]) watch(ctx context.Context, from int64, begun func()) error
 		f.apply(answer.Events)
 	}
 	return nil
+}
+
+// onOwnStream gives a watch a stream of its own, instead of one that it shares with the other watches of the client. A stream keeps the
+// token with which it was opened, and etcd looks at that whenever a watch begins: on an old stream it refuses every new watch, once the
+// token has expired.
+func (s *Store) onOwnStream(ctx context.Context) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, "kisgrid-watch", strconv.FormatInt(s.watches.Add(1), 10))
 }
 
 // errWentBack is the error of a watch if etcd stands at an older revision than when the range was listed.

@@ -24,6 +24,7 @@ func testSlowFollower(t *testing.T, s *server) {
 		}
 	}
 	compact(t, raw)
+	s.settle()
 	shown := 0
 	got := follower.await(t, "the last change", func(d documents) bool { shown++; return d.revision >= last })
 	if len(got.all) != 20 || string(got.all[0].YAML) != fmt.Sprint(changes-20) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -66,6 +67,7 @@ type Store struct {
 	maxOps     int           // the limit for operations in one transaction
 	outage     outage
 	unreadable unreadableLog
+	watches    atomic.Int64 // counts watches, to tell them apart
 }
 
 // Open checks the configuration, reads the password file, and makes a Store. It does not wait for etcd; Wait does.
