@@ -185,7 +185,7 @@ func (c *compiler) absentMistake(n *node, is Type, want string) operand {
 	if is.kind == KindNull {
 		return c.mistake(n, "take it away, or test a value with == null", "%s can't stand where %s is needed", text, want)
 	}
-	if n.precedence() <= precedenceElse {
+	if n.precedence() <= precedenceElse && text[0] != '(' {
 		text = "(" + text + ")"
 	}
 	return c.mistake(n, fmt.Sprintf("write (%s ?? %s), or test it before: %s != null && …", text, example(is), text),

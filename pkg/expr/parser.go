@@ -397,7 +397,9 @@ func (p *parser) primary() (*node, *Mistake) {
 		if mistake != nil {
 			return nil, mistake
 		}
-		return n, p.closing(t, ")")
+		mistake = p.closing(t, ")")
+		n.from, n.to = t.from, p.tokens[p.at-1].to // so that texts and carets have the parentheses
+		return n, mistake
 	case t.is("["):
 		kids, mistake := p.list(t, "]")
 		if mistake != nil {
