@@ -100,6 +100,10 @@ func Run(t *testing.T, s scenario.Scenario) *Report {
 // live lives through the scenario.
 func (w *world) live(ctx context.Context) {
 	w.rec = history.New(w.s)
+	for _, secret := range Secrets {
+		w.rec.Secret("a password", secret)
+	}
+	w.rec.Secret("a piece of a row's pad", forms.PadMark)
 	w.ctx, w.cancel = context.WithCancel(ctx)
 	defer w.cancel()
 	w.prepare()

@@ -163,6 +163,9 @@ func (d *Drawer) spoil(out *Drawn) {
 	}
 }
 
+// PadMark stands in every pad of 26 bytes or more, and nowhere else: a message that has it shows a row's content.
+const PadMark = "klmnopqrstuvwxyz"
+
 // pads is the text that pads are cut from.
 var pads = strings.Repeat("abcdefghijklmnopqrstuvwxyz012345", (1<<20+64)/32)
 

@@ -51,12 +51,12 @@ func LedgerAddsUp(l *Life) {
 		}
 		last := map[string]count{}
 		snaps := life.Snaps
-		if l.Final != nil && life.Ended == 0 {
+		if l.Final != nil && !l.over(life) {
 			if s, ok := l.Final.Snaps[life.Process]; ok {
 				snaps = append(snaps[:len(snaps):len(snaps)], s)
 			}
 		}
-		ended = ended || life.How != history.Running
+		ended = ended || l.over(life)
 		for _, s := range snaps {
 			now := map[string]count{}
 			inFlight := map[string]float64{}
@@ -87,7 +87,7 @@ func LedgerAddsUp(l *Life) {
 			}
 			last = now
 		}
-		if l.Final != nil && life.Ended == 0 {
+		if l.Final != nil && !l.over(life) {
 			s := l.Final.Snaps[life.Process]
 			for _, m := range s.Metrics {
 				if m.Name == "kisgrid_rows_ended_total" && m.Labels["outcome"] == batch.Done.String() {
