@@ -3,11 +3,13 @@ package world
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/world/history"
+	"github.com/kisgrid/kisgrid/internal/world/scenario"
 	"github.com/kisgrid/kisgrid/pkg/client"
 )
 
@@ -30,8 +32,12 @@ func (w *world) calm() {
 	for _, s := range w.clients {
 		s.stopMaking()
 	}
+	w.mendConnector()
 	w.rec.CalmBegan()
 	time.Sleep(w.s.Calm)
+	for wait := time.Duration(0); wait < mostPatience && w.anyOpen(); wait += someTime {
+		time.Sleep(someTime) // the checks see that answers came late; whether they come at all is seen here
+	}
 	for _, s := range w.clients {
 		if s.isOpen() { // its batches have no answer in the history
 			s.kill()
@@ -43,6 +49,41 @@ func (w *world) calm() {
 
 // settles is how long a cluster may take after its last answer until nothing of the rows is held any more.
 const settles = 5 * time.Second
+
+// mendConnector writes the connector's document anew where a change gave it a wrong address: then every store can be reached in calm.
+func (w *world) mendConnector() {
+	if !slices.ContainsFunc(w.s.Changes, func(c scenario.Change) bool { return c.Kind == "bad-connector" }) {
+		return
+	}
+	w.mu.Lock()
+	docs := w.store.Documents()[:1]
+	w.mu.Unlock()
+	w.must(w.etcdctl(docs))
+}
+
+// Clients whose answers are late have mostPatience more to get them. Every someTime it is seen whether some still wait.
+const (
+	mostPatience = 20 * time.Minute
+	someTime     = 30 * time.Second
+)
+
+// anyOpen reports whether the program of some client still waits for answers.
+func (w *world) anyOpen() bool {
+	return slices.ContainsFunc(w.clients, func(s *submitter) bool {
+		s.mu.Lock()
+		l := s.life
+		s.mu.Unlock()
+		if l == nil {
+			return false
+		}
+		select {
+		case <-l.done:
+			return false
+		default:
+			return true
+		}
+	})
+}
 
 // probeTimeout is how long a probe may take.
 const probeTimeout = 20 * time.Second

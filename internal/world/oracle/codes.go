@@ -16,7 +16,8 @@ var rowCodes = map[string]batch.Outcome{
 	"NEEDS_WHOLE_BATCH": batch.Dead, "STEP_LIMIT": batch.Dead, "POISON": batch.Dead, "MISSING_FIELD": batch.Dead,
 	"DROPPED": batch.Filtered, "NOT_COMMITTED": batch.Filtered, "ABORTED": batch.Aborted,
 	"NO_CAPABLE_WORKER": batch.Failed, "DEADLINE": batch.Failed, "CONNECTOR_UNAVAILABLE": batch.Failed, "BATCH_TOO_OLD": batch.Failed,
-	"BATCH_GIVEN_UP": batch.Failed, "CANCELLED": batch.Failed, "SHUTDOWN": batch.Failed, "INTERNAL": batch.Failed,
+	"BATCH_GIVEN_UP": batch.Failed, "CANCELLED": batch.Failed, "SHUTDOWN": batch.Failed, "TOO_MANY_ROWS": batch.Failed, "BATCH_TOO_LARGE": batch.Failed,
+	"INTERNAL": batch.Failed,
 }
 
 // callCodes are the codes of calls, as docs/outcomes.md lists them.
@@ -67,14 +68,14 @@ func (l *Life) callCode(s Subject, code batch.Code, text string) {
 	case !slices.Contains(callCodes, code.String()):
 		l.breach(s, "a call ended with the code %s, which docs/outcomes.md does not list for calls: %s", code, cut(text))
 	case !advises(code, text):
-		l.breach(s, "the text of a call's error does not say what to do next: %q", cut(text))
+		l.breach(s, "the text of a call's error does not say what to do next: %q", text)
 	}
 }
 
 // adviceWords are words with which a text tells its reader what to do, or what will be done. One of them is enough.
 var adviceWords = []string{
 	"submit", "try", "tries", "send", "sent", "use", "check", "see ", "raise", "lower", "wait", "start", "apply", "write", "choose", "remove", "add ", "name", "make",
-	"start", "run ", "split", "ask", "open", "close", "give", "set ", "retry", "again", "up to", "at most", "must", "should", "instead", "want", "has to", "can",
+	"start", "run ", "split", "ask", "open", "close", "give", "set ", "retry", "again", "up to", "at most", "must", "should", "instead", "want", "upgrade", "draw", "count", "there are", "read", "define", "has to", "can",
 }
 
 // advises reports whether the text of an error says what to do. DEADLINE, CANCELLED and SHUTDOWN need no advice: the caller caused the first

@@ -159,7 +159,8 @@ const Probe = "probe"
 //
 // The promise: a flow that is active, and that its coordinators do not call unserved, runs: the row ends, and not as failed. A flow that no
 // coordinator can serve, that is switched off, or that has no active revision, runs nothing. No connector is degraded while its store is
-// well. Excused are flows that load another flow's keys, which may end dead, and connectors that the world itself gave a wrong address.
+// well. A row of a flow that loads another flow's keys may end dead. Excused is a row that needs a connector which the status calls degraded:
+// that is a breach of its own.
 func StatusTrue(l *Life) {
 	if l.Final == nil || len(l.Final.Snaps) == 0 {
 		return
@@ -174,10 +175,6 @@ func StatusTrue(l *Life) {
 	for process, s := range l.Final.Snaps {
 		for _, m := range s.Metrics {
 			if m.Name != "kisgrid_connector_degraded" || m.Value == 0 {
-				continue
-			}
-			if slices.ContainsFunc(l.Changes, func(c history.Change) bool { return c.Kind == "bad-connector" || c.Kind == "connector" }) {
-				l.excused("the world gave the connector a wrong address")
 				continue
 			}
 			l.breach(Subject{Process: process}, "after calm, %s says that connector %s is degraded on %s: %s", process, m.Labels["connector"], m.Labels["worker"], m.Labels["reason"])
@@ -202,6 +199,10 @@ func (l *Life) probe(b *history.Batch, t *history.Try) {
 		}
 	}
 	ran := t.Answered && len(b.Rows) > 0 && t.Outcome(0).Outcome != batch.Failed
+	if !ran && l.flows[b.Flow] != nil && l.flows[b.Flow].usesStore() && l.degraded() {
+		l.excused("a connector is degraded, and the status says so")
+		return
+	}
 	switch runs := there && s.Active > 0 && s.State != "disabled" && unserved == 0 && seen > 0; {
 	case runs && !ran:
 		l.breach(subject, "flow %s is %s with revision %d active, and no coordinator calls it unserved, but a row that was submitted after calm ended so: %s", b.Flow, s.State, s.Active, ended(t))
@@ -212,6 +213,16 @@ func (l *Life) probe(b *history.Batch, t *history.Try) {
 	case ran && seen > 0 && unserved == seen:
 		l.breach(subject, "every coordinator calls flow %s unserved, but a row that was submitted after calm ran", b.Flow)
 	}
+}
+
+// degraded reports whether a coordinator says that a connector is degraded.
+func (l *Life) degraded() bool {
+	for _, s := range l.Final.Snaps {
+		if v, _ := s.Value("kisgrid_connector_degraded"); v > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // ended tells how the first row of a try ended.

@@ -317,7 +317,7 @@ func (l *Life) neverSaved(f *flow, r rowOf) bool {
 	for _, t := range r.Tries {
 		switch {
 		case t.NothingRan():
-		case t.Answered && refused(f, t.Outcome(r.place)):
+		case t.Answered && refused(f, t.Outcome(r.place)) && !(f.form.Whole && f.form.Sharded && l.runsOf(t.ID, r.place, f.form.Function(f.Name, "batch")) > 1): // another run had other neighbours
 		default:
 			return false
 		}

@@ -1,6 +1,7 @@
 package oracle
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -73,16 +74,8 @@ func newFlow(f scenario.Flow) *flow {
 	return out
 }
 
-// coded returns how many of the flow's functions have code. The others note no runs.
-func (f *flow) coded() int {
-	n := 0
-	for _, s := range f.form.Steps {
-		if !s.Declared {
-			n++
-		}
-	}
-	return n
-}
+// functions returns the names of the flow's functions.
+func (f *flow) functions() []string { return slices.Collect(maps.Keys(f.stages)) }
 
 // usesStore reports whether the flow reads or writes Redis.
 func (f *flow) usesStore() bool {

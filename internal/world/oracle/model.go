@@ -83,7 +83,9 @@ func (f *flow) predict(row history.Row, neighbours []history.Row, s settings) pr
 	for i, step := range f.form.Steps {
 		own, passes := f.step(i, row, s)
 		if step.Whole {
-			own, passes = f.whole(i, row, neighbours, s)
+			own, passes = f.whole(i, neighbours, s)
+		} else if !f.form.Sharded {
+			own = append(own, f.aborted(i, neighbours)...)
 		}
 		p = append(p, own...)
 		if !passes {
@@ -164,50 +166,43 @@ func act(a forms.Action, function string, sharded bool, s settings) (p predictio
 	return nil, true // jump, grow and wide change what is passed on
 }
 
-// whole returns how a row may end in a function that sees a whole run. The run is the whole batch in a flow without a shard key; in another
-// one it may be any rows with the row's key, and rows of other keys only until one of them fails. The function carries out the action of the
-// first row that asks for one, so each neighbour's action may be the one.
-func (f *flow) whole(i int, row history.Row, neighbours []history.Row, s settings) (p prediction, passes bool) {
+// aborted returns how a row may end because another row of its batch aborts the run in a step.
+func (f *flow) aborted(i int, neighbours []history.Row) prediction {
+	stage := f.form.Steps[i].Stage
+	for _, n := range neighbours {
+		if a, ok := forms.ActionFor(n.Do, stage); ok && a.Kind == "abort" {
+			return prediction{{batch.Aborted, batch.CodeAborted, f.form.Function(f.Name, stage)}}
+		}
+	}
+	return nil
+}
+
+// whole returns how a row may end in a function that sees a whole run, and whether it may pass on. The run is the whole batch in a flow
+// without a shard key; in another one it may be any rows of the batch. The function carries out the action of the first row that asks for
+// one, so each neighbour's action may be the one. Rows that ask for nothing may pass on, in a flow with a shard key: their run may be another
+// one. Those that ask for an error or a drop may, when an earlier row's action lets the run pass.
+func (f *flow) whole(i int, neighbours []history.Row, s settings) (p prediction, passes bool) {
 	step := f.form.Steps[i]
 	name := f.form.Function(f.Name, step.Stage)
-	passes = true
-	some := false // a row asks for something
-	anyPasses := false
+	asked, let := false, false
 	for _, n := range neighbours {
 		a, ok := forms.ActionFor(n.Do, step.Stage)
 		if !ok {
 			continue
 		}
-		some = true
 		own, on := act(a, name, f.form.Sharded, s)
 		if a.Kind == "lose" {
 			own, on = prediction{{batch.Dead, batch.CodeLineageLost, name}}, true
 		}
-		if f.form.Sharded && a.Kind == "drop" {
-			own = append(own, ending{batch.Dead, batch.CodeNeedsWholeBatch, name})
-		}
 		p = append(p, own...)
-		anyPasses = anyPasses || on
+		asked, let = true, let || on
 	}
-	if !some {
-		return nil, true
-	}
-	if !f.form.Sharded {
-		// All rows share the fate of the first one that asks. Which row is first may differ when rows before it do not decode.
-		return p, anyPasses
-	}
-	_, asks := forms.ActionFor(row.Do, step.Stage)
-	return p, anyPasses || !asks
+	return p, !asked || let || f.form.Sharded
 }
 
-// loses reports whether a row may share its run with one that asks to lose the lineage.
-func loses(neighbours []history.Row) bool {
-	return slices.ContainsFunc(neighbours, func(r history.Row) bool {
-		return slices.ContainsFunc(forms.ParseActions(r.Do), func(a forms.Action) bool { return a.Kind == "lose" })
-	})
-}
-
-// neighbours returns the rows of a batch that may be in one call with the row at a place.
+// neighbours returns the rows of a batch that may decide how the row at a place ends: all rows of the batch, where a function sees a whole
+// run. In a flow with a shard key, errors and timeouts of rows of other keys are left out, since the function is called again for each key
+// alone then; drops, aborts and lost lineages concern all rows of the call.
 func (f *flow) neighbours(b *history.Batch, at int) []history.Row {
 	if !f.form.Whole {
 		return nil
@@ -215,11 +210,18 @@ func (f *flow) neighbours(b *history.Batch, at int) []history.Row {
 	if !f.form.Sharded {
 		return b.Rows
 	}
-	var same []history.Row
+	var some []history.Row
 	for _, r := range b.Rows {
-		if r.Key == b.Rows[at].Key {
-			same = append(same, r)
+		if r.Do != "" && (r.Key == b.Rows[at].Key || concernsCall(r)) {
+			some = append(some, r)
 		}
 	}
-	return same
+	return some
+}
+
+// concernsCall reports whether a row asks for an action that concerns all rows of a call.
+func concernsCall(r history.Row) bool {
+	return slices.ContainsFunc(forms.ParseActions(r.Do), func(a forms.Action) bool {
+		return a.Kind == "drop" || a.Kind == "abort" || a.Kind == "lose"
+	})
 }

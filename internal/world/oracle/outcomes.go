@@ -1,6 +1,7 @@
 package oracle
 
 import (
+	"slices"
 	"time"
 
 	"github.com/kisgrid/kisgrid/internal/world/history"
@@ -207,25 +208,39 @@ func answeredBefore(tries []*history.Try) bool {
 // Answered checks that clients get their answers.
 //
 // The promise: while clients stay, every batch ends: with an outcome for each row, or with an error that says whether something may have run.
-// After calm nothing is in the way of an answer. A batch with a deadline has its answer soon after it, also during faults. Excused are
-// clients that went away; late answers are excused while a fault was under way, or a process was stopped.
+// After calm nothing is in the way of an answer, so all answers are there when calm is over. A batch with a deadline has its answer soon
+// after it, also during faults. Excused are clients that went away; late answers while a fault was under way, or a process was stopped; and
+// answers after calm of rows that wait, for a key, a store or in their functions: rows of one key wait one after the other, each for the
+// flow's timeout at the most; and where the client lost its coordinator meanwhile, each copy of the batch that it sent waits behind the one
+// before.
 func Answered(l *Life) {
 	if l.Calm == 0 {
 		return
 	}
+	calm := l.Calm + l.Scenario.Calm
 	for _, b := range l.Batches {
+		if b.Client == Probe {
+			continue // StatusTrue looks at it
+		}
 		for i, t := range b.Tries {
-			if t.Gone {
+			if t.Gone && t.Ended < calm {
 				l.excused("the client went away")
 				continue
 			}
 			l.checked(1)
 			subject := Subject{Flow: b.Flow, Batch: t.ID}
 			switch {
-			case t.Ended == 0:
-				l.breach(subject, "%s's batch %d, try %d, submitted at %s, has no answer at the end, %s after calm began", b.Client, b.Number, i+1, t.At, l.Ended-l.Calm)
-			case t.Ended > 0 && !t.Answered && t.Err == "":
+			case t.Ended == 0 || t.Gone:
+				l.breach(subject, "%s's batch %d, try %d, submitted at %s, has no answer at the end, %s after calm began", b.Client, b.Number, i+1, t.At, l.end(t)-l.Calm)
+			case !t.Answered && t.Err == "":
 				l.breach(subject, "%s's batch %d, try %d, ended with neither outcomes nor an error", b.Client, b.Number, i+1)
+			case t.Ended > calm:
+				if copies := max(1, l.copies(b, t)); time.Duration(copies)*l.longestWait(b) > t.Ended-t.At {
+					l.excused("rows of one key waited one after the other, or copies of a batch that was sent again did")
+				} else {
+					l.breach(subject, "%s's batch %d, try %d, submitted at %s, was answered %s after calm began; the rows ask for waits of %s at the most, and %d copies ran",
+						b.Client, b.Number, i+1, t.At, t.Ended-l.Calm, l.longestWait(b), copies)
+				}
 			case t.Deadline > 0 && t.Ended > t.Deadline+lateness:
 				if l.fault(t.At, t.Ended, 2*l.lease(), anyFault) {
 					l.excused("late, during a fault")
@@ -235,6 +250,58 @@ func Answered(l *Life) {
 			}
 		}
 	}
+}
+
+// copies returns how often the first function ran for some row of a batch at most: how many copies of the batch workers had, one after the
+// other.
+func (l *Life) copies(b *history.Batch, t *history.Try) int {
+	counts := map[uint32]int{}
+	most := 0
+	f := l.flows[b.Flow]
+	if f == nil {
+		return 0
+	}
+	for _, i := range l.runs[t.ID] {
+		run := l.Runs[i]
+		if f.stages[run.Function] == 0 && run.Attempt == 1 && run.ID.Visit == 0 {
+			counts[run.ID.Row]++
+			most = max(most, counts[run.ID.Row])
+		}
+	}
+	return most
+}
+
+// longestWait returns how long the rows of one key, of those in a batch, may take one after the other: the flow's timeout for each row of
+// the key that was submitted until then and waits for something. Rows of a flow that uses Redis may wait for it, too, if it was in trouble.
+func (l *Life) longestWait(b *history.Batch) time.Duration {
+	f := l.flows[b.Flow]
+	if f == nil {
+		return 0
+	}
+	s := l.settingsOf(f)
+	_, until := l.span(b)
+	away := f.usesStore() && (l.fault(b.Tries[0].At, until, 2*l.lease(), redisFault) || l.badConnector())
+	waiting := map[string]int{}
+	for _, other := range l.Batches {
+		if other.Flow != b.Flow || len(other.Tries) == 0 || other.Tries[0].At > until {
+			continue
+		}
+		for place, row := range other.Rows {
+			if away || l.waits(f, rowOf{other, place}, s) > 0 {
+				waiting[row.Key] += max(1, len(other.Tries))
+			}
+		}
+	}
+	most := 0
+	for _, row := range b.Rows {
+		most = max(most, waiting[row.Key])
+	}
+	return time.Duration(most) * s.flowTimeout
+}
+
+// badConnector reports whether the world gave the connector a wrong address for a time.
+func (l *Life) badConnector() bool {
+	return slices.ContainsFunc(l.Changes, func(c history.Change) bool { return c.Kind == "bad-connector" })
 }
 
 // lateness is how long after its deadline a batch may be answered.

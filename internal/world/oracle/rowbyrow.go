@@ -43,7 +43,9 @@ func RowByRow(l *Life) {
 func (l *Life) rowsOf(f *flow, s settings, b *history.Batch, t *history.Try) {
 	l.checked(len(b.Rows))
 	next := 0
+	packed := l.client(b.Client).Msgpack
 	for place, row := range b.Rows {
+		row.Bad = row.Bad || row.NoKey && packed // the world writes its rows without a key in JSON only
 		o := batch.RowOutcome{Row: uint32(place), Outcome: batch.Done}
 		if next < len(t.NotDone) && int(t.NotDone[next].Row) == place {
 			o = t.NotDone[next]
@@ -186,6 +188,10 @@ func (l *Life) excuseFailed(f *flow, r rowOf, t *history.Try, o batch.RowOutcome
 		if lives {
 			return "failed while a process ended"
 		}
+	case batch.CodeTooManyRows, batch.CodeBatchTooLarge:
+		if l.overLimits(r.Batch) && !f.form.Sharded {
+			return "failed because the batch, which can't be divided, is over the limits of workers"
+		}
 	case batch.CodeFlowDisabled, batch.CodeUnknownFlow, batch.CodeRevisionGone:
 		if changed {
 			return "failed while its flow was switched off, deleted or changed"
@@ -256,6 +262,23 @@ func (l *Life) tooLarge(f *flow, r rowOf) bool {
 	// The output of a row has fields that its input lacks.
 	const added = 64
 	return row.Bytes > rowBytes || (size+added)*many > min(batchBytes, 4<<20) || size+added > rowBytes
+}
+
+// overLimits reports whether a batch has more rows or bytes than some worker takes.
+func (l *Life) overLimits(b *history.Batch) bool {
+	bytes := 0
+	for _, row := range b.Rows {
+		bytes += row.Bytes
+	}
+	for _, life := range l.Lives {
+		if n := life.Settings.BatchRows; life.Kind == history.Worker && n > 0 && len(b.Rows) > n {
+			return true
+		}
+		if n := life.Settings.BatchBytes; life.Kind == history.Worker && n > 0 && bytes > n {
+			return true
+		}
+	}
+	return false
 }
 
 // outputsOf checks the output rows of one answer.
