@@ -41,6 +41,9 @@ func (w *world) host(name string) *simnet.Host {
 // startHosts makes the network and its machines, and starts etcd and Redis.
 func (w *world) startHosts() {
 	w.net = simnet.New(w.s.Seed)
+	if w.s.Latency > 0 {
+		w.net.Break(simnet.Trouble{Delay: w.s.Latency, Jitter: w.s.Latency})
+	}
 	w.operator = w.net.Host("operator").Process("operator")
 	var names []string
 	for _, p := range slices.Concat(w.s.Coordinators, w.s.Workers) {

@@ -157,6 +157,8 @@ func (d *Drawer) spoil(out *Drawn) {
 		if d.form.LoadsOther {
 			r.Key, out.Late = "late"+strconv.Itoa(r.N), true
 		}
+	case hit(m.Busy):
+		do = "slow:" + strconv.Itoa(1+2*small) + "ms"
 	}
 	if do != "" {
 		r.Do = stage + "=" + do

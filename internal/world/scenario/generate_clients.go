@@ -74,7 +74,12 @@ func (g *generator) mix(r *rand.Rand, c *Client, flow Flow) {
 	all := fields(reflect.ValueOf(&c.Mix).Elem())
 	var words []string
 	for _, f := range all {
-		words = append(words, f.word)
+		if f.word != "busy" {
+			words = append(words, f.word)
+		}
+	}
+	if chance(r, 50) { // with rows that take time, faults find something under way
+		c.Mix.Busy = pick(r, 50, 200, 400)
 	}
 	on := swarm(r, words...)
 	on["jump"], on["lose"] = chance(r, 60), chance(r, 60) // in forms that are made for them

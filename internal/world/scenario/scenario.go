@@ -17,6 +17,8 @@ type Scenario struct {
 	Calm time.Duration `script:"calm"`
 	// TLS says that every process and client has a certificate, and that coordinators and workers ask for one.
 	TLS bool `script:"tls"`
+	// Latency is how long each packet from one host to another takes; some take up to twice as long. 0 means no time.
+	Latency time.Duration `script:"latency"`
 
 	Etcd         Etcd      `script:"etcd"`
 	Redis        Redis     `script:"redis"`
@@ -142,6 +144,7 @@ type Mix struct {
 	NoKey  int `script:"no-key"` // have no shard key, or null
 	Miss   int `script:"miss"`   // wait for a key that nobody saves
 	Late   int `script:"late"`   // wait for a key that is saved later
+	Busy   int `script:"busy"`   // take up to 20 ms in a function, so that lanes have something to do
 }
 
 // Change is a change of documents.
