@@ -77,6 +77,7 @@ func worldRand() uint32 {
 	return cheaprand()
 }
 `},
+	{"runtime/rand.go", "	mp.cheaprand = rand()\n", "	mp.cheaprand = bootstrapRand() // threads begin when they like\n"},
 	{"runtime/select.go", "		j := cheaprandn(uint32(norder + 1))\n", "		j := uint32((uint64(worldRand()) * uint64(norder+1)) >> 32)\n"},
 	{"runtime/time.go", "			t.rand = cheaprand()\n", "			t.rand = worldRand()\n"},
 	{"runtime/sema.go", "	s.ticket = cheaprand() | 1\n", "	s.ticket = worldRand() | 1\n"},
