@@ -40,6 +40,12 @@ func (c Children) Live(ctx context.Context, s *scenario.Scenario) (*Outcome, err
 	if err != nil {
 		return nil, err
 	}
+	// Its files have the same names in every life, so that the names do not make two lives of a scenario differ.
+	folder, err := os.MkdirTemp("", "kisgrid-life-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(folder) //nolint:errcheck // the next cleanup of the system's temporary files gets it
 	read, write, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -50,7 +56,8 @@ func (c Children) Live(ctx context.Context, s *scenario.Scenario) (*Outcome, err
 	if c.Lines {
 		mode = "lines"
 	}
-	cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "GOGC=off", "GOMEMLIMIT="+memoryLimit, "GODEBUG=asyncpreemptoff=1",
+	cmd.Dir = folder
+	cmd.Env = append(os.Environ(), "TMPDIR=.", "GOMAXPROCS=1", "GOGC=off", "GOMEMLIMIT="+memoryLimit, "GODEBUG=asyncpreemptoff=1",
 		childVariable+"="+mode, randomVariable+"="+strconv.FormatUint(s.Seed, 10))
 	cmd.Stdin = strings.NewReader(s.String())
 	var output tail
