@@ -1,16 +1,21 @@
 package world
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kisgrid/kisgrid/internal/transport"
+	"github.com/kisgrid/kisgrid/internal/world/forms"
 	"github.com/kisgrid/kisgrid/internal/world/history"
 	"github.com/kisgrid/kisgrid/internal/world/scenario"
 	"github.com/kisgrid/kisgrid/pkg/client"
+	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
 // startClients lets clients begin at their times.
@@ -34,6 +39,7 @@ func (w *world) calm() {
 	}
 	w.mendConnector()
 	w.rec.CalmBegan()
+	w.inWorld(w.provide)
 	time.Sleep(w.s.Calm)
 	for wait := time.Duration(0); wait < mostPatience && w.anyOpen(); wait += someTime {
 		time.Sleep(someTime) // the checks see that answers came late; whether they come at all is seen here
@@ -43,8 +49,34 @@ func (w *world) calm() {
 			s.kill()
 		}
 	}
-	w.probe()
-	time.Sleep(settles) // until acknowledgements and credit of the last rows have arrived
+	rest := settles
+	if !w.probe() {
+		rest += w.longestWait() // rows that nobody waits for any more stay parked for their time
+	}
+	time.Sleep(rest) // until acknowledgements and credit of the last rows have arrived
+}
+
+// provide saves the keys that rows of clients wait for and that nobody has saved: a program beside the cluster does it. Each row of a key
+// that is missing would wait for the whole time of its Load, one after the other.
+func (w *world) provide() {
+	for _, s := range w.clients {
+		if s.form == nil || !s.form.LoadsOther {
+			continue
+		}
+		keys := s.c.Keys
+		if keys == 0 {
+			keys = s.c.Rows
+		}
+		for key := range keys {
+			name := forms.LastKey(w.flowOf(s.c.Flow).For, fmt.Sprint("k", key))
+			if w.redis.Hash(0, forms.KeyPrefix+name)["n"] != "" {
+				continue
+			}
+			if w.redisDo("HSETNX", forms.KeyPrefix+name, "n", "1") == ":1" {
+				w.rec.Happened(history.StoreChanged, name, "saved by another program")
+			}
+		}
+	}
 }
 
 // settles is how long a cluster may take after its last answer until nothing of the rows is held any more.
@@ -88,8 +120,9 @@ func (w *world) anyOpen() bool {
 // probeTimeout is how long a probe may take.
 const probeTimeout = 20 * time.Second
 
-// probe submits one plain row to each flow, as a client of the name "probe": it tells whether the flow runs.
-func (w *world) probe() {
+// probe submits one plain row to each flow, as a client of the name "probe": it tells whether the flow runs. Flows whose Load waits for the
+// key of another flow come after the others, which save the key. It reports whether all rows have an answer.
+func (w *world) probe() bool {
 	process := w.net.Host("probe").Process("probe")
 	settings := w.secured()
 	options := []client.Option{client.WithDialOptions(transport.Through(process)...), client.WithRetryFor(probeTimeout)}
@@ -99,22 +132,41 @@ func (w *world) probe() {
 	c, err := client.Dial(w.coordinators(""), options...)
 	if err != nil {
 		w.must(err)
-		return
+		return false
 	}
-	var calls sync.WaitGroup
-	for i, f := range w.s.Flows {
-		text := `{"key":"probe","alt":"ae","n":0}`
-		record := w.rec.Made(&history.Batch{Client: "probe", Flow: f.Name, Number: i + 1, Rows: []history.Row{{Key: "probe", Bytes: len(text)}}})
-		calls.Go(func() {
-			ctx, cancel := context.WithTimeout(w.ctx, probeTimeout)
-			defer cancel()
-			b := client.Rows(text)
-			try := w.rec.Submitting(record, true, probeTimeout)
-			result, err := c.Submit(ctx, f.Name, b, client.NoOutput())
-			w.rec.Answered(try, b.ID(), result, nil, err, errors.Is(err, client.ErrUnanswered))
-		})
+	var unanswered atomic.Bool
+	for _, loads := range []bool{false, true} {
+		var calls sync.WaitGroup
+		for i, f := range w.s.Flows {
+			if forms.Of(f.Form).LoadsOther != loads {
+				continue
+			}
+			text := `{"key":"probe","alt":"ae","n":0}`
+			record := w.rec.Made(&history.Batch{Client: "probe", Flow: f.Name, Number: i + 1, Rows: []history.Row{{Key: "probe", Bytes: len(text)}}})
+			calls.Go(func() {
+				ctx, cancel := context.WithTimeout(w.ctx, probeTimeout)
+				defer cancel()
+				b := client.Rows(text)
+				try := w.rec.Submitting(record, true, probeTimeout)
+				result, err := c.Submit(ctx, f.Name, b, client.NoOutput())
+				w.rec.Answered(try, b.ID(), result, nil, err, errors.Is(err, client.ErrUnanswered))
+				if err != nil {
+					unanswered.Store(true)
+				}
+			})
+		}
+		calls.Wait()
 	}
-	calls.Wait()
 	w.must(c.Close())
 	process.Kill()
+	return !unanswered.Load()
+}
+
+// longestWait returns the longest time that a row may take once it has begun.
+func (w *world) longestWait() time.Duration {
+	longest := time.Duration(0)
+	for _, f := range w.s.Flows {
+		longest = max(longest, cmp.Or(f.Timeout, definition.DefaultFlowTimeout), f.Wait)
+	}
+	return longest
 }
