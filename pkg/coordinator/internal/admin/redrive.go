@@ -220,16 +220,22 @@ func (r *redrive) queue(ctx context.Context, l *deadletter.Letter) error {
 		r.done(l)
 		return nil
 	}
+	return r.place(ctx, a)
+}
+
+// place starts an attempt, or makes its letter wait if another letter of its shard key is under way. If its key is stuck, the letter is
+// counted and left.
+func (r *redrive) place(ctx context.Context, a *Attempt) error {
 	if a.Keyed {
 		q := r.keys[a.Key]
 		switch {
 		case q == nil:
 			r.keys[a.Key] = &keyQueue{}
 		case q.stuck:
-			r.leaveBehind(l)
+			r.leaveBehind(a.Letter)
 			return nil
 		default:
-			q.waiting = append(q.waiting, l)
+			q.waiting = append(q.waiting, a.Letter)
 			return nil
 		}
 	}
@@ -298,19 +304,24 @@ func (r *redrive) release(ctx context.Context, a *Attempt, failed bool) error {
 		q.waiting = nil
 		return nil
 	}
-	if len(q.waiting) == 0 {
-		delete(r.keys, a.Key)
-		return nil
+	for len(q.waiting) > 0 {
+		l := q.waiting[0]
+		q.waiting = q.waiting[1:]
+		next, err := r.admin.Runner.Prepare(l)
+		switch { // the flow may have changed since the letter was queued
+		case err != nil:
+			r.tally.count(l.Flow, l.Function, batch.Failed, batch.CodeOf(err), message(err))
+			r.done(l)
+		case next.Keyed && next.Key == a.Key:
+			return r.start(ctx, next)
+		default: // it has another shard key
+			if err := r.place(ctx, next); err != nil {
+				return err
+			}
+		}
 	}
-	l := q.waiting[0]
-	q.waiting = q.waiting[1:]
-	next, err := r.admin.Runner.Prepare(l)
-	if err != nil { // the flow has changed since the letter was queued
-		r.tally.count(l.Flow, l.Function, batch.Failed, batch.CodeOf(err), message(err))
-		r.done(l)
-		return r.release(ctx, a, false)
-	}
-	return r.start(ctx, next)
+	delete(r.keys, a.Key)
+	return nil
 }
 
 // settlement returns which letters take the place of an attempt's letter in the store; none means that it is deleted. It returns false if
