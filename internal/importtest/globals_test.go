@@ -38,6 +38,7 @@ import (
 	_ "github.com/kisgrid/kisgrid/pkg/coordinator"
 	_ "github.com/kisgrid/kisgrid/pkg/deadletter"
 	_ "github.com/kisgrid/kisgrid/pkg/definition"
+	_ "github.com/kisgrid/kisgrid/pkg/expr"
 	_ "github.com/kisgrid/kisgrid/pkg/flowexec"
 	_ "github.com/kisgrid/kisgrid/pkg/kis"
 	_ "github.com/kisgrid/kisgrid/pkg/kis/common"
