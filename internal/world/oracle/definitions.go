@@ -78,7 +78,7 @@ func Definitions(l *Life) {
 			l.checked(1)
 			l.definition(flow)
 		}
-		if flow, ok := strings.CutPrefix(key, "status/flow/"); ok {
+		if flow, ok := strings.CutPrefix(key, "status/flow/"); ok && strings.HasPrefix(l.Final.Etcd[key].Value, "{") { // a leader wrote it, and not the fault etcd-garbage
 			if _, there := l.Final.Etcd["config/flow/"+flow]; !there {
 				l.breach(Subject{Flow: flow, Revisions: true}, "the document of flow %s is gone, but its status is still in etcd", flow)
 			}
