@@ -59,7 +59,7 @@ func (r *Recorder) Sent(t *Try, id batch.ID) {
 	now := r.since()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	t.Sent, t.ID = now, id
+	t.Sent, t.ID = max(now, 1), id
 }
 
 // Answered notes the end of a try: what Submit, or Send and then Wait, returned. id is the batch's id after that. outputs are the result's
@@ -68,7 +68,7 @@ func (r *Recorder) Answered(t *Try, id batch.ID, result *batch.Result, outputs [
 	now := r.since()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	t.Ended = now
+	t.Ended = max(now, 1)
 	if !id.IsZero() {
 		t.ID = id
 	}
@@ -91,7 +91,7 @@ func (r *Recorder) Gone(t *Try, id batch.ID) {
 	now := r.since()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	t.Ended, t.Gone = now, true
+	t.Ended, t.Gone = max(now, 1), true
 	if !id.IsZero() {
 		t.ID = id
 	}
