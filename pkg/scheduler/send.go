@@ -44,12 +44,9 @@ func (s *Scheduler) sendQueued(wf *workerFlow) {
 			s.sendQueuedSoon(wf)
 			return
 		}
-		// Set rows of frequent keys aside, and send as many of the others as credit allows.
+		// Take the rows that one part may have, set those of frequent keys aside, and send the others. Only rows that leave the queue are
+		// looked at: a row that stayed in it would be overtaken by later rows of its key that are set aside.
 		g := wf.queue.front()
-		if !s.admit(wf, g) {
-			wf.queue.pop()
-			continue
-		}
 		part := segment{batch: g.batch, deaths: g.deaths}
 		var rest []uint32
 		if part.rows, rest = wf.fit(g, math.MaxInt64); rest == nil {
@@ -57,7 +54,9 @@ func (s *Scheduler) sendQueued(wf *workerFlow) {
 		} else {
 			g.rows = rest
 		}
-		s.send(wf, part)
+		if s.admit(wf, &part) {
+			s.send(wf, part)
+		}
 	}
 }
 
