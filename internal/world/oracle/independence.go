@@ -70,6 +70,9 @@ func (l *Life) patience(f *flow) time.Duration {
 		}
 	}
 	trip := 5*time.Millisecond + l.Scenario.Redis.Delay
+	if l.Scenario.Redis.Wait > 0 {
+		trip += l.Scenario.Redis.Lag // a Save waits for a replica
+	}
 	return total + time.Duration(rows*len(f.form.Steps))*trip
 }
 

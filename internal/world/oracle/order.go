@@ -1,8 +1,12 @@
 package oracle
 
 import (
+	"slices"
+
+	"github.com/kisgrid/kisgrid/internal/world/forms"
 	"github.com/kisgrid/kisgrid/internal/world/history"
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
 // orderKey is a sequence of rows that have an order: those of one key in one stream and flow. subject is the function that ran them, or the
@@ -30,7 +34,9 @@ func (p place) before(q place) bool {
 // The promise: rows of one client stream that have the same shard key are first executed, and take effect, in the order in which they were
 // submitted, whatever workers join, leave or die. This holds for each function: a row that waits holds back later rows of its key. Calls of
 // Submit have no order, nor have rows without a shard key. Aside are rows that failed, and those of batches that were refused, unanswered or
-// submitted again. Excused are rows on revisions with different shard keys, when the world changed the flow's shard key: they do not have
+// submitted again. Functions are assumed to decide the same when they run again, so excused are rows of which a second copy ran and which
+// may end otherwise then, because a wait or a timeout decides: the first copy ended dead, its answer was lost, and the second one took effect
+// after later rows. Excused are rows on revisions with different shard keys, when the world changed the flow's shard key: they do not have
 // the same shard key.
 func OrderPerKey(l *Life) {
 	resharded := map[string]bool{}
@@ -60,6 +66,23 @@ func (l *Life) ordered(id batch.RowID, flow string) (r rowOf, ok bool) {
 	return r, r.settled() && !b.Tries[0].Call && r.row().Key != ""
 }
 
+// unsure reports whether a row may have ended in one way when it ran first, and in another when a copy of its batch ran: because it waits
+// for a key or blocks, or a process was stopped meanwhile.
+func (l *Life) unsure(f *flow, r rowOf) bool {
+	t := r.Tries[0]
+	timed := slices.ContainsFunc(forms.ParseActions(r.row().Do), func(a forms.Action) bool {
+		return a.Kind == "block" || a.Kind == "slow" || a.Kind == "sleep"
+	})
+	waits := slices.ContainsFunc(f.form.Steps, func(s forms.Step) bool {
+		return s.Mode == definition.ModeLoad && s.OnMissing != definition.OnMissingNull
+	})
+	if waits { // a function with a Load is not called for a row that waits in vain, so copies can't be counted
+		return true
+	}
+	first := f.form.Function(f.Name, f.form.Steps[0].Stage)
+	return l.runsOf(t.ID, r.place, first) > 1 && (timed || l.fault(t.At, l.end(t), 2*l.lease(), pause))
+}
+
 // runsInOrder reports rows that a function ran for the first time after a later row of their key.
 func (l *Life) runsInOrder(resharded map[string]bool) {
 	latest := map[orderKey]last{}
@@ -85,6 +108,8 @@ func (l *Life) runsInOrder(resharded map[string]bool) {
 			latest[key] = last{at, run.Revision}
 		case resharded[run.Flow] && before.revision != run.Revision:
 			l.excused("the shard key changed between the two rows")
+		case l.unsure(l.flows[run.Flow], r):
+			l.excused("the row may end otherwise when a further copy of its batch runs")
 		default:
 			l.breach(Subject{Flow: run.Flow, Key: key.key}, "%s first ran row %d/%d of key %q at %s on %s, after row %d/%d of the same stream",
 				run.Function, at.sequence, at.row, key.key, run.At, run.Process, before.at.sequence, before.at.row)
@@ -120,6 +145,8 @@ func (l *Life) effectsInOrder(resharded map[string]bool) {
 					latest[key] = last{at, revision}
 				case resharded[flow] && before.revision != revision:
 					l.excused("the shard key changed between the two rows")
+				case l.unsure(l.flows[flow], r):
+					l.excused("the row may end otherwise when a further copy of its batch runs")
 				default:
 					l.breach(Subject{Flow: flow, Key: key.key}, "the effect of row %d/%d of key %q stands behind that of row %d/%d of the same stream", at.sequence, at.row, key.key, before.at.sequence, before.at.row)
 				}

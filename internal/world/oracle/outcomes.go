@@ -230,16 +230,18 @@ func Answered(l *Life) {
 			l.checked(1)
 			subject := Subject{Flow: b.Flow, Batch: t.ID}
 			switch {
+			case (t.Ended == 0 || t.Gone) && l.mayWait(b, t, l.end(t)):
+				l.excused("rows of one key wait one after the other, for longer than the record lasts")
 			case t.Ended == 0 || t.Gone:
 				l.breach(subject, "%s's batch %d, try %d, submitted at %s, has no answer at the end, %s after calm began", b.Client, b.Number, i+1, t.At, l.end(t)-l.Calm)
 			case !t.Answered && t.Err == "":
 				l.breach(subject, "%s's batch %d, try %d, ended with neither outcomes nor an error", b.Client, b.Number, i+1)
 			case t.Ended > calm:
-				if copies := max(1, l.copies(b, t)); time.Duration(copies)*l.longestWait(b) > t.Ended-t.At {
+				if l.mayWait(b, t, t.Ended) {
 					l.excused("rows of one key waited one after the other, or copies of a batch that was sent again did")
 				} else {
-					l.breach(subject, "%s's batch %d, try %d, submitted at %s, was answered %s after calm began; the rows ask for waits of %s at the most, and %d copies ran",
-						b.Client, b.Number, i+1, t.At, t.Ended-l.Calm, l.longestWait(b), copies)
+					l.breach(subject, "%s's batch %d, try %d, submitted at %s, was answered %s after calm began; its rows and those before them ask for waits of %s at the most",
+						b.Client, b.Number, i+1, t.At, t.Ended-l.Calm, l.longestWait(b))
 				}
 			case t.Deadline > 0 && t.Ended > t.Deadline+lateness:
 				if l.fault(t.At, t.Ended, 2*l.lease(), anyFault) {
@@ -250,6 +252,25 @@ func Answered(l *Life) {
 			}
 		}
 	}
+}
+
+// mayWait reports whether rows of a try may wait until a time: because rows of a key wait one after the other, or copies of a batch do that
+// was sent again.
+func (l *Life) mayWait(b *history.Batch, t *history.Try, until time.Duration) bool {
+	return time.Duration(max(1, l.copies(b, t)))*l.longestWait(b) > until-t.At
+}
+
+// stillWaits reports whether workers may have rows that wait when the record looks at the processes for the last time, although nobody waits
+// for their answers any more.
+func (l *Life) stillWaits() bool {
+	for _, b := range l.Batches {
+		for _, t := range b.Tries {
+			if b.Client != Probe && l.mayWait(b, t, l.Final.At) && (t.Ended == 0 || t.Gone || !t.Answered || slices.ContainsFunc(t.NotDone, func(o batch.RowOutcome) bool { return o.Outcome == batch.Failed })) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // copies returns how often the first function ran for some row of a batch at most: how many copies of the batch workers had, one after the
