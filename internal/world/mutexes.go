@@ -8,7 +8,6 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"unsafe"
 )
 
 // In a bubble of testing/synctest, time moves on when every goroutine waits for something that only the bubble itself can bring about. The
@@ -43,34 +42,42 @@ var countMutexes = sync.OnceValue(func() error {
 	if err != nil {
 		return err
 	}
-	want := make([]byte, waitReasons) // on the heap, so that it does not stand in the program's data
+	want := make([]byte, waitReasons) // made here, so that it does not stand in the program's data
 	for _, i := range waitsThatCount {
 		want[i] = 1
 	}
-	var found []*byte
+	memory, err := os.OpenFile("/proc/self/mem", os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer memory.Close()
+	var found []int64 // addresses
 	for line := range strings.Lines(string(maps)) {
-		var from, to uintptr
+		var from, to int64
 		var rights string
 		if n, _ := fmt.Sscanf(line, "%x-%x %s", &from, &to, &rights); n < 3 || !strings.HasPrefix(rights, "rw") || !strings.Contains(line, program) {
 			continue
 		}
-		start := *(**byte)(unsafe.Pointer(&from)) // an address of the program's own data, which never moves
-		data := unsafe.Slice(start, to-from)
-		for at := 0; ; {
+		data := make([]byte, to-from)
+		if _, err := memory.ReadAt(data, from); err != nil {
+			return fmt.Errorf("read the program's data: %w", err)
+		}
+		for at := 0; ; at++ {
 			i := bytes.Index(data[at:], want)
 			if i < 0 {
 				break
 			}
-			found = append(found, &data[at+i])
-			at += i + 1
+			at += i
+			found = append(found, from+int64(at))
 		}
 	}
 	if len(found) != 1 {
 		return fmt.Errorf("the runtime's table of waits was found %d times", len(found))
 	}
-	table := unsafe.Slice(found[0], waitReasons)
 	for _, i := range waitsForMutex {
-		table[i] = 1
+		if _, err := memory.WriteAt([]byte{1}, found[0]+int64(i)); err != nil {
+			return fmt.Errorf("change the runtime's table of waits: %w", err)
+		}
 	}
 	return nil
 })
