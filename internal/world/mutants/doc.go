@@ -8,6 +8,7 @@
 //	name: hand-over-overtakes
 //	breaks: order per key
 //	found by: OrderPerKey
+//	shows in: (kill|drain|start) .*
 //	The text goes on in lines of its own: what the fault is, and how it shows.
 //
 //	-- pkg/scheduler/route.go
@@ -17,6 +18,7 @@
 //	the lines as the mutant has them
 //	>>>
 //
+// The line "shows in" may be missing. It is a regular expression that the scripts of all scenarios match in which the fault can show.
 // Several changes of one file, and several files, may follow each other.
 //
 // # Files

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -18,7 +19,9 @@ type Mutant struct {
 	Name    string   // of its file, without .txt
 	Breaks  string   // the promise that it breaks, in a few words
 	FoundBy []string // the names of the oracles that should find it; any of them will do
-	Why     string   // what the fault is, in sentences
+	// ShowsIn matches the scripts of scenarios in which the fault can show; nil means any. It saves the time of the others.
+	ShowsIn *regexp.Regexp
+	Why     string // what the fault is, in sentences
 	Edits   []Edit
 }
 
@@ -52,6 +55,9 @@ func Load(folder fs.FS) ([]Mutant, error) {
 	return all, nil
 }
 
+// showsIn begins the line of Mutant.ShowsIn, which need not be there.
+const showsIn = "shows in: "
+
 // Parse reads the file of one mutant. The package's comment shows its form.
 func Parse(text string) (m Mutant, err error) {
 	lines := strings.SplitAfter(text, "\n")
@@ -76,6 +82,11 @@ func Parse(text string) (m Mutant, err error) {
 			return m, fmt.Errorf("a line that begins with %q is missing", field.key+": ")
 		}
 		field.to(value)
+	}
+	if len(lines) > 0 && strings.HasPrefix(lines[0], showsIn) {
+		if m.ShowsIn, err = regexp.Compile(strings.TrimSpace(strings.TrimPrefix(next(), showsIn))); err != nil {
+			return m, err
+		}
 	}
 	var why strings.Builder
 	for len(lines) > 0 && !strings.HasPrefix(lines[0], "-- ") {

@@ -87,12 +87,13 @@ func TestApply(t *testing.T) {
 	}
 	before, _, _ := strings.Cut(example, "<<<")
 	for what, text := range map[string]string{
-		"no name":        strings.TrimPrefix(example, "name: example\n"),
-		"no reason":      strings.Replace(example, "It does nothing.\n", "", 1),
-		"no change":      before,
-		"no file":        strings.Replace(example, "-- pkg/a.go\n", "-- \n", 1),
-		"no end":         strings.TrimSuffix(example, ">>>\n"),
-		"something else": example + "and more\n",
+		"no name":         strings.TrimPrefix(example, "name: example\n"),
+		"a wrong pattern": strings.Replace(example, "It does", "shows in: (\nIt does", 1),
+		"no reason":       strings.Replace(example, "It does nothing.\n", "", 1),
+		"no change":       before,
+		"no file":         strings.Replace(example, "-- pkg/a.go\n", "-- \n", 1),
+		"no end":          strings.TrimSuffix(example, ">>>\n"),
+		"something else":  example + "and more\n",
 	} {
 		if _, err := Parse(text); err == nil {
 			t.Errorf("a file with %s is read", what)

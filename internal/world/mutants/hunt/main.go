@@ -22,36 +22,40 @@ import (
 	"time"
 
 	"github.com/kisgrid/kisgrid/internal/world/mutants"
+	"github.com/kisgrid/kisgrid/internal/world/scenario"
 )
 
 // hunt is what the flags ask for.
 type hunt struct {
 	root   string // the module
 	names  *regexp.Regexp
-	seeds  int
+	seeds  uint64
 	seed   uint64
 	within time.Duration // for the seeds of one mutant; 0 means no limit
 	check  bool          // only build the packages that each mutant changes
 	write  bool          // only write the files for -overlay
+	base   string        // the test without a mutant, with which breaches are compared; empty means that they are not
 	out    string        // where the output of the tests goes
 }
 
 func main() {
 	var h hunt
 	var names string
+	var compare bool
 	flag.StringVar(&h.root, "root", ".", "the `folder` of the module")
 	flag.StringVar(&names, "run", ".", "hunt only mutants whose name matches this `regexp`")
-	flag.IntVar(&h.seeds, "seeds", 500, "the most seeds that are run for one mutant")
+	flag.Uint64Var(&h.seeds, "seeds", 500, "the most seeds that are run for one mutant")
 	flag.Uint64Var(&h.seed, "seed", 1, "the first seed")
 	flag.DurationVar(&h.within, "time", 0, "the most time that the seeds of one mutant may take; 0 means no limit")
 	flag.BoolVar(&h.check, "check", false, "only build the packages that each mutant changes")
 	flag.BoolVar(&h.write, "write", false, "only write the changed files, and overlay.json for go build -overlay, into a folder of -out for each mutant")
+	flag.BoolVar(&compare, "compare", false, "pass over breaches that the same seed has without the mutant, too")
 	flag.StringVar(&h.out, "out", "", "a `folder` for the output of the tests, one file for each mutant; none is kept without it")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	var err error
 	if h.names, err = regexp.Compile(names); err == nil {
-		err = h.all(ctx, os.Stdout)
+		err = h.start(ctx, compare)
 	}
 	stop()
 	if err != nil {
@@ -60,8 +64,24 @@ func main() {
 	}
 }
 
+// start builds the test without a mutant, if breaches are to be compared, and hunts.
+func (h *hunt) start(ctx context.Context, compare bool) error {
+	if compare {
+		folder, err := os.MkdirTemp("", "mutants-")
+		if err != nil {
+			return err
+		}
+		defer func() { _ = os.RemoveAll(folder) }()
+		h.base = filepath.Join(folder, "world.test")
+		if err := h.build(ctx, h.base); err != nil {
+			return err
+		}
+	}
+	return h.all(ctx, os.Stdout)
+}
+
 // row is the form of a line of the table.
-const row = "%-28s %-34s %6s %6s %8s  %s\n"
+const row = "%-28s %-34s %8v %6v %8v  %s\n"
 
 // all hunts each mutant that the flags name, and writes a line for each. The error says which were not found.
 func (h *hunt) all(ctx context.Context, table io.Writer) error {
@@ -121,16 +141,11 @@ func (h *hunt) overlay(m *mutants.Mutant) (string, error) {
 
 // found is how the hunt for one mutant ended.
 type found struct {
-	by          []string // the oracles that found it; none if it was not found
-	seed, seeds string   // the seed that found it, and how many had been run then
-	took        time.Duration
+	by    []string      // the oracles that found it; none if it was not found
+	seed  uint64        // the seed that found it
+	seeds uint64        // how many seeds were looked at until then
+	took  time.Duration // without the time to build it
 }
-
-// Lines of the test's output: a seed that broke promises, and the end of all seeds.
-var (
-	broke = regexp.MustCompile(`(?m)^world: seed (\d+) broke (.+) after (\d+) seeds`)
-	none  = regexp.MustCompile(`(?m)^world: (\d+) seeds, no breach`)
-)
 
 // one builds one mutant, and runs seeds on it.
 func (h *hunt) one(ctx context.Context, m *mutants.Mutant) (f found, err error) {
@@ -151,29 +166,80 @@ func (h *hunt) one(ctx context.Context, m *mutants.Mutant) (f found, err error) 
 		return f, h.run(ctx, nil, append([]string{"go", "build", "-overlay", overlay}, changed...)...)
 	}
 	program := filepath.Join(folder, "world.test")
-	if err := h.run(ctx, nil, "go", "test", "-c", "-vet=off", "-overlay", overlay, "-o", program, "./internal/world"); err != nil {
+	if err := h.build(ctx, program, "-overlay", overlay); err != nil {
 		return f, err
 	}
 	began := time.Now()
-	var output bytes.Buffer
-	failed := h.run(ctx, &output, program, "-test.run=^TestWorld$", "-test.timeout=0", "-world.first", "-world.jobs=1",
-		"-world.seeds="+strconv.Itoa(h.seeds), "-world.seed="+strconv.FormatUint(h.seed, 10), "-world.time="+h.within.String())
-	f.took = time.Since(began)
-	if h.out != "" {
-		if err := os.WriteFile(filepath.Join(h.out, m.Name+".txt"), output.Bytes(), 0o600); err != nil {
+	defer func() { f.took = time.Since(began) }()
+	for from, to := h.next(m, h.seed); from < to && (h.within == 0 || time.Since(began) < h.within); from, to = h.next(m, from) {
+		seed, broken, err := h.live(ctx, program, from, to-from, m.Name)
+		if err != nil {
 			return f, err
 		}
+		if len(broken) == 0 {
+			from = to
+		} else if from = seed + 1; h.base != "" {
+			_, without, err := h.live(ctx, h.base, seed, 1, "")
+			if err != nil {
+				return f, err
+			}
+			broken = slices.DeleteFunc(broken, func(oracle string) bool { return slices.Contains(without, oracle) })
+		}
+		if f.seeds = from - h.seed; len(broken) > 0 {
+			f.by, f.seed = broken, seed
+			return f, nil
+		}
 	}
-	switch text := output.String(); {
-	case broke.MatchString(text):
-		parts := broke.FindStringSubmatch(text)
-		f.seed, f.by, f.seeds = parts[1], strings.Split(parts[2], ", "), parts[3]
-	case none.MatchString(text):
-		f.seeds = none.FindStringSubmatch(text)[1]
-	default:
-		return f, errors.Join(failed, fmt.Errorf("the test has said neither that a seed broke something nor that none did:\n%s", text))
-	}
+	f.seeds = h.seeds
 	return f, nil
+}
+
+// next returns the next seeds, from at the earliest, that may show a mutant: those up to to, which is left out. Other seeds can't show it,
+// because their scenarios lack what the mutant needs. If none is left, from and to are equal.
+func (h *hunt) next(m *mutants.Mutant, at uint64) (from, to uint64) {
+	end := h.seed + h.seeds
+	if m.ShowsIn == nil {
+		return at, end
+	}
+	may := func(seed uint64) bool { return m.ShowsIn.MatchString(scenario.Generate(seed).String()) }
+	for from = at; from < end && !may(from); from++ {
+	}
+	for to = from; to < end && may(to); to++ {
+	}
+	return from, to
+}
+
+// build builds the test of package world.
+func (h *hunt) build(ctx context.Context, program string, flags ...string) error {
+	return h.run(ctx, nil, slices.Concat([]string{"go", "test", "-c", "-vet=off", "-o", program}, flags, []string{"./internal/world"})...)
+}
+
+// Lines of the test's output: a seed that broke promises, and the end of all seeds.
+var (
+	broke = regexp.MustCompile(`(?m)^world: seed (\d+) broke (.+) after (\d+) seeds`)
+	none  = regexp.MustCompile(`(?m)^world: (\d+) seeds, no breach`)
+)
+
+// live lives through n seeds, until one of them breaks a promise. It returns that seed, and the oracles that saw it; none means that no seed
+// broke one. The output goes to a file of -out, if a name is given.
+func (h *hunt) live(ctx context.Context, program string, first, n uint64, name string) (seed uint64, broken []string, err error) {
+	var output bytes.Buffer
+	failed := h.run(ctx, &output, program, "-test.run=^TestWorld$", "-test.timeout=0", "-world.first", "-world.jobs=1", "-world.shrink=0",
+		"-world.seeds="+strconv.FormatUint(n, 10), "-world.seed="+strconv.FormatUint(first, 10))
+	if h.out != "" && name != "" {
+		if err := os.WriteFile(filepath.Join(h.out, name+".txt"), output.Bytes(), 0o600); err != nil {
+			return 0, nil, err
+		}
+	}
+	text := output.String()
+	if parts := broke.FindStringSubmatch(text); parts != nil {
+		seed, err = strconv.ParseUint(parts[1], 10, 64)
+		return seed, strings.Split(parts[2], ", "), err
+	}
+	if !none.MatchString(text) {
+		return 0, nil, errors.Join(failed, fmt.Errorf("the test has said neither that a seed broke something nor that none did:\n%s", text))
+	}
+	return 0, nil, nil
 }
 
 // run runs a command in the module, and returns an error with its output if it fails. A command with an output of its own writes there.
