@@ -97,10 +97,12 @@ func (w *world) strike(i int, f scenario.Fault) (end func(), note string) {
 	case "etcd-election", "etcd-slow", "etcd-restart", "etcd-restore", "etcd-empty", "etcd-full", "etcd-compact", "etcd-expire", "etcd-forget",
 		"etcd-write", "etcd-garbage":
 		return w.strikeEtcd(i, f)
-	case "redis-error", "redis-cut", "redis-slow", "redis-full", "redis-restart", "redis-failover", "redis-empty", "redis-password", "redis-scripts":
+	case "redis-error", "redis-handshake", "redis-cut", "redis-late", "redis-hang", "redis-stop", "redis-replica", "redis-slow", "redis-full",
+		"redis-restart", "redis-failover", "redis-empty", "redis-password", "redis-scripts":
 		return w.strikeRedis(i, f)
 	}
-	return nil, "there is no fault of this kind"
+	w.t.Errorf("the world knows no fault of the kind %s", f.Kind)
+	return nil, ""
 }
 
 // strikeProcess makes a fault of a process or a client happen.

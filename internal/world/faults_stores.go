@@ -2,7 +2,6 @@ package world
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -113,15 +112,14 @@ func (w *world) putAll() {
 func (w *world) strikeRedis(i int, f scenario.Fault) (end func(), note string) {
 	r := w.redis
 	switch f.Kind {
-	case "redis-error":
-		answers := redisAnswers(f.Arg)
-		return w.addRule(f, w.s.Rand(fmt.Sprint("redis fault ", i)), func(rng *rand.Rand) simredis.Fault {
-			return simredis.Fault{Answer: answers[rng.IntN(len(answers))]}
-		}), ""
-	case "redis-cut":
-		return w.addRule(f, w.s.Rand(fmt.Sprint("redis fault ", i)), func(*rand.Rand) simredis.Fault {
-			return simredis.Fault{Cut: true, Done: f.Arg == "done"}
-		}), ""
+	case "redis-error", "redis-handshake", "redis-cut", "redis-late", "redis-hang":
+		return w.addRule(f, w.s.Rand(fmt.Sprint("redis fault ", i))), ""
+	case "redis-stop":
+		r.Pause()
+		return r.Resume, ""
+	case "redis-replica":
+		r.ReadOnly(true)
+		return func() { r.ReadOnly(false) }, ""
 	case "redis-slow":
 		r.SetSlow(w.s.Redis.Delay + f.By)
 		return func() { r.SetSlow(w.s.Redis.Delay) }, ""
@@ -169,14 +167,37 @@ func redisAnswers(class string) []string {
 
 // rule is a fault of Redis's commands that is in force.
 type rule struct {
-	share int // in thousandths
-	rng   *rand.Rand
-	fault func(*rand.Rand) simredis.Fault
+	scenario.Fault
+	rng     *rand.Rand
+	answers []string // to choose from
+}
+
+// about reports whether the rule may strike a command.
+func (r *rule) about(c simredis.Command) bool {
+	return (r.Kind != "redis-handshake" || c.IsHandshake()) && r.rng.IntN(1000) < r.N
+}
+
+// draw returns the fault of a command that the rule strikes, and the words with which the history tells of it.
+func (r *rule) draw() (f simredis.Fault, told string) {
+	switch r.Kind {
+	case "redis-late":
+		return simredis.Fault{Delay: r.By}, "late"
+	case "redis-hang":
+		return simredis.Fault{Hang: true}, "hangs"
+	case "redis-cut":
+		f = simredis.Fault{Cut: true, Done: r.Arg != ""}
+		if r.Arg == "torn" {
+			f.Bytes = 1 + r.rng.IntN(20)
+		}
+		return f, "cut"
+	}
+	f.Answer = r.answers[r.rng.IntN(len(r.answers))]
+	return f, f.Answer
 }
 
 // addRule puts a fault of Redis's commands in force. It returns a function that ends it.
-func (w *world) addRule(f scenario.Fault, rng *rand.Rand, fault func(*rand.Rand) simredis.Fault) func() {
-	one := &rule{f.N, rng, fault}
+func (w *world) addRule(f scenario.Fault, rng *rand.Rand) func() {
+	one := &rule{f, rng, redisAnswers(f.Arg)}
 	change := func(f func([]*rule) []*rule) {
 		w.mu.Lock()
 		w.rules = f(slices.Clone(w.rules))
@@ -188,9 +209,9 @@ func (w *world) addRule(f scenario.Fault, rng *rand.Rand, fault func(*rand.Rand)
 		}
 		w.redis.Let(func(c simredis.Command) simredis.Fault {
 			for _, r := range rules {
-				if r.rng.IntN(1000) < r.share {
-					f := r.fault(r.rng)
-					w.rec.Happened(history.RedisAnswered, c.Owner, c.Name+": "+cmp.Or(f.Answer, "cut"))
+				if r.about(c) {
+					f, told := r.draw()
+					w.rec.Happened(history.RedisAnswered, c.Owner, c.Name+": "+told)
 					return f
 				}
 			}
@@ -198,8 +219,14 @@ func (w *world) addRule(f scenario.Fault, rng *rand.Rand, fault func(*rand.Rand)
 		})
 	}
 	change(func(rules []*rule) []*rule { return append(rules, one) })
+	if f.Kind == "redis-handshake" {
+		w.redis.CutAll()
+	}
 	return func() {
 		change(func(rules []*rule) []*rule { return slices.DeleteFunc(rules, func(r *rule) bool { return r == one }) })
+		if f.Kind == "redis-hang" {
+			w.redis.CutAll()
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package oracle
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -36,7 +37,9 @@ func redisFault(f history.Fault) bool {
 }
 
 // redisErrors matches faults by which Redis answers with errors.
-func redisErrors(f history.Fault) bool { return f.Kind == "redis-error" || f.Kind == "redis-full" }
+func redisErrors(f history.Fault) bool {
+	return slices.Contains([]string{"redis-error", "redis-full", "redis-handshake", "redis-replica"}, f.Kind)
+}
 
 // linkFault matches faults of links and machines.
 func linkFault(f history.Fault) bool {

@@ -69,7 +69,12 @@ var FaultKinds = []FaultKind{
 
 	// Redis.
 	{Name: "redis-error", Lasts: true, N: true, Args: RedisErrors, Text: "n commands in a thousand are answered with an error of the class"},
-	{Name: "redis-cut", Lasts: true, N: true, Args: []string{"", "done"}, Text: "n commands in a thousand cost their connection; with done, once they are carried out"},
+	{Name: "redis-handshake", Lasts: true, N: true, Args: RedisErrors, Text: "all connections are cut, and n commands in a thousand of the handshake of new ones are answered with an error of the class"},
+	{Name: "redis-cut", Lasts: true, N: true, Args: []string{"", "done", "torn"}, Text: "n commands in a thousand cost their connection; with done, once they are carried out; with torn, in the middle of the answer"},
+	{Name: "redis-late", Lasts: true, N: true, By: true, Text: "n answers in a thousand come later by 'by', and with them later ones of their connection"},
+	{Name: "redis-hang", Lasts: true, N: true, Text: "n commands in a thousand, and all later ones of their connections, are not carried out; at the end these connections are cut"},
+	{Name: "redis-stop", Lasts: true, Text: "Redis's process stands still; connections stay, and new ones come about"},
+	{Name: "redis-replica", Lasts: true, Text: "Redis is a replica, and refuses writes: READONLY"},
 	{Name: "redis-slow", Lasts: true, By: true, Text: "each answer of Redis takes longer by 'by'"},
 	{Name: "redis-full", Lasts: true, Text: "Redis refuses writes: OOM"},
 	{Name: "redis-restart", Lasts: true, Text: "Redis is down; it comes back with its data"},
