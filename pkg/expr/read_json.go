@@ -80,7 +80,7 @@ func (r *reader) row(inputs []Input) bool {
 		r.fr.inputs[wholeRow] = v
 		for i := range inputs {
 			if !inputs[i].Variable && i != wholeRow {
-				if r.fr.inputs[i], ok = r.fit(v.Field(inputs[i].Name), inputs[i].Type, inputs[i].Name); !ok {
+				if r.fr.inputs[i], ok = r.fit(v.Field(inputs[i].Name), inputs[i].Type, fieldText(inputs[i].Name)); !ok {
 					return false
 				}
 			}
@@ -186,7 +186,7 @@ func (r *reader) typed(t Type, name string) (Value, bool) {
 	if !ok {
 		return v, false
 	}
-	return r.fit(v, t, name)
+	return r.fit(v, t, fieldText(name))
 }
 
 // shortInt reads an int of at most 18 digits, if one comes next.
@@ -214,13 +214,13 @@ func (r *reader) shortInt() (int64, bool) {
 }
 
 // fit turns a value as it stands in JSON into one of the type t: a text into a time or a duration, an int into a float. It fails if the value has
-// another type. Null and missing pass: an expression that needs the value says so.
-func (r *reader) fit(v Value, t Type, name string) (Value, bool) {
+// another type. Null and missing pass: an expression that needs the value says so. of names the value in messages.
+func (r *reader) fit(v Value, t Type, of string) (Value, bool) {
 	if v.Absent() {
 		return v, true
 	}
 	fail := func(message string) (Value, bool) {
-		return Value{}, r.fr.fail(r.at, ReasonType, fieldText(name)+" is "+withArticle(v.kind)+" and was declared as "+t.String()+message)
+		return Value{}, r.fr.fail(r.at, ReasonType, of+" is "+withArticle(v.kind)+" and was declared as "+t.String()+message)
 	}
 	switch kind := t.kind; {
 	case kind == KindAny:
@@ -244,11 +244,11 @@ func (r *reader) fit(v Value, t Type, name string) (Value, bool) {
 		}
 		return floatValue(f), true
 	case kind == KindList && v.kind == KindList:
-		return r.fitParts(v, name, func(int) Type { return t.Elem() })
+		return r.fitParts(v, of, func(int) Type { return t.Elem() })
 	case kind == KindMap && v.kind == KindObject:
-		return r.fitParts(v, name, func(int) Type { return t.Elem() })
+		return r.fitParts(v, of, func(int) Type { return t.Elem() })
 	case kind == KindObject && v.kind == KindObject:
-		return r.fitParts(v, name, func(i int) Type {
+		return r.fitParts(v, of, func(i int) Type {
 			if f, ok := t.field(v.parts.keys[i]); ok {
 				return f
 			}
@@ -261,10 +261,13 @@ func (r *reader) fit(v Value, t Type, name string) (Value, bool) {
 }
 
 // fitParts fits the elements of a list or the fields of an object.
-func (r *reader) fitParts(v Value, name string, of func(i int) Type) (Value, bool) {
+func (r *reader) fitParts(v Value, of string, types func(i int) Type) (Value, bool) {
+	if !strings.HasPrefix(of, "a part of ") {
+		of = "a part of " + of
+	}
 	out := v
 	for i, part := range v.parts.values {
-		fitted, ok := r.fit(part, of(i), name+"[…]")
+		fitted, ok := r.fit(part, types(i), of)
 		if !ok {
 			return Value{}, false
 		}
@@ -528,4 +531,22 @@ func (r *reader) skip() bool {
 	}
 	_, ok := r.value()
 	return ok
+}
+
+// ReadField sets input i of the frame from the JSON of its field. Empty text means that the row does not have the field. The error is a *Failure.
+func (s *Scope) ReadField(fr *Frame, i int, text string) error {
+	if text == "" {
+		fr.inputs[i] = Missing
+		return nil
+	}
+	r := reader{text: text, fr: fr, at: rowSite}
+	v, ok := r.document()
+	if ok {
+		v, ok = r.fit(v, s.inputs[i].Type, fieldText(s.inputs[i].Name))
+	}
+	if !ok {
+		return fr.failed()
+	}
+	fr.inputs[i] = v
+	return nil
 }

@@ -170,3 +170,50 @@ func TestFormat(t *testing.T) {
 		t.Error("half an expression has a form")
 	}
 }
+
+// A program that has decoded a row by itself sets single fields from their JSON.
+func TestReadField(t *testing.T) {
+	row, err := ParseType("{at: time, list: [float], o: int?, any: any}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	scope := NewScope(Names{Row: row})
+	program, err := scope.Compile(Source{Text: "{at: unix(at), list: list, o: o, any: any}"}, Any)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		fields map[string]string
+		want   string // or the error
+	}{
+		{map[string]string{"at": `"1970-01-01T00:00:07Z"`, "list": "[1, 2.5]", "o": "null", "any": ` {"b": [1], "a": 2} `}, `{"any":{"a":2,"b":[1]},"at":7,"list":[1,2.5],"o":null}`},
+		{map[string]string{"at": `"1970-01-01T00:00:07Z"`, "list": "[]"}, `{"at":7,"list":[]}`},
+		{map[string]string{"at": `"yesterday"`}, "at is a string and was declared as time, and it is not a time of RFC 3339"},
+		{map[string]string{"at": "5"}, "at is an int and was declared as time"},
+		{map[string]string{"list": `["x"]`}, `a part of list is a string and was declared as float`},
+		{map[string]string{"list": `[9007199254740993]`}, `a part of list is an int and was declared as float, which can't hold it exactly`},
+		{map[string]string{"any": "{"}, "the text is not JSON"},
+		{map[string]string{"o": `1 2`}, "the text is not JSON"},
+	} {
+		fr := scope.NewFrame(Budget{})
+		var got string
+		var failed error
+		for i, in := range scope.Inputs() {
+			if err := scope.ReadField(fr, i, c.fields[in.Name]); err != nil && failed == nil {
+				failed = err
+			}
+		}
+		v, err := program.Value(fr)
+		switch b, err2 := fr.AppendJSON(nil, v); {
+		case failed != nil:
+			got = failed.Error()
+		case err != nil:
+			got = err.Error()
+		case err2 == nil:
+			got = string(b)
+		}
+		if got != c.want {
+			t.Errorf("%v give %s, want %s", c.fields, got, c.want)
+		}
+	}
+}

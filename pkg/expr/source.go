@@ -71,6 +71,14 @@ func (s *Source) caret(from, to int) string {
 	return "    " + string(runes) + "\n    " + strings.Repeat(" ", before) + strings.Repeat("^", marked) + "\n"
 }
 
+// Check checks only the syntax, for a document that is read before anybody knows the types of its rows. The error is Mistakes.
+func (s *Source) Check() error {
+	if _, mistake := parse(s); mistake != nil {
+		return Mistakes{mistake}
+	}
+	return nil
+}
+
 // Mistake is a mistake in an expression, found before any row runs.
 type Mistake struct {
 	Source *Source
@@ -82,6 +90,16 @@ type Mistake struct {
 
 // Position returns where the wrong part begins in the document.
 func (m *Mistake) Position() (line, column int) { return m.Source.at(m.From) }
+
+// Explain returns the message, the edit, and the expression with carets, without the place in the document: for a list of mistakes that tells the
+// place in another way.
+func (m *Mistake) Explain() string {
+	text := m.Message
+	if m.Edit != "" {
+		text += ": " + m.Edit
+	}
+	return text + "\n" + strings.TrimSuffix(m.Source.caret(m.From, m.To), "\n")
+}
 
 // Error returns place, message, the edit, and the expression with carets under the wrong part.
 func (m *Mistake) Error() string {

@@ -101,3 +101,21 @@ func TestTextsOfFailures(t *testing.T) {
 		}
 	}
 }
+
+// A source can be checked before the types of rows are known, and a mistake told without its place.
+func TestCheck(t *testing.T) {
+	source := Source{Text: "unknown > 1 &&", Document: "V.yml", Line: 3, Column: 7}
+	mistakes, ok := errors.AsType[Mistakes](source.Check())
+	if !ok || len(mistakes) != 1 {
+		t.Fatalf("it has the mistakes %v", mistakes)
+	}
+	line, column := mistakes[0].Position()
+	want := "a value is expected here; found the end: write a name, a number, a text within quotes, or a call\n    unknown > 1 &&\n                  ^"
+	if got := mistakes[0].Explain(); got != want || line != 3 || column != 21 {
+		t.Errorf("at %d:%d: got\n%s\nwant\n%s", line, column, got, want)
+	}
+	source.Text = "unknown > 1"
+	if err := source.Check(); err != nil {
+		t.Errorf("a name that nobody knows yet is wrong: %v", err)
+	}
+}
