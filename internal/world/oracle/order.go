@@ -80,7 +80,8 @@ func (l *Life) unsure(f *flow, r rowOf) bool {
 		return true
 	}
 	first := f.form.Function(f.Name, f.form.Steps[0].Stage)
-	return l.runsOf(t.ID, r.place, first) > 1 && (timed || l.fault(t.At, l.end(t), 2*l.lease(), pause))
+	// In a Batch function, the rows that happen to share a call may decide.
+	return l.runsOf(t.ID, r.place, first) > 1 && (timed || f.form.Whole || l.fault(t.At, l.end(t), 2*l.lease(), pause))
 }
 
 // runsInOrder reports rows that a function ran for the first time after a later row of their key.

@@ -150,10 +150,10 @@ func NothingLeft(l *Life) {
 		l.breach(Subject{}, "a connection from %s to %s is left, open since %s", c.From, c.To, c.Opened)
 	}
 	for key, value := range f.EtcdAfter {
-		if strings.HasSuffix(key, "/garbage") {
-			continue // the fault etcd-garbage wrote it
+		if strings.HasSuffix(key, garbage) {
+			continue
 		}
-		if hasPrefix(key, "workers/", "coordinators/", "leader/") && !strings.HasSuffix(key, garbage) || value.Lease != 0 {
+		if hasPrefix(key, "workers/", "coordinators/", "leader/") || value.Lease != 0 {
 			l.breach(Subject{}, "the key %s is left in etcd after all processes ended", key)
 		}
 	}
@@ -185,7 +185,7 @@ func (l *Life) membersLeft() {
 		}
 		n := 0
 		for key := range l.Final.Etcd {
-			if strings.HasPrefix(key, prefix) && !strings.HasSuffix(key, "/garbage") {
+			if strings.HasPrefix(key, prefix) && !strings.HasSuffix(key, garbage) {
 				n++
 			}
 		}

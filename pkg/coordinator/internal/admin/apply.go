@@ -162,7 +162,7 @@ func (a *admin) Delete(ctx context.Context, in *pb.DeleteRequest) (*pb.DeleteRes
 		key := cluster.Key{Kind: definition.Kind(d.GetKind()), Name: d.GetName()}
 		i := slices.IndexFunc(left, func(o definition.Document) bool { return o.Kind == key.Kind && o.Name == key.Name })
 		if i < 0 {
-			return nil, wire.Status(batch.Errorf(batch.CodeNotFound, "there is no document %s", key))
+			return nil, wire.Status(batch.Errorf(batch.CodeNotFound, "there is no document %s: kisgrid get flows, functions and connectors list those there are", key))
 		}
 		expect[key] = left[i].Revision
 		gone = append(gone, key)
