@@ -95,7 +95,7 @@ func (w *world) strike(i int, f scenario.Fault) (end func(), note string) {
 	case "cut", "cut-one-way", "delay", "slow", "refuse", "black-hole", "reset", "reset-after":
 		return w.strikeLink(f)
 	case "etcd-election", "etcd-slow", "etcd-restart", "etcd-restore", "etcd-empty", "etcd-full", "etcd-compact", "etcd-expire", "etcd-forget",
-		"etcd-write", "etcd-garbage":
+		"etcd-lose", "etcd-refuse", "etcd-member", "etcd-lag", "etcd-tokens", "etcd-write", "etcd-garbage":
 		return w.strikeEtcd(i, f)
 	case "redis-error", "redis-handshake", "redis-cut", "redis-late", "redis-hang", "redis-stop", "redis-replica", "redis-slow", "redis-full",
 		"redis-restart", "redis-failover", "redis-empty", "redis-password", "redis-scripts":

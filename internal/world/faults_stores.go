@@ -8,8 +8,10 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/kisgrid/kisgrid/internal/redisfault"
@@ -78,6 +80,12 @@ func (w *world) strikeEtcd(i int, f scenario.Fault) (end func(), note string) {
 		}
 		w.etcd.Write(map[string][]byte{"/kisgrid/" + kind + "/" + id: nil})
 		return nil, id
+	case "etcd-lose", "etcd-refuse":
+		return w.spoilCalls(i, f), ""
+	case "etcd-member", "etcd-lag":
+		return w.strikeMember(i, f)
+	case "etcd-tokens":
+		w.etcd.ForgetTokens()
 	case "etcd-write":
 		for n := range f.N {
 			w.etcd.Write(map[string][]byte{fmt.Sprintf("/other/%d", n%50): fmt.Appendf(nil, "value %d", n)})
@@ -89,6 +97,43 @@ func (w *world) strikeEtcd(i int, f scenario.Fault) (end func(), note string) {
 		})
 	}
 	return nil, note
+}
+
+// spoilCalls lets calls of processes to etcd go wrong, and returns the function that ends that.
+func (w *world) spoilCalls(i int, f scenario.Fault) (end func()) {
+	fault := map[string]simetcd.Fault{
+		"etcd-lose ": {Lose: simetcd.LoseSilently}, "etcd-lose cut": {Lose: simetcd.LoseByCut}, "etcd-lose timeout": {Lose: simetcd.LoseByTimeout},
+		"etcd-refuse ": {Refuse: rpctypes.ErrGRPCLeaderChanged}, "etcd-refuse timeout": {Refuse: rpctypes.ErrGRPCTimeout},
+		"etcd-refuse busy": {Refuse: rpctypes.ErrGRPCRequestTooManyRequests},
+	}[f.Kind+" "+f.Arg]
+	var mu sync.Mutex
+	rng := w.s.Rand(fmt.Sprint("etcd fault ", i))
+	return w.etcd.OnCall(func(c simetcd.Call) simetcd.Fault {
+		if w.partyOf(c.Client) == nil {
+			return simetcd.Fault{} // a call of the world itself, which has to know what it has written
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if rng.IntN(1000) >= f.N {
+			return simetcd.Fault{}
+		}
+		return fault
+	})
+}
+
+// strikeMember makes a fault of one member of etcd happen.
+func (w *world) strikeMember(i int, f scenario.Fault) (end func(), note string) {
+	member := fmt.Sprintf("etcd-%d", 1+w.s.Rand(fmt.Sprint("etcd fault ", i)).IntN(max(1, w.s.Etcd.Members)))
+	switch {
+	case f.Kind == "etcd-lag":
+		w.etcd.SetLag(member, f.By)
+		return func() { w.etcd.SetLag(member, 0) }, member
+	case f.Arg == "cut":
+		w.etcd.Cut(member)
+		return func() { w.etcd.Heal(member) }, member
+	}
+	w.etcd.Stop(member)
+	return func() { w.must(w.etcd.Start(w.ctx, member)) }, member
 }
 
 // setUser gives etcd the user with which processes sign in, where the scenario has one.

@@ -64,6 +64,11 @@ var FaultKinds = []FaultKind{
 	{Name: "etcd-compact", Text: "etcd forgets all but the newest revisions of its keys"},
 	{Name: "etcd-expire", Text: "all leases of workers and coordinators end at once"},
 	{Name: "etcd-forget", Who: AProcess, Text: "the membership key of the process is deleted by hand"},
+	{Name: "etcd-lose", Lasts: true, N: true, Args: []string{"", "cut", "timeout"}, Text: "n calls in a thousand to etcd take effect without an answer: the caller waits in vain, or the connection breaks, or etcd speaks of a timeout"},
+	{Name: "etcd-refuse", Lasts: true, N: true, Args: []string{"", "timeout", "busy"}, Text: "n calls in a thousand to etcd are refused without effect, because the leader changes, or for the reason given"},
+	{Name: "etcd-member", Lasts: true, Args: []string{"", "cut"}, Text: "one member of etcd is down; with cut, it only reaches no other member"},
+	{Name: "etcd-lag", Lasts: true, By: true, Text: "one member of etcd is behind the others by 'by'"},
+	{Name: "etcd-tokens", Text: "etcd forgets who is signed in"},
 	{Name: "etcd-write", N: true, Text: "another program writes n keys of its own"},
 	{Name: "etcd-garbage", Text: "another program writes values that are not JSON under KisGrid's keys of members and statuses"},
 

@@ -3,6 +3,7 @@ package simetcd
 import (
 	"context"
 	"errors"
+	"net"
 	"path"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 // Call is one call of a client, except streams, as a function given to OnCall sees it.
 type Call struct {
 	Member  string // the name of the member that got it
+	Client  string // who makes it: what Peer of the connection says, for connections that have this method, such as those of simnet
 	Method  string // such as "Txn", "Range" or "LeaseGrant"
 	Request any    // such as *etcdserverpb.TxnRequest; it must not be changed
 }
@@ -41,6 +43,39 @@ const (
 	LoseByTimeout      // after etcd's own timeout the client is told that the leader may have failed
 )
 
+// add adds what else goes wrong with the call.
+func (f *Fault) add(other Fault) {
+	f.Before += other.Before
+	f.After += other.After
+	if f.Refuse == nil {
+		f.Refuse = other.Refuse
+	}
+	if f.Lose == LoseNothing {
+		f.Lose = other.Lose
+	}
+}
+
+// rule is a function that was given to OnCall.
+type rule struct{ f func(Call) Fault }
+
+// connOf returns the connection over which a call came, or nil if that is not known.
+func connOf(ctx context.Context) net.Conn {
+	if p, ok := peer.FromContext(ctx); ok {
+		if at, ok := p.Addr.(connAddr); ok {
+			return at.conn
+		}
+	}
+	return nil
+}
+
+// nameOf returns who is at the other end of a connection.
+func nameOf(conn net.Conn) string {
+	if named, ok := conn.(interface{ Peer() string }); ok {
+		return named.Peer()
+	}
+	return ""
+}
+
 // requestTimeout is how long etcd tries to get a request through.
 func (e *Etcd) requestTimeout() time.Duration { return 5*time.Second + 2*e.config.Election }
 
@@ -48,14 +83,15 @@ func (e *Etcd) requestTimeout() time.Duration { return 5*time.Second + 2*e.confi
 func (m *member) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 	e := m.etcd
 	e.mu.Lock()
-	delay, onCall, reaches := e.delay, e.onCall, m.reaches()
+	delay, rules, reaches := e.delay, e.rules, m.reaches()
 	e.mu.Unlock()
 	if requiresLeader(ctx) && !reaches {
 		return nil, rpctypes.ErrGRPCNoLeader
 	}
+	conn := connOf(ctx)
 	var fault Fault
-	if onCall != nil {
-		fault = onCall(Call{Member: m.Name, Method: path.Base(info.FullMethod), Request: request})
+	for _, rule := range rules {
+		fault.add(rule.f(Call{Member: m.Name, Client: nameOf(conn), Method: path.Base(info.FullMethod), Request: request}))
 	}
 	if err := m.sleep(ctx, delay/2+fault.Before); err != nil {
 		return nil, err
@@ -69,10 +105,8 @@ func (m *member) unary(ctx context.Context, request any, info *grpc.UnaryServerI
 	}
 	switch fault.Lose {
 	case LoseByCut:
-		if p, ok := peer.FromContext(ctx); ok {
-			if at, ok := p.Addr.(connAddr); ok {
-				_ = at.conn.Close() // the error only says that it is closed already
-			}
+		if conn != nil {
+			_ = conn.Close() // the error only says that it is closed already
 		}
 		return nil, rpctypes.ErrGRPCStopped
 	case LoseSilently:

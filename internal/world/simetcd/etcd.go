@@ -65,7 +65,7 @@ type Etcd struct {
 	expiry   *time.Timer   // ends leases
 	changed  chan struct{} // closed, and made anew, when a leader or a member comes or goes
 	delay    time.Duration
-	onCall   func(Call) Fault
+	rules    []*rule // what goes wrong with calls; replaced when it changes
 	tokens   map[string]*token
 	signed   uint64   // tokens that were given out
 	lives    int      // how often the state was replaced by another one

@@ -3,6 +3,7 @@ package simetcd
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -14,11 +15,17 @@ func (e *Etcd) SetDelay(d time.Duration) {
 }
 
 // OnCall gives each call of a client, except streams, to a function, which says what goes wrong with it. The function may be called from
-// several goroutines at once. nil ends that.
-func (e *Etcd) OnCall(f func(Call) Fault) {
+// several goroutines at once. If several functions are given, their faults add up. The returned function ends that.
+func (e *Etcd) OnCall(f func(Call) Fault) (end func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.onCall = f
+	r := &rule{f}
+	e.rules = append(slices.Clone(e.rules), r)
+	return func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.rules = slices.DeleteFunc(slices.Clone(e.rules), func(other *rule) bool { return other == r })
+	}
 }
 
 // LoseLeader leaves the cluster without a leader, and keeps it from electing another one until the returned function is called. Then it
