@@ -22,7 +22,7 @@ func (n *process) makeCoordinator() error {
 	n.close = append(n.close, store.Close)
 	var letters *deadletter.Store
 	if s.Letters {
-		letters, err = deadletter.Open(deadletter.Config{URL: n.w.redisURL(), Password: n.w.redisPassword(), Network: n.net})
+		letters, err = deadletter.Open(deadletter.Config{URL: n.w.redisURL(), Password: n.w.redisPassword(), Max: s.LettersMax, Network: n.net})
 		if err != nil {
 			return err
 		}

@@ -178,7 +178,7 @@ func (c *checker) process(list string, i int, p Process) {
 			c.add(list, i, "%q is no address host:port", address)
 		}
 	}
-	if list == "worker" && (p.RowBytes != 0 || p.NoWorker != 0 || p.TxnOps != 0 || p.Letters) {
+	if list == "worker" && (p.RowBytes != 0 || p.NoWorker != 0 || p.TxnOps != 0 || p.Letters || p.LettersMax != 0) {
 		c.add(list, i, "row-bytes, no-worker, max-txn-ops and dead-letters are settings of coordinators")
 	}
 	if list == "coordinator" && (p.RowBudget != 0 || p.Build != "") {

@@ -3,6 +3,7 @@ package scenario
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -19,6 +20,7 @@ func Generate(seed uint64) *Scenario {
 	g.clients()
 	g.changes()
 	g.faults()
+	g.raisedWindow()
 	g.calm()
 	g.s.sort()
 	if err := g.s.Check(); err != nil {
@@ -142,7 +144,9 @@ func (g *generator) settings() {
 	}
 	for i := range s.Coordinators {
 		p := &s.Coordinators[i]
-		p.Letters = on["letters"] || chance(r, 20)
+		if p.Letters = on["letters"] || chance(r, 20); p.Letters && chance(r, 20) {
+			p.LettersMax = between(r, 1, 20)
+		}
 		g.common(r, p, on)
 		if on["budget"] {
 			p.BatchBytes, p.BatchRows = pick(r, 64<<10, 256<<10), pick(r, 200, 1000)
@@ -237,6 +241,9 @@ func (g *generator) changes() {
 	if chance(r, 60) {
 		on["revise"] = true
 	}
+	if chance(r, 15) {
+		on["copies"] = true
+	}
 	var chosen []ChangeKind
 	for _, k := range ChangeKinds {
 		if on[k.Name] {
@@ -287,6 +294,31 @@ func (g *generator) changes() {
 func (g *generator) follow(r *rand.Rand, c Change, kind string) {
 	if at := c.At + widelyTime(r, 10*time.Millisecond, 20*time.Second); at <= g.s.Lasts && chance(r, 80) {
 		g.s.Changes = append(g.s.Changes, Change{At: at, Kind: kind, Flow: c.Flow, By: c.By})
+	}
+}
+
+// raisedWindow makes, in a few scenarios, something happen that chance alone hardly brings about: a producer is away for longer than its
+// batches' records are kept, and the once-window is raised meanwhile.
+func (g *generator) raisedWindow() {
+	r, s := g.part("raised window"), g.s
+	if !chance(r, 8) || s.Lasts < 40*time.Second {
+		return
+	}
+	for i := range s.Clients {
+		c := &s.Clients[i]
+		flow := slices.IndexFunc(s.Flows, func(f Flow) bool { return f.Name == c.Flow })
+		if flow < 0 || c.How != "producer" && c.How != "stream" {
+			continue
+		}
+		if form, _ := FormOf(s.Flows[flow].Form); !form.Saves {
+			continue
+		}
+		c.How, c.Every, c.Batch, c.Open, c.Mix.Busy, c.Timeout, c.Oldest = "producer", 40*time.Millisecond, min(c.Rows, 10), 16, 400, 0, 0
+		c.Rows, s.Redis.OnceWindow = max(c.Rows, 2000), 5*time.Second
+		at := seconds(r, 5, 15)
+		s.Faults = append(s.Faults, Fault{At: at, For: seconds(r, 10, 16), Kind: "kill", Who: c.Name})
+		s.Changes = append(s.Changes, Change{At: at + seconds(r, 7, 9), Kind: "once-window", Flow: c.Flow, N: 120})
+		return
 	}
 }
 

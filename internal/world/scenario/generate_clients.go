@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"time"
 )
 
@@ -62,6 +63,13 @@ func (g *generator) client(name string, flow Flow, rows int) Client {
 		c.To = pick(r, s.Coordinators...).Name
 	}
 	g.mix(r, &c, flow)
+	if tight := func(p Process) bool { return p.Budget > 0 }; chance(r, 40) && (slices.ContainsFunc(s.Coordinators, tight) || slices.ContainsFunc(s.Workers, tight)) {
+		// More output than budgets have room for, and perhaps nobody who takes it.
+		c.Results, c.Rows, c.Pad, c.Mix.Grow = true, min(c.Rows, 200), widely(r, 500, 5000), pick(r, 50, 200)
+		if chance(r, 50) {
+			c.How = "slow"
+		}
+	}
 	return c
 }
 

@@ -20,6 +20,11 @@ func (g *generator) faults() {
 			on[name] = true
 		}
 	}
+	for _, name := range []string{"twin", "redis-error", "redis-password"} { // the ones that take several strokes to show something
+		if chance(r, 5) {
+			on[name] = true
+		}
+	}
 	for _, p := range s.Workers {
 		if p.Absent {
 			s.Faults = append(s.Faults, Fault{At: within(r, s.Lasts), Kind: "start", Who: p.Name})

@@ -78,6 +78,8 @@ type Process struct {
 	NoWorker time.Duration `script:"no-worker"`
 	TxnOps   int           `script:"max-txn-ops"`
 	Letters  bool          `script:"dead-letters"` // keeps dead rows in the simulated Redis
+	// LettersMax is how many dead rows of one flow are kept. 0 means the default.
+	LettersMax int `script:"letters-max"`
 	// Only workers have these.
 	RowBudget int64 `script:"row-budget"`
 	// Build says how the functions of a worker differ from those of the others: a list of words of Builds, separated by commas.
