@@ -34,7 +34,7 @@ func (s *Scope) CompileRecord(fields []RecordSource) (*Record, error) {
 			continue
 		}
 		r.fields = append(r.fields, RecordField{f.Name, program})
-		r.names = append(r.names, string(appendQuoted(nil, f.Name, true))+":")
+		r.names = append(r.names, string(appendQuoted(nil, f.Name))+":")
 	}
 	if len(mistakes) > 0 {
 		return nil, mistakes

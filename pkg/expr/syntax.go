@@ -188,5 +188,5 @@ func literalText(v Value) string {
 
 // textLiteral returns a text within double quotes, as it is written in an expression.
 func textLiteral(text string) string {
-	return string(appendQuoted(nil, text, false))
+	return string(appendQuoted(nil, text))
 }

@@ -18,7 +18,7 @@ func (w *writer) count(bytes int) bool {
 	return w == nil || w.fr.spend(w.at, 1+int64(bytes/16)) && w.fr.grow(w.at, int64(bytes))
 }
 
-// AppendJSON appends a value as JSON, as encoding/json writes it. A missing value is written as null; fields that are missing are not written. It
+// AppendJSON appends a value as JSON, as encoding/json writes it without escapes for HTML, like all rows. A missing value is written as null; fields that are missing are not written. It
 // takes what it writes from the frame's budget, because a small list may contain another one many times. The error is a *Failure.
 func (fr *Frame) AppendJSON(b []byte, v Value) ([]byte, error) {
 	b, ok := appendJSON(b, v, &writer{fr, rowSite})
@@ -48,7 +48,7 @@ func appendNested(b []byte, v Value, w *writer, depth int) ([]byte, bool) {
 		if !w.count(len(v.text)) {
 			return b, false
 		}
-		return appendQuoted(b, v.text, true), true
+		return appendQuoted(b, v.text), true
 	case KindNumber:
 		if !validNumber(v.text) {
 			if w != nil {
@@ -84,7 +84,7 @@ func appendNested(b []byte, v Value, w *writer, depth int) ([]byte, bool) {
 			if !w.count(len(key)) {
 				return b, false
 			}
-			b = append(appendQuoted(b, key, true), ':')
+			b = append(appendQuoted(b, key), ':')
 			var ok bool
 			if b, ok = appendNested(b, v.parts.values[i], w, depth+1); !ok {
 				return b, false
@@ -113,14 +113,14 @@ func appendFloat(b []byte, f float64) []byte {
 
 const hexDigits = "0123456789abcdef"
 
-// appendQuoted appends a text within double quotes. With html it escapes < > and &, as encoding/json does.
-func appendQuoted(b []byte, text string, html bool) []byte {
+// appendQuoted appends a text within double quotes, with the escapes of encoding/json for programs other than browsers: < > and & stay.
+func appendQuoted(b []byte, text string) []byte {
 	b = append(b, '"')
 	from := 0
 	for i := 0; i < len(text); {
 		c := text[i]
 		if c < utf8.RuneSelf {
-			if c >= ' ' && c != '"' && c != '\\' && !(html && (c == '<' || c == '>' || c == '&')) {
+			if c >= ' ' && c != '"' && c != '\\' {
 				i++
 				continue
 			}
