@@ -198,7 +198,7 @@ SHRINK     ?= 2m
 # goes into bin/world. WORLD are more flags of the test, such as -world.first or -world.repeat 20: see go test ./internal/world -args -help.
 world: ## Live through SEEDS simulated lives of a whole cluster, from WORLD_SEED, for TIME; or through a SCRIPT; SHRINK, WORLD
 	@mkdir -p bin/world && go run ./internal/world/seeded -o bin/world && \
-		go test -c -overlay bin/world/overlay.json -o bin/world/world.test ./internal/world
+		CGO_ENABLED=0 go test -c -overlay bin/world/overlay.json -o bin/world/world.test ./internal/world
 	cd internal/world && ../../bin/world/world.test -test.run '^TestWorld$$' -test.timeout 0 -world.folder ../../bin/world -world.json ../../bin/world/summary.json \
 		-world.seeds $(SEEDS) -world.seed $(WORLD_SEED) -world.time $(TIME) -world.shrink $(SHRINK) $(if $(SCRIPT),-world.script $(abspath $(SCRIPT))) $(WORLD)
 

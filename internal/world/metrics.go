@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/kisgrid/kisgrid/internal/world/history"
@@ -12,6 +13,11 @@ import (
 // gather reads the metrics of KisGrid from a process. Histograms give their count and their sum. When only is not empty, only metrics
 // whose names begin with one of its texts are taken.
 func gather(from prometheus.Gatherer, only ...string) ([]history.Sample, error) {
+	if registry, is := from.(*prometheus.Registry); is {
+		// These read the real process, which differs from one life of a scenario to the next, down to the memory that the reading takes.
+		registry.Unregister(collectors.NewGoCollector())
+		registry.Unregister(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	}
 	families, err := from.Gather()
 	var samples []history.Sample
 	for _, f := range families {

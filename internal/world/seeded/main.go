@@ -5,7 +5,7 @@
 // no longer interrupted when they have run for 10 ms, and keep their processor when the kernel takes long to answer. A program that is built so, without the variable, behaves as before.
 //
 //	go run ./internal/world/seeded -o bin/world
-//	go test -c -overlay bin/world/overlay.json -o bin/world/world.test ./internal/world
+//	CGO_ENABLED=0 go test -c -overlay bin/world/overlay.json -o bin/world/world.test ./internal/world
 //
 // When the installed Go has other text in these files, the command says so, and writes an overlay that changes nothing: seeds then repeat
 // less exactly. Run programs of this build with GOMAXPROCS=1, and never as services: their secrets can be guessed.
@@ -82,6 +82,11 @@ func worldRand() uint32 {
 	{"runtime/time.go", "			t.rand = cheaprand()\n", "			t.rand = worldRand()\n"},
 	{"runtime/sema.go", "	s.ticket = cheaprand() | 1\n", "	s.ticket = worldRand() | 1\n"},
 	{"runtime/proc.go", "func retake(now int64) uint32 {\n", "func retake(now int64) uint32 {\n	if worldRandom.on {\n		return 0\n	}\n"},
+	// While packages are initialized, main would be bound to a thread: then it depends on the kernel how many threads there are, and on
+	// that, where memory is.
+	{"runtime/proc.go", "	lockOSThread()\n\n	if mp != &m0 {\n", "	if !worldRandom.on {\n		lockOSThread()\n	}\n\n	if mp != &m0 {\n"},
+	{"runtime/proc.go", "	needUnlock := true\n", "	needUnlock := !worldRandom.on\n"},
+	{"runtime/proc.go", "	needUnlock = false\n	unlockOSThread()\n", "	if needUnlock {\n		needUnlock = false\n		unlockOSThread()\n	}\n"},
 	{"internal/sync/mutex.go", "	starvationThresholdNs = 1e6\n", "	starvationThresholdNs = 1e15\n"},
 }
 
