@@ -355,7 +355,9 @@ func watchFuture(s *transcript) {
 	w := s.watch()
 	w.create(s, &pb.WatchCreateRequest{Key: []byte("a"), RangeEnd: []byte{0}, StartRevision: s.base + 5})
 	w.note(s, "create", 1)
-	w.progress(s)
+	w.progress(s) // has no answer
+	w.create(s, &pb.WatchCreateRequest{Key: []byte("other")})
+	w.note(s, "create", 1)
 	s.fill()
 	w.note(s, "event", 5)
 }

@@ -200,15 +200,15 @@ func TestLostAnswers(t *testing.T) {
 			{simetcd.Fault{After: time.Minute}, codes.DeadlineExceeded, "", true},
 		} {
 			key := fmt.Sprint("k", i)
-			var asked simetcd.Call
+			calls := make(chan simetcd.Call, 1)
 			end := e.OnCall(func(call simetcd.Call) simetcd.Fault {
-				asked = call
+				calls <- call
 				return c.fault
 			})
 			_, err := all.Put(within(t, 20*time.Second), key, "v")
 			fails(t, err, c.code, c.says)
 			end()
-			if asked.Method != "Put" || asked.Member != "etcd-1" || asked.Client != "here" {
+			if asked := <-calls; asked.Method != "Put" || asked.Member != "etcd-1" || asked.Client != "here" {
 				t.Errorf("it was asked about %+v", asked)
 			}
 			if took := len(e.List(key)) == 1; took != c.took {
