@@ -162,7 +162,7 @@ func EffectsOnce(l *Life) {
 // entriesOnce reports entries that a list has twice, and entries of rows that have another key or belong to nobody.
 func (l *Life) entriesOnce(f *flow, key string, list []string) {
 	seen := map[history.Entry]string{}
-	redriven := map[int]int{} // by the row's number: effects of batches that no client submitted
+	redriven := map[int]map[batch.ID]bool{} // by the row's number: the batches that no client submitted, and that have an effect
 	for _, text := range list {
 		l.checked(1)
 		e, err := history.ParseEntry(text)
@@ -182,7 +182,10 @@ func (l *Life) entriesOnce(f *flow, key string, list []string) {
 		case b == nil && l.foreign(f.Name):
 			l.excused("of a redrive, or of a client that broke the protocol or went away")
 			if n, known := l.numberOf(e.ID); known && !f.form.Expands {
-				redriven[n]++
+				if redriven[n] == nil {
+					redriven[n] = map[batch.ID]bool{}
+				}
+				redriven[n][e.ID.Batch] = true // a function may make several rows of a letter's one
 			}
 		case b == nil:
 			l.breach(Subject{Flow: f.Name, Key: key}, "the store has an effect of row %s (key %q) of a batch that nobody submitted", e.ID, key)
@@ -204,8 +207,8 @@ func (l *Life) numberOf(id batch.RowID) (n int, known bool) {
 }
 
 // redrivenOnce reports rows that took effect in more batches of redrives than there are rows with the number and key. redriven has the
-// number of these effects by the row's number.
-func (l *Life) redrivenOnce(f *flow, key string, redriven map[int]int) {
+// batches of redrives that have an effect, by the row's number.
+func (l *Life) redrivenOnce(f *flow, key string, redriven map[int]map[batch.ID]bool) {
 	if len(redriven) == 0 {
 		return
 	}
@@ -221,8 +224,8 @@ func (l *Life) redrivenOnce(f *flow, key string, redriven map[int]int) {
 	}
 	for n, effects := range redriven {
 		l.checked(1)
-		if most := submitted[n]; most > 0 && effects > most {
-			l.breach(Subject{Flow: f.Name, Key: key}, "a row with number %d took effect in %d batches of redrives, and clients submitted %d rows with this number and key", n, effects, most)
+		if most := submitted[n]; most > 0 && len(effects) > most {
+			l.breach(Subject{Flow: f.Name, Key: key}, "a row with number %d took effect in %d batches of redrives, and clients submitted %d rows with this number and key", n, len(effects), most)
 		}
 	}
 }
