@@ -9,6 +9,7 @@
 //   - dev.go: dev, which runs a cluster in this process until Ctrl-C.
 //   - new.go: new, which writes a Go project from the templates.
 //   - lint.go: lint, which checks documents without a cluster.
+//   - eval.go: eval, which tries an expression on rows.
 //   - rollout.go: rollout, which follows, lists and undoes changes of a flow.
 //   - apply.go: apply, which writes documents and waits until workers run on them.
 //   - delete.go: delete, which deletes documents.

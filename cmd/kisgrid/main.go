@@ -47,7 +47,7 @@ func root() *cobra.Command {
 Each subcommand has its own --help. A flag such as --server can also be set in the environment, as KISGRID_SERVER.`,
 		SilenceUsage: true, SilenceErrors: true, Version: command.Build(),
 	}
-	cmd.AddCommand(demoCommand(), devCommand(), newCommand(), applyCommand(), getCommand(), deleteCommand(), exportCommand(), rolloutCommand(), submitCommand(), deadCommand(), explainCommand(), lintCommand(), versionCommand())
+	cmd.AddCommand(demoCommand(), devCommand(), newCommand(), applyCommand(), getCommand(), deleteCommand(), exportCommand(), rolloutCommand(), submitCommand(), deadCommand(), explainCommand(), lintCommand(), evalCommand(), versionCommand())
 	command.FromEnvironment(cmd)
 	return cmd
 }

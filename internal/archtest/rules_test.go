@@ -73,7 +73,7 @@ var arrows = []struct {
 	{"cmd/coordinator", []string{"pkg/coordinator", "pkg/cluster", "pkg/batch", "internal/command", "internal/transport", "internal/serve"}},
 	{"cmd/worker", []string{"pkg/worker", "examples/students"}},
 	{"cmd/kisgrid", []string{
-		"pkg/client", "pkg/client/oteltrace", "pkg/coordinator", "pkg/worker", "pkg/cluster", "pkg/definition", "pkg/flowexec", "pkg/kis", "pkg/batch",
+		"pkg/client", "pkg/client/oteltrace", "pkg/coordinator", "pkg/worker", "pkg/cluster", "pkg/definition", "pkg/expr", "pkg/flowexec", "pkg/kis", "pkg/batch",
 		"internal/devcluster", "internal/wire", "internal/transport", "internal/serve", "internal/authority", "internal/command", "internal/rowfile", "proto/kisgrid/v1", "examples/students",
 	}},
 	{"cmd/kisgrid/…", []string{"pkg/…", "internal/…", "proto/kisgrid/v1", "examples/…", "cmd/kisgrid/…"}},
