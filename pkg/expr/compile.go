@@ -163,7 +163,7 @@ func (c *compiler) convert(n *node, o operand, want Type) operand {
 	switch {
 	case o.bad || want.kind == KindAny:
 		return o
-	case is.equal(want):
+	case is.Equal(want):
 		return o
 	case !want.accepts(is):
 		if is.optional && want.accepts(is.present()) {

@@ -219,7 +219,7 @@ func (c *compiler) eachOf(n *node, p *parameter, params []Type) (e *each, again 
 		return nil, nil
 	}
 	if p.arity == 2 {
-		if wider := params[0].join(e.body.kind); !wider.equal(params[0]) {
+		if wider := params[0].join(e.body.kind); !wider.Equal(params[0]) {
 			c.mistakes = c.mistakes[:mistakes]
 			return nil, []Type{wider, params[1]}
 		}

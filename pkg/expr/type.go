@@ -169,17 +169,17 @@ func fieldText(name string) string {
 	return strconv.Quote(name)
 }
 
-// equal reports whether two types are the same.
-func (t Type) equal(u Type) bool {
+// Equal reports whether two types are the same.
+func (t Type) Equal(u Type) bool {
 	if t.kind != u.kind || t.optional != u.optional || (t.elem == nil) != (u.elem == nil) || len(t.fields) != len(u.fields) {
 		return false
 	}
 	for i := range t.fields {
-		if t.fields[i].Name != u.fields[i].Name || !t.fields[i].Type.equal(u.fields[i].Type) {
+		if t.fields[i].Name != u.fields[i].Name || !t.fields[i].Type.Equal(u.fields[i].Type) {
 			return false
 		}
 	}
-	return t.elem == nil || t.elem.equal(*u.elem)
+	return t.elem == nil || t.elem.Equal(*u.elem)
 }
 
 // join returns a type that has the values of both types: int for two ints, int? for an int and null, any where they have nothing in common.
@@ -191,7 +191,7 @@ func (t Type) join(u Type) Type {
 		return Optional(u)
 	case u.kind == KindNull:
 		return Optional(t)
-	case a.equal(b):
+	case a.Equal(b):
 		t = a
 	case a.number() && b.number():
 		t = Float

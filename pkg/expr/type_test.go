@@ -15,7 +15,7 @@ func TestParseType(t *testing.T) {
 		if err != nil || got.String() != want {
 			t.Errorf("%q is %v, %v; want %s", text, got, err, want)
 		}
-		if again, err := ParseType(got.String()); err != nil || !again.equal(got) {
+		if again, err := ParseType(got.String()); err != nil || !again.Equal(got) {
 			t.Errorf("%q is written as %s, and that is %v, %v", text, got, again, err)
 		}
 	}
