@@ -197,7 +197,7 @@ func documentOf(key string, value []byte) history.Document {
 	return d
 }
 
-// stores returns what is in Redis: the flows' data, and how much KisGrid keeps for itself.
+// stores returns what is in Redis, the flows' data and how much KisGrid keeps for itself, and what each worker's life had in memory.
 func (w *world) stores() []history.Store {
 	s := history.Store{
 		Connector: forms.Store, Kind: "redis", Lists: map[string][]string{}, Hashes: map[string]map[string]string{}, Records: map[string]history.Record{},
@@ -214,7 +214,22 @@ func (w *world) stores() []history.Store {
 			s.Hashes[name] = w.redis.Hash(0, key)
 		}
 	}
-	return []history.Store{s}
+	all := []history.Store{s}
+	for _, n := range w.everyLife() {
+		lists, hashes, ok := n.gate.held()
+		if !ok {
+			continue
+		}
+		m := history.Store{Connector: forms.Memory, Kind: "memory", Worker: n.setting.Name, Lists: map[string][]string{}, Hashes: map[string]map[string]string{}}
+		for key, list := range lists {
+			m.Lists[strings.TrimPrefix(key, forms.KeyPrefix)] = list
+		}
+		for key, hash := range hashes {
+			m.Hashes[strings.TrimPrefix(key, forms.KeyPrefix)] = hash
+		}
+		all = append(all, m)
+	}
+	return all
 }
 
 // leftGoroutines returns the stacks of the goroutines of this bubble, apart from the calling one.

@@ -5,6 +5,8 @@ import (
 	"sync"
 
 	"github.com/kisgrid/kisgrid/internal/world/history"
+	"github.com/kisgrid/kisgrid/pkg/connector"
+	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
 // errKilled is the error that functions of a killed process return.
@@ -23,6 +25,14 @@ type gate struct {
 	dead    bool          // guarded by mu
 	open    bool          // released is closed; guarded by mu
 	blocked chan struct{} // closed when blocked functions are to go on
+
+	// memory is the newest connection of the memory connector; nil while no function has saved through one. Guarded by mu.
+	memory memoryData
+}
+
+// memoryData is a connection of the memory connector, as its data can be read.
+type memoryData interface {
+	Data() (lists map[string][]string, hashes map[string]map[string]string)
 }
 
 // newGate makes the gate of a process.
@@ -62,6 +72,28 @@ func (g *gate) Gate() <-chan struct{} { return g.blocked }
 
 // Poison implements forms.Env.
 func (g *gate) Poison() { g.poison() }
+
+// Saves implements forms.Env.
+func (g *gate) Saves(c kis.Connection) {
+	if handle, ok := c.(interface{ Unwrap() connector.Connection }); ok {
+		c = handle.Unwrap()
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.memory, _ = c.(memoryData)
+}
+
+// held returns the data of the memory connector, and false if no function has saved through it.
+func (g *gate) held() (lists map[string][]string, hashes map[string]map[string]string, ok bool) {
+	g.mu.Lock()
+	memory := g.memory
+	g.mu.Unlock()
+	if memory == nil {
+		return nil, nil, false
+	}
+	lists, hashes = memory.Data()
+	return lists, hashes, true
+}
 
 // stop stops the functions that begin from now on, or lets them go on.
 func (g *gate) stop(stopped bool) {

@@ -20,6 +20,8 @@ type Env interface {
 	Gate() <-chan struct{}
 	// Poison kills the process. It returns at once.
 	Poison()
+	// Saves notes the connection of a memory connector, through which a function is about to save.
+	Saves(kis.Connection)
 }
 
 // oddError is an error type whose nil pointer some functions return.

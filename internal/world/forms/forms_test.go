@@ -32,6 +32,8 @@ func (e *env) Enter() error          { return nil }
 func (e *env) Gate() <-chan struct{} { return e.gate }
 func (e *env) Poison()               {}
 
+func (e *env) Saves(kis.Connection) {}
+
 // started starts the flows in this process.
 func started(t *testing.T, flows []scenario.Flow) (*flowexec.Local, *env) {
 	t.Helper()

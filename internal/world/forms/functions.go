@@ -117,6 +117,13 @@ func (f *function) save(ctx context.Context, to kis.Writer, r *Row) error {
 		return err
 	}
 	call := kis.From(ctx)
+	if f.step.Connector == Memory {
+		connection, err := call.Connection()
+		if err != nil {
+			return err
+		}
+		f.env.Saves(connection)
+	}
 	to.Append(ListKey(call.Flow, r.Key), history.Entry{ID: call.RowID(), Function: f.name, Mark: call.Param("mark")}.String())
 	sum := SumKey(call.Flow, r.Key)
 	to.Incr(sum, "n", r.N)

@@ -46,6 +46,12 @@ func (s *Store) table(name string) *table {
 	return t
 }
 
+// Data returns copies of the lists and the hashes that the connections of a connector have saved, by whole key, with the connector's
+// prefix: for tests that look at the outcome of flows.
+func (s *Store) Data(name string) (lists map[string][]string, hashes map[string]map[string]string) {
+	return s.table(name).data()
+}
+
 // table is the data of one connector.
 type table struct {
 	mu       sync.Mutex
@@ -269,6 +275,26 @@ func (c *connection) leave(w *watcher, keys []string) {
 			c.table.watchers[c.prefix+key] = rest
 		}
 	}
+}
+
+// data is Store.Data for one connector.
+func (t *table) data() (lists map[string][]string, hashes map[string]map[string]string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	lists, hashes = map[string][]string{}, map[string]map[string]string{}
+	for key, e := range t.entries {
+		if e.fields == nil {
+			lists[key] = slices.Clone(e.list)
+		} else {
+			hashes[key] = maps.Clone(e.fields)
+		}
+	}
+	return lists, hashes
+}
+
+// Data returns the data that the connection's connector holds, as Store.Data does. It may be called after Close.
+func (c *connection) Data() (lists map[string][]string, hashes map[string]map[string]string) {
+	return c.table.data()
 }
 
 // Ping implements connector.Connection: it returns an error only if the connection is closed or ctx is over.

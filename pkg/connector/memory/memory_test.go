@@ -1,10 +1,10 @@
 package memory
 
 import (
-	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -30,10 +30,8 @@ func TestConformance(t *testing.T) {
 	conformance.Run(t, conformance.Store{
 		Open: func(tb testing.TB, prefix string) connector.Connection { tb.Helper(); return open(tb, s, "c", prefix) },
 		List: func(_ testing.TB, key string) []string {
-			table := s.table("c")
-			table.mu.Lock()
-			defer table.mu.Unlock()
-			return slices.Clone(table.entries[key].list)
+			lists, _ := s.Data("c")
+			return lists[key]
 		},
 		Pairs: 20_000,
 	})
@@ -52,6 +50,25 @@ func TestConnectorsDoNotShare(t *testing.T) {
 		if err != nil || values[0].Missing() != missing {
 			t.Errorf("connector %s: %v, error %v", name, values, err)
 		}
+	}
+}
+
+func TestData(t *testing.T) {
+	s := New()
+	c := open(t, s, "c", "p:")
+	if _, err := c.Save(t.Context(), connector.Cause{}, []connector.Effect{
+		{Op: connector.Set, Key: "h", Field: "f", Value: "v"}, {Op: connector.Append, Key: "l", Value: "a"}, {Op: connector.Append, Key: "l", Value: "b"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+	lists, hashes := s.Data("c")
+	lists2, hashes2 := c.(*connection).Data()
+	if diff := cmp.Diff([]any{lists, hashes}, []any{lists2, hashes2}); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]any{map[string][]string{"p:l": {"a", "b"}}, map[string]map[string]string{"p:h": {"f": "v"}}}, []any{lists, hashes}); diff != "" {
+		t.Error(diff)
 	}
 }
 
