@@ -177,6 +177,10 @@ func StatusTrue(l *Life) {
 			if m.Name != "kisgrid_connector_degraded" || m.Value == 0 {
 				continue
 			}
+			if l.badConnector() && l.heldBack() {
+				l.excused("a flow still runs with the wrong address, because its newer documents are wrong too")
+				continue
+			}
 			l.breach(Subject{Process: process}, "after calm, %s says that connector %s is degraded on %s: %s", process, m.Labels["connector"], m.Labels["worker"], m.Labels["reason"])
 		}
 	}
@@ -213,6 +217,17 @@ func (l *Life) probe(b *history.Batch, t *history.Try) {
 	case ran && seen > 0 && unserved == seen:
 		l.breach(subject, "every coordinator calls flow %s unserved, but a row that was submitted after calm ran", b.Flow)
 	}
+}
+
+// heldBack reports whether some flow that uses Redis does not run the revision that its documents ask for.
+func (l *Life) heldBack() bool {
+	for name, f := range l.flows {
+		var s status
+		if f.usesStore() && json.Unmarshal([]byte(l.Final.Etcd["status/flow/"+name].Value), &s) == nil && s.Active != s.Wanted {
+			return true
+		}
+	}
+	return false
 }
 
 // degraded reports whether a coordinator says that a connector is degraded.

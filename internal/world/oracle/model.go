@@ -2,6 +2,7 @@ package oracle
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/kisgrid/kisgrid/internal/world/forms"
@@ -33,6 +34,9 @@ type settings struct {
 	functionTimeout time.Duration
 	flowTimeout     time.Duration
 	wait            time.Duration
+	// otherRows says that some worker's build has another row type in Calculate functions. Behind a Verify, which passes rows on as they
+	// are, nobody can know before a row comes that its rows do not fit.
+	otherRows bool
 }
 
 // settingsOf returns the settings that a flow's documents had at any time of the life.
@@ -43,6 +47,9 @@ func (l *Life) settingsOf(f *flow) settings {
 			s.retries = append(s.retries, c.N)
 		}
 	}
+	s.otherRows = slices.ContainsFunc(l.Lives, func(life *history.Life) bool {
+		return strings.Contains(life.Build+","+life.Settings.Build, "row2")
+	})
 	if f.form.Shared { // the flow that was written last decides about the functions that it shares
 		for _, other := range l.flows {
 			if other.form.Shared {
@@ -110,6 +117,9 @@ func (f *flow) step(i int, row history.Row, s settings) (p prediction, passes bo
 	}
 	if step.Declared {
 		return p, true
+	}
+	if step.Mode == definition.ModeCalculate && s.otherRows {
+		p = append(p, ending{batch.Dead, batch.CodeRowUndecodable, name}, ending{batch.Dead, batch.CodeConversionFailed, name})
 	}
 	a, ok := forms.ActionFor(row.Do, step.Stage)
 	if !ok {

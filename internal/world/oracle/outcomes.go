@@ -209,7 +209,7 @@ func answeredBefore(tries []*history.Try) bool {
 //
 // The promise: while clients stay, every batch ends: with an outcome for each row, or with an error that says whether something may have run.
 // After calm nothing is in the way of an answer, so all answers are there when calm is over. A batch with a deadline has its answer soon
-// after it, also during faults. Excused are clients that went away; late answers while a fault was under way, or a process was stopped; and
+// after it, also during faults. Excused are clients that went away; late answers while a fault was under way, or a process or the client's program was stopped; and
 // answers after calm of rows that wait, for a key, a store or in their functions: rows of one key wait one after the other, each for the
 // flow's timeout at the most; and where the client lost its coordinator meanwhile, each copy of the batch that it sent waits behind the one
 // before.
@@ -244,9 +244,12 @@ func Answered(l *Life) {
 						b.Client, b.Number, i+1, t.At, t.Ended-l.Calm, l.longestWait(b))
 				}
 			case t.Deadline > 0 && t.Ended > t.Deadline+lateness:
-				if l.fault(t.At, t.Ended, 2*l.lease(), anyFault) {
+				switch {
+				case l.fault(t.At, t.Ended, 2*l.lease(), anyFault):
 					l.excused("late, during a fault")
-				} else {
+				case l.client(b.Client).How == "slow":
+					l.excused("late, because the client's program stood still")
+				default:
 					l.breach(subject, "%s's batch %d, try %d, was answered %s after its deadline", b.Client, b.Number, i+1, t.Ended-t.Deadline)
 				}
 			}
