@@ -90,6 +90,9 @@ func (s *submitter) call(l *clientLife, b *sent, later bool) {
 			return
 		}
 		later = true
+		if !b.born.IsZero() && len(b.record.Tries) == 0 {
+			b.record.Older = time.Since(b.born)
+		}
 		try := s.w.rec.Submitting(b.record, true, s.c.Timeout)
 		result, err := l.client.Submit(l.ctx, s.c.Flow, b.batch, s.options()...)
 		s.answered(l, try, b, result, err)

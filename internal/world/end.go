@@ -214,6 +214,11 @@ func (w *world) stores() []history.Store {
 			s.Hashes[name] = w.redis.Hash(0, key)
 		}
 	}
+	for _, write := range w.redis.Journal() {
+		if write.Lost && write.Name == "RPUSH" {
+			s.Lost = append(s.Lost, write.Args[1:]...)
+		}
+	}
 	all := []history.Store{s}
 	for _, n := range w.everyLife() {
 		lists, hashes, ok := n.gate.held()

@@ -29,6 +29,8 @@ type Batch struct {
 	Report  bool // the client asked that dead rows are only reported
 	Tries   []*Try
 	GaveUp  time.Duration // when the client gave the batch up; 0 means never
+	// Older is by how much the batch is older than its first submission, by its producer's account.
+	Older time.Duration
 }
 
 // Try is one call of Submit or Send with a batch.

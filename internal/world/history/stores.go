@@ -16,6 +16,8 @@ type Store struct {
 	Worker    string // the worker whose memory this is; empty for a store that workers share
 	Lists     map[string][]string
 	Hashes    map[string]map[string]string
+	// Lost are the elements that were appended to lists, and undone by a failover or a restart without data.
+	Lost []string
 	// Records are the keys that KisGrid keeps for itself, such as the records of effects, with how long they will stay; 0 means forever.
 	Records map[string]Record
 }

@@ -22,15 +22,29 @@ func (l *Life) effects() map[effectOf][]history.Entry {
 	all := map[effectOf][]history.Entry{}
 	for _, s := range l.Stores {
 		for _, list := range s.Lists {
-			for _, text := range list {
-				if e, err := history.ParseEntry(text); err == nil {
-					of := effectOf{e.ID.Batch, int(e.ID.Row)}
-					all[of] = append(all[of], e)
-				}
-			}
+			addEffects(all, list)
 		}
 	}
 	return all
+}
+
+// lostEffects returns the entries of each row that Redis had taken, and lost.
+func (l *Life) lostEffects() map[effectOf][]history.Entry {
+	all := map[effectOf][]history.Entry{}
+	for _, s := range l.Stores {
+		addEffects(all, s.Lost)
+	}
+	return all
+}
+
+// addEffects adds the entries of a list to an index. Texts that are no entries are left out.
+func addEffects(to map[effectOf][]history.Entry, list []string) {
+	for _, text := range list {
+		if e, err := history.ParseEntry(text); err == nil {
+			of := effectOf{e.ID.Batch, int(e.ID.Row)}
+			to[of] = append(to[of], e)
+		}
+	}
 }
 
 // keyOf splits a key of the store that ends with ":rows:<key>" or ":sum:<key>" into flow, kind and key.
@@ -46,10 +60,10 @@ func keyOf(stored string) (flow, kind, key string, ok bool) {
 // DoneMeansEffect checks that the effects of done rows are in the store.
 //
 // The promise: the acknowledgement comes after the effect. Every function ran for a row that is done, and each row that reached the Save has
-// its entry in the list of its key. Excused is a row whose Save may have taken place at a time whose writes Redis lost: by a failover, or
-// because it came back without data. The memory connector's store is lost with its worker's process.
+// its entry in the list of its key. Excused is an effect that Redis had taken, as its journal says, and lost by a failover or because it came
+// back without data. The memory connector's store is lost with its worker's process.
 func DoneMeansEffect(l *Life) {
-	effects := l.effects()
+	effects, lost := l.effects(), l.lostEffects()
 	hasMemory := slices.ContainsFunc(l.Stores, func(s history.Store) bool { return s.Kind == "memory" })
 	for _, b := range l.Batches {
 		f := l.flows[b.Flow]
@@ -75,12 +89,12 @@ func DoneMeansEffect(l *Life) {
 			if have >= want {
 				continue
 			}
-			from, until, _ := l.saved(t.ID, place, f.saves, t.Ended)
+			from, _, _ := l.saved(t.ID, place, f.saves, t.Ended)
 			switch {
 			case f.memory && (!hasMemory || l.workerEnded(from)):
 				l.excused("the memory of its worker is gone")
-			case !f.memory && l.lost(from, until):
-				l.excused("Redis lost the writes of that time")
+			case distinct(append(slices.Clip(effects[effectOf{t.ID, place}]), lost[effectOf{t.ID, place}]...)) >= want:
+				l.excused("Redis had taken the effect, and lost it")
 			default:
 				l.breach(r.subject(), "row %d (n %d, key %q) is done since %s, but the store has %d of its %d effects", place, r.row().N, r.row().Key, t.Ended, have, want)
 			}

@@ -346,6 +346,11 @@ var breaches = []struct {
 			life.Began = -time.Hour
 		}
 	}},
+	{"RowByRow", "too old, within the once-window", "chain", func(h *history.History) {
+		h.Batches[0].Older = 50 * time.Minute
+		uneffect(h, 0, 1)
+		answer(h, 0, 1, batch.RowOutcome{Outcome: batch.Failed, Code: batch.CodeBatchTooOld, Function: "F_save"})
+	}},
 	{"RowByRow", "a row that drops itself is done", "plain", func(h *history.History) { h.Batches[0].Rows[1].Do = "verify=drop" }},
 	{"RowByRow", "dead in another function", "chain", func(h *history.History) {
 		h.Batches[0].Rows[1].Do = "verify=error"
@@ -529,8 +534,13 @@ var excuses = []struct {
 	deed               func(h *history.History)
 }{
 	{"DoneMeansEffect", "a failover lost the effect", "chain", func(h *history.History) {
+		h.Stores[0].Lost = slices.Clone(h.Stores[0].Lists["F:rows:k1"][1:2])
 		uneffect(h, 0, 2)
-		h.Events = append(h.Events, history.Event{Kind: history.RedisLost, At: time.Minute, Since: 10 * time.Second})
+	}},
+	{"RowByRow", "a batch that is too old", "chain", func(h *history.History) {
+		h.Batches[0].Older = time.Hour
+		uneffect(h, 0, 1)
+		answer(h, 0, 1, batch.RowOutcome{Outcome: batch.Failed, Code: batch.CodeBatchTooOld, Function: "F_save"})
 	}},
 	{"OrderPerKey", "the shard key changed", "plain", func(h *history.History) {
 		h.Changes = append(h.Changes, history.Change{At: 10 * time.Second, Change: scenario.Change{Kind: "shard-key", Flow: "F"}, Good: true})

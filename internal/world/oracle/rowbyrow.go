@@ -111,7 +111,7 @@ func (l *Life) excuse(f *flow, s settings, r rowOf, t *history.Try, o batch.RowO
 	fault := func(match func(history.Fault) bool) bool { return l.fault(t.At, until, after, match) }
 	switch o.Outcome {
 	case batch.Failed:
-		return l.excuseFailed(f, r, t, o, fault)
+		return l.excuseFailed(f, s, r, t, o, fault)
 	case batch.Dead:
 	default:
 		return ""
@@ -154,7 +154,7 @@ func (l *Life) excuse(f *flow, s settings, r rowOf, t *history.Try, o batch.RowO
 }
 
 // excuseFailed returns which cause in the history allows a row to have failed, or "".
-func (l *Life) excuseFailed(f *flow, r rowOf, t *history.Try, o batch.RowOutcome, fault func(func(history.Fault) bool) bool) string {
+func (l *Life) excuseFailed(f *flow, s settings, r rowOf, t *history.Try, o batch.RowOutcome, fault func(func(history.Fault) bool) bool) string {
 	until := l.end(t)
 	after := 2*l.lease() + 10*time.Second
 	changed := l.changed(t.At, until, after, f.Name)
@@ -172,9 +172,12 @@ func (l *Life) excuseFailed(f *flow, r rowOf, t *history.Try, o batch.RowOutcome
 		if f.usesStore() && (fault(redisFault) || l.changed(0, until, after, f.Name)) {
 			return "failed with CONNECTOR_UNAVAILABLE while Redis was in trouble"
 		}
+		if f.usesStore() && until-t.At >= s.flowTimeout*9/10 {
+			return "failed with CONNECTOR_UNAVAILABLE when its time was over"
+		}
 	case batch.CodeBatchTooOld:
-		if l.Scenario.Redis.OnceWindow > 0 || l.client(r.Client).Oldest > 0 || until-r.Tries[0].At > time.Hour || l.windowChanged() {
-			return "failed with BATCH_TOO_OLD where the once-window is short or the batch old"
+		if r.Older+until-r.Tries[0].At >= l.onceWindow() {
+			return "failed with BATCH_TOO_OLD, and older than the once-window"
 		}
 	case batch.CodeBatchGivenUp:
 		if r.GaveUp > 0 || len(r.Tries) > 1 || l.client(r.Client).How == "producer" {
@@ -200,14 +203,18 @@ func (l *Life) excuseFailed(f *flow, r rowOf, t *history.Try, o batch.RowOutcome
 	return ""
 }
 
-// windowChanged reports whether the connector's once-window was changed.
-func (l *Life) windowChanged() bool {
+// onceWindow returns the shortest once-window that the connector's document had.
+func (l *Life) onceWindow() time.Duration {
+	window := l.Scenario.Redis.OnceWindow
+	if window == 0 {
+		window = time.Hour
+	}
 	for _, c := range l.Changes {
-		if c.Kind == "once-window" || c.Kind == "connector" {
-			return true
+		if c.Kind == "once-window" {
+			window = min(window, time.Duration(c.N)*time.Second)
 		}
 	}
-	return false
+	return window
 }
 
 // waits returns how long a row may have to wait because it, or a row in its run, asks for it or loads a key.
