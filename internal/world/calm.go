@@ -82,15 +82,13 @@ func (w *world) provide() {
 // settles is how long a cluster may take after its last answer until nothing of the rows is held any more.
 const settles = 5 * time.Second
 
-// mendConnector writes the connector's document anew where a change gave it a wrong address: then every store can be reached in calm.
+// mendConnector writes all documents as the operator wants them, if the scenario's last word on the connector may be a wrong address: then
+// no row that saves could end. Documents of flows that were broken since are mended with it, since their active revisions have the wrong
+// address too.
 func (w *world) mendConnector() {
-	if !slices.ContainsFunc(w.s.Changes, func(c scenario.Change) bool { return c.Kind == "bad-connector" }) {
-		return
+	if slices.ContainsFunc(w.s.Changes, func(c scenario.Change) bool { return c.Kind == "bad-connector" }) {
+		w.putAll()
 	}
-	w.mu.Lock()
-	docs := w.store.Documents()[:1]
-	w.mu.Unlock()
-	w.must(w.etcdctl(docs))
 }
 
 // Clients whose answers are late have mostPatience more to get them. Every someTime it is seen whether some still wait.
@@ -135,6 +133,7 @@ func (w *world) probe() bool {
 		return false
 	}
 	var unanswered atomic.Bool
+	w.provideProbes()
 	for _, loads := range []bool{false, true} {
 		var calls sync.WaitGroup
 		for i, f := range w.s.Flows {
@@ -160,6 +159,16 @@ func (w *world) probe() bool {
 	w.must(c.Close())
 	process.Kill()
 	return !unanswered.Load()
+}
+
+// provideProbes saves the keys that probes wait for, where the flow that saves them does not run any more.
+func (w *world) provideProbes() {
+	for _, f := range w.s.Flows {
+		name := forms.LastKey(f.For, "probe")
+		if forms.Of(f.Form).LoadsOther && w.redisDo("HSETNX", forms.KeyPrefix+name, "n", "0") == ":1" {
+			w.rec.Happened(history.StoreChanged, name, "saved by another program")
+		}
+	}
 }
 
 // longestWait returns the longest time that a row may take once it has begun.

@@ -88,12 +88,33 @@ func (w *world) start(p *party, setting scenario.Process) *process {
 	if calmed {
 		n.gate.release()
 	}
-	w.inWorld(func() { n.run(err) })
+	w.inWorld(func() {
+		if n.run(err) {
+			w.again(p, n)
+		}
+	})
 	return n
 }
 
-// run runs the service until it ends, and closes what the program opened. failed is the error with which the program did not come to serve.
-func (n *process) run(failed error) {
+// again starts a process again that has failed, after a pause, as Kubernetes does; it does not if another process has taken its place.
+func (w *world) again(p *party, n *process) {
+	if !w.sleep(restartPause) {
+		return
+	}
+	w.mu.Lock()
+	setting, latest := p.setting, p.now == n
+	w.mu.Unlock()
+	if latest {
+		w.revive(p, setting)
+	}
+}
+
+// restartPause is the pause before a process that has failed is started again.
+const restartPause = 5 * time.Second
+
+// run runs the service until it ends, and closes what the program opened. failed is the error with which the program did not come to
+// serve. run reports whether the program ended by itself, with an error.
+func (n *process) run(failed error) bool {
 	defer close(n.done)
 	defer n.cancel()
 	err := failed
@@ -109,7 +130,7 @@ func (n *process) run(failed error) {
 	how := history.Drained
 	switch {
 	case n.dead.Load():
-		return // kill has noted it
+		return false // kill has noted it
 	case err != nil || !n.asked.Load():
 		how = history.Failed
 	}
@@ -117,6 +138,7 @@ func (n *process) run(failed error) {
 	n.gate.release()
 	n.left = n.net.Open()
 	n.net.Kill() // the program has ended: its kernel closes what it left open
+	return how == history.Failed && !n.asked.Load()
 }
 
 // registered notes the id under which the process is registered now.
