@@ -90,7 +90,7 @@ func (w *world) strike(i int, f scenario.Fault) (end func(), note string) {
 	switch f.Kind {
 	case "kill", "drain", "stop", "start", "twin":
 		return w.strikeProcess(f)
-	case "host-down", "host-cut", "no-name", "wrong-name":
+	case "host-down", "host-cut", "no-name", "wrong-name", "slow-name", "silent-name", "left-out":
 		return w.strikeHost(f)
 	case "cut", "cut-one-way", "delay", "slow", "refuse", "black-hole", "reset", "reset-after":
 		return w.strikeLink(f)
@@ -248,6 +248,13 @@ func (w *world) strikeHost(f scenario.Fault) (end func(), note string) {
 	case "wrong-name":
 		w.net.SetName(h.Name(), w.host(f.Whom).IP())
 		return func() { w.net.SetName(h.Name(), h.IP()) }, ""
+	case "slow-name":
+		return w.troubleNames(h, simnet.NameTrouble{Delay: f.By}), ""
+	case "silent-name":
+		return w.troubleNames(h, simnet.NameTrouble{Silent: true}), ""
+	case "left-out":
+		w.nameCoordinators(h, 1)
+		return func() { w.nameCoordinators(h, -1) }, ""
 	}
 	var ends []func()
 	h.Crash()
@@ -279,6 +286,20 @@ func (w *world) strikeHost(f scenario.Fault) (end func(), note string) {
 			end()
 		}
 	}, fmt.Sprintf("%d processes were on it", len(ends))
+}
+
+// troubleNames makes the lookups of a machine's name, and of the name of all coordinators, slow, or lets them fail. It returns a function
+// that ends that.
+func (w *world) troubleNames(h *simnet.Host, trouble simnet.NameTrouble) (end func()) {
+	names := []string{h.Name(), coordinatorsName}
+	for _, name := range names {
+		w.net.TroubleName(name, trouble)
+	}
+	return func() {
+		for _, name := range names {
+			w.net.TroubleName(name, simnet.NameTrouble{})
+		}
+	}
 }
 
 // must notes an error of the world itself.

@@ -55,6 +55,7 @@ func (w *world) startHosts() {
 	for _, name := range names { // in the scenario's order, so that each machine gets the same address every time
 		w.host(name)
 	}
+	w.nameCoordinators(nil, 0)
 	members := make([]simetcd.Member, max(1, w.s.Etcd.Members))
 	for i := range members {
 		name := fmt.Sprintf("etcd-%d", i+1)
@@ -80,6 +81,26 @@ func (w *world) startHosts() {
 	}
 	w.redis.SetSlow(w.s.Redis.Delay)
 	w.startOperator()
+}
+
+// coordinatorsName is the name that has the addresses of all coordinators at port 7700.
+const coordinatorsName = "coordinators"
+
+// nameCoordinators gives the coordinators' name its addresses, in the scenario's order. change is added to the number of faults that leave
+// out a machine; nil means none.
+func (w *world) nameCoordinators(h *simnet.Host, change int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if h != nil {
+		w.leftOut[h.IP()] += change
+	}
+	var addresses []string
+	for _, p := range w.coordinatorParties {
+		if ip := w.host(p.setting.Host).IP(); strings.HasSuffix(w.addressOf(p), ":7700") && w.leftOut[ip] == 0 && !slices.Contains(addresses, ip) {
+			addresses = append(addresses, ip)
+		}
+	}
+	w.net.SetName(coordinatorsName, addresses...)
 }
 
 // owner names the process at the other end of a connection.

@@ -64,6 +64,7 @@ type world struct {
 	all     []*process            // every life of a process; guarded by mu
 	rules   []*rule               // faults of Redis's commands that are in force; guarded by mu
 
+	leftOut   map[string]int     // faults in force that leave an address out of the coordinators' name; guarded by mu
 	snapshots map[int]snapshotAt // of etcd, by the number of the fault that restores them; guarded by mu
 	back      []history.Document // documents with which etcd came back; guarded by mu
 }
@@ -125,6 +126,7 @@ func (w *world) live(ctx context.Context) {
 
 // prepare makes the world's tables of parties.
 func (w *world) prepare() {
+	w.leftOut = map[string]int{}
 	w.parties, w.flows, w.undo, w.snapshots = map[string]*party{}, map[string]*flowState{}, map[int]func(){}, map[int]snapshotAt{}
 	if w.s.TLS {
 		files, err := certificate()
@@ -191,8 +193,11 @@ func (w *world) flowOf(name string) *scenario.Flow {
 }
 
 // coordinators returns the addresses of the coordinators with these names, separated by commas: as somebody wrote them into the client's
-// configuration. An empty list means all.
+// configuration. An empty list means all, and scenario.ByName the name of all.
 func (w *world) coordinators(names string) string {
+	if names == scenario.ByName {
+		return "dns:///" + coordinatorsName + ":7700"
+	}
 	var addresses []string
 	for _, p := range w.coordinatorParties {
 		if names == "" || slices.Contains(strings.Split(names, ","), p.setting.Name) {

@@ -44,7 +44,7 @@ func redisErrors(f history.Fault) bool {
 // linkFault matches faults of links and machines.
 func linkFault(f history.Fault) bool {
 	switch f.Kind {
-	case "host-down", "host-cut", "no-name", "wrong-name", "cut", "cut-one-way", "delay", "slow", "refuse", "black-hole", "reset", "reset-after":
+	case "host-down", "host-cut", "no-name", "wrong-name", "slow-name", "silent-name", "left-out", "cut", "cut-one-way", "delay", "slow", "refuse", "black-hole", "reset", "reset-after":
 		return true
 	}
 	return false

@@ -236,7 +236,10 @@ func (c *checker) client(i int, client Client) {
 	case client.Rows == 0 || client.Batch == 0:
 		c.add("client", i, "rows or batch is missing")
 	}
-	if client.To != "" {
+	switch {
+	case client.To == ByName && !slices.ContainsFunc(c.s.Coordinators, Process.hasPort):
+		c.add("client", i, "to %s: no coordinator listens at port 7700", ByName)
+	case client.To != "" && client.To != ByName:
 		for name := range strings.SplitSeq(client.To, ",") {
 			if !slices.Contains(c.coordinators, name) {
 				c.add("client", i, "to: there is no coordinator %q%s", name, nearest(name, c.coordinators))

@@ -59,8 +59,11 @@ func (g *generator) client(name string, flow Flow, rows int) Client {
 	if c.How == "producer" && chance(r, 40) {
 		c.Oldest = pick(r, 5*time.Second, 30*time.Second, 2*time.Hour)
 	}
-	if len(s.Coordinators) > 1 && chance(r, 15) {
+	switch {
+	case len(s.Coordinators) > 1 && chance(r, 15):
 		c.To = pick(r, s.Coordinators...).Name
+	case s.Coordinators[0].hasPort() && chance(r, 25):
+		c.To = ByName
 	}
 	g.mix(r, &c, flow)
 	if tight := func(p Process) bool { return p.Budget > 0 }; chance(r, 40) && (slices.ContainsFunc(s.Coordinators, tight) || slices.ContainsFunc(s.Workers, tight)) {

@@ -43,6 +43,9 @@ var FaultKinds = []FaultKind{
 	{Name: "host-cut", Who: AHost, Lasts: true, Text: "the machine is cut off from all others: its processes run on"},
 	{Name: "no-name", Who: AHost, Lasts: true, Text: "the host's name is not in the DNS"},
 	{Name: "wrong-name", Who: AHost, Whom: AHost, Lasts: true, Text: "the host's name has the address of the host after 'from'"},
+	{Name: "slow-name", Who: AHost, Lasts: true, By: true, Text: "lookups of the host's name, and of the name that all coordinators have, take longer by 'by'"},
+	{Name: "silent-name", Who: AHost, Lasts: true, Text: "no name server answers lookups of the host's name, and of the name that all coordinators have"},
+	{Name: "left-out", Who: AHost, Lasts: true, Text: "the name that all coordinators have lacks the host's address"},
 
 	// Links. They concern the connections between who and whom, in both directions unless the text says otherwise.
 	{Name: "cut", Who: AnEnd, Whom: AnEnd, Lasts: true, Text: "packets vanish in both directions, connections stay half-open"},

@@ -101,13 +101,20 @@ type Flow struct {
 	For string `script:"for"`
 }
 
+// ByName is the text of Client.To for a client that finds the coordinators by one name.
+const ByName = "dns"
+
+// hasPort reports whether a coordinator listens at port 7700 of all addresses of its machine, if it is the first one there.
+func (p Process) hasPort() bool { return p.Listen == "" || p.Listen == ":7700" }
+
 // Client is a program that submits rows.
 type Client struct {
 	Name string `script:",lead"`
 	How  string `script:",lead"` // a word of Hows
 	Flow string `script:"of"`
 	Host string `script:"on"`
-	// To is the list of coordinators that the client knows, separated by commas; "" means all.
+	// To is the list of coordinators that the client knows, separated by commas; "" means all. ByName means those that listen at port 7700,
+	// which the client finds by one name.
 	To      string        `script:"to"`
 	Start   time.Duration `script:"start"` // when the client begins
 	Rows    int           `script:"rows"`
