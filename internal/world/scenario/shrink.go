@@ -84,9 +84,13 @@ func (h *shrinker) settings() {
 
 // sizes makes numbers and times smaller: to 1, and to a half again and again. Times become whole seconds where they can.
 func (h *shrinker) sizes() {
-	h.try(h.best.lasting(2))
+	for h.best.Lasts > 2*time.Second && h.try(h.best.lasting(2)) { // until it fails
+	}
 	for i := 0; i < len(h.best.lines()); i++ {
 		l := h.best.lines()[i]
+		if l.word == "lasts" {
+			continue
+		}
 		if l.word == "at" {
 			h.try(h.best.atSecond(i))
 		}
@@ -247,17 +251,18 @@ func (s *Scenario) atSecond(at int) *Scenario {
 // lasting returns s with all times divided by a number: its duration, and when changes and faults come.
 func (s *Scenario) lasting(part time.Duration) *Scenario {
 	c := s.clone()
-	c.Lasts /= part
+	divide := func(d *time.Duration) { *d = (*d / part).Truncate(time.Millisecond) }
+	divide(&c.Lasts)
 	for i := range c.Changes {
-		c.Changes[i].At /= part
+		divide(&c.Changes[i].At)
 	}
 	for i := range c.Faults {
-		c.Faults[i].At /= part
-		c.Faults[i].For /= part
+		divide(&c.Faults[i].At)
+		divide(&c.Faults[i].For)
 	}
 	for i := range c.Clients {
-		c.Clients[i].Start /= part
-		c.Clients[i].Every /= part
+		divide(&c.Clients[i].Start)
+		divide(&c.Clients[i].Every)
 	}
 	return c
 }
