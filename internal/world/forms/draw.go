@@ -124,6 +124,10 @@ func (d *Drawer) spoil(out *Drawn) {
 		do = "block"
 	case hit(m.Odd):
 		do = "odd"
+	case hit(m.Misfit):
+		if s := d.form.Step("save"); s != nil && !s.Declared && !s.Last { // else a later row may load what a refused one has set
+			stage, do = s.Stage, "misfit"
+		}
 	case hit(m.Drop):
 		do = "drop"
 	case hit(m.Abort):

@@ -111,6 +111,7 @@ func TestActions(t *testing.T) {
 		{"Chain", "verify=abort", batch.Dead, batch.CodeNeedsWholeBatch, 1},
 		{"Chain", "save=error", batch.Dead, batch.CodeFunctionError, 4},
 		{"Chain", "save=error:1", batch.Done, 0, 4},
+		{"Chain", "save=misfit", batch.Dead, batch.CodeSaveFailed, 3},
 		{"Chain", "save=mutate", batch.Done, 0, 4},
 		{"Chain", "calculate=mutate", batch.Done, 0, 4},
 		{"Chain", "verify=panic", batch.Dead, batch.CodeFunctionPanic, 2},

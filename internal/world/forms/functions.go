@@ -113,7 +113,8 @@ func (f *function) expand(ctx context.Context, r Row, emit func(Row)) error {
 
 // save is the code of a Save.
 func (f *function) save(ctx context.Context, to kis.Writer, r *Row) error {
-	if _, err := f.enter(ctx, r, 0); err != nil {
+	a, err := f.enter(ctx, r, 0)
+	if err != nil {
 		return err
 	}
 	call := kis.From(ctx)
@@ -128,6 +129,9 @@ func (f *function) save(ctx context.Context, to kis.Writer, r *Row) error {
 	sum := SumKey(call.Flow, r.Key)
 	to.Incr(sum, "n", r.N)
 	to.Incr(sum, "count", 1)
+	if a.Kind == "misfit" {
+		to.Incr(ListKey(call.Flow, r.Key), "n", 1)
+	}
 	if f.step.Last {
 		to.Set(LastKey(call.Flow, r.Key), "n", r.N)
 	}

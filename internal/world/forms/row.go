@@ -42,6 +42,7 @@ type Action struct {
 	//	panic       panic
 	//	error:2     return an error at the first 2 attempts; without a number at every attempt
 	//	odd         return a nil pointer in an error
+	//	misfit      in a Save: add a number to the key that has the list
 	//	mutate      change the row in place, and return an error at the first attempt
 	//	drop        kis.Drop
 	//	abort       kis.Abort

@@ -176,7 +176,7 @@ func EffectsOnce(l *Life) {
 // entriesOnce reports entries that a list has twice, and entries of rows that have another key or belong to nobody.
 func (l *Life) entriesOnce(f *flow, key string, list []string) {
 	seen := map[history.Entry]string{}
-	redriven := map[int]map[batch.ID]bool{} // by the row's number: the batches that no client submitted, and that have an effect
+	redriven := map[int]map[batch.StreamID]bool{} // by the row's number: the streams of batches that no client submitted, and that have an effect
 	for _, text := range list {
 		l.checked(1)
 		e, err := history.ParseEntry(text)
@@ -197,9 +197,9 @@ func (l *Life) entriesOnce(f *flow, key string, list []string) {
 			l.excused("of a redrive, or of a client that broke the protocol or went away")
 			if n, known := l.numberOf(e.ID); known && !f.form.Expands {
 				if redriven[n] == nil {
-					redriven[n] = map[batch.ID]bool{}
+					redriven[n] = map[batch.StreamID]bool{}
 				}
-				redriven[n][e.ID.Batch] = true // a function may make several rows of a letter's one
+				redriven[n][e.ID.Batch.Stream] = true // a letter's id; a function may make several rows of its one, and an edited letter has another sequence
 			}
 		case b == nil:
 			l.breach(Subject{Flow: f.Name, Key: key}, "the store has an effect of row %s (key %q) of a batch that nobody submitted", e.ID, key)
@@ -220,9 +220,9 @@ func (l *Life) numberOf(id batch.RowID) (n int, known bool) {
 	return 0, false
 }
 
-// redrivenOnce reports rows that took effect in more batches of redrives than there are rows with the number and key. redriven has the
-// batches of redrives that have an effect, by the row's number.
-func (l *Life) redrivenOnce(f *flow, key string, redriven map[int]map[batch.ID]bool) {
+// redrivenOnce reports rows that took effect in redrives of more letters than there are rows with the number and key. redriven has the
+// ids of letters that have an effect, by the row's number.
+func (l *Life) redrivenOnce(f *flow, key string, redriven map[int]map[batch.StreamID]bool) {
 	if len(redriven) == 0 {
 		return
 	}
@@ -239,7 +239,7 @@ func (l *Life) redrivenOnce(f *flow, key string, redriven map[int]map[batch.ID]b
 	for n, effects := range redriven {
 		l.checked(1)
 		if most := submitted[n]; most > 0 && len(effects) > most {
-			l.breach(Subject{Flow: f.Name, Key: key}, "a row with number %d took effect in %d batches of redrives, and clients submitted %d rows with this number and key", n, len(effects), most)
+			l.breach(Subject{Flow: f.Name, Key: key}, "a row with number %d took effect as %d dead letters, and clients submitted %d rows with this number and key", n, len(effects), most)
 		}
 	}
 }

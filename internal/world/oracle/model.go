@@ -138,6 +138,8 @@ func act(a forms.Action, function string, sharded bool, s settings) (p predictio
 		return dead(batch.CodeFunctionPanic), false
 	case "odd":
 		return dead(batch.CodeFunctionError), false
+	case "misfit":
+		return dead(batch.CodeSaveFailed), false
 	case "error", "mutate":
 		need := a.N
 		if a.Kind == "mutate" {

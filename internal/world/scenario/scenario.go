@@ -143,6 +143,7 @@ type Mix struct {
 	Hang   int `script:"hang"`   // make a function wait until its context ends
 	Block  int `script:"block"`  // make a function not return
 	Odd    int `script:"odd"`    // make a function return an odd error, such as a nil pointer in an error
+	Misfit int `script:"misfit"` // save a value that their key can't take
 	Drop   int `script:"drop"`   // are dropped
 	Abort  int `script:"abort"`  // are aborted
 	Grow   int `script:"grow"`   // become many rows, or large ones

@@ -171,7 +171,11 @@ func (h *hunt) one(ctx context.Context, m *mutants.Mutant) (f found, err error) 
 	}
 	began := time.Now()
 	defer func() { f.took = time.Since(began) }()
-	for from, to := h.next(m, h.seed); from < to && (h.within == 0 || time.Since(began) < h.within); from, to = h.next(m, from) {
+	for from, to := h.next(m, h.seed); from < to; from, to = h.next(m, from) {
+		if f.seeds = from - h.seed; h.within > 0 && time.Since(began) > h.within {
+			return f, nil
+		}
+		to = min(to, from+20) // so that the limit of time is looked at
 		seed, broken, err := h.live(ctx, program, from, to-from, m.Name)
 		if err != nil {
 			return f, err
