@@ -84,7 +84,7 @@ func advises(code batch.Code, text string) bool {
 	switch {
 	case code == batch.CodeDeadline || code == batch.CodeCancelled || code == batch.CodeShutdown:
 		return text != ""
-	case code == batch.CodeUnavailable && strings.Contains(text, "connection error: desc = "):
+	case code == batch.CodeUnavailable && (strings.Contains(text, "connection error: desc = ") || strings.HasPrefix(text, "wrong ")):
 		return true
 	}
 	lower := strings.ToLower(text)

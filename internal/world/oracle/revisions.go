@@ -13,8 +13,8 @@ import (
 // OneRevision checks that each batch runs on one revision.
 //
 // The promise: every batch, resends included, runs on exactly one revision. So all runs of a batch see one revision number, each of its
-// functions sees one mark, effects have these marks, and every answer names this revision. Nothing is excused: a batch that names a revision
-// which is not kept is refused.
+// functions sees one mark, effects have these marks, and every answer names this revision. A batch that names a revision which is not kept is
+// refused. Excused are dead letters: each redrive of a letter runs on the revision that is active then.
 func OneRevision(l *Life) {
 	for id, runs := range l.runs {
 		l.checked(1)
@@ -25,6 +25,10 @@ func OneRevision(l *Life) {
 			run := l.Runs[i]
 			if run.Flow != first.Flow {
 				l.breach(subject, "the batch ran in the flows %s and %s", first.Flow, run.Flow)
+				break
+			}
+			if run.Revision != first.Revision && l.batches[id] == nil && l.foreign(first.Flow) {
+				l.excused("a dead letter that was run again, and died again, on another revision")
 				break
 			}
 			if run.Revision != first.Revision {
