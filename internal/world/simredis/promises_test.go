@@ -24,7 +24,7 @@ import (
 )
 
 var (
-	livesFlag = flag.Int("lives", 60, "how many lives of connectors TestSavesInTrouble lives through")
+	livesFlag = flag.Int("lives", 20, "how many lives TestSavesInTrouble and TestLettersInTrouble live through")
 	firstFlag = flag.Uint64("life", 1, "seed of the first life")
 )
 
