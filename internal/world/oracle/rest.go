@@ -212,7 +212,7 @@ func (l *Life) deletedLeft() {
 		var told []string
 		for _, m := range s.Metrics {
 			d, deleted := gone[m.Labels["flow"]]
-			if !deleted || !hasPrefix(m.Name, "kisgrid_rows_", "kisgrid_flow_", "kisgrid_stream_") || slices.Contains(told, m.Labels["flow"]) {
+			if !deleted || !hasPrefix(m.Name, "kisgrid_rows_", "kisgrid_flow_", "kisgrid_stream_", "kisgrid_dead_rows_", "kisgrid_revisions_") || slices.Contains(told, m.Labels["flow"]) {
 				continue
 			}
 			told = append(told, m.Labels["flow"])
