@@ -80,7 +80,7 @@ func (w *world) etcdctl(docs []definition.Document) error {
 
 // admin calls the service of the command line at the coordinators with these addresses, from a process, as kisgrid does with --server. It
 // notes the call. f returns the answer as text.
-func (w *world) admin(from network.Network, servers, verb, subject string, timeout time.Duration, f func(context.Context, pb.AdminClient) (string, error)) (string, error) {
+func (w *world) admin(from network.Network, servers, verb, subject string, timeout time.Duration, f func(context.Context, pb.AdminClient) (string, error)) error {
 	call := history.Call{At: w.rec.Now(), Coordinator: servers, Verb: verb, Subject: subject}
 	ctx, cancel := context.WithTimeout(w.ctx, timeout)
 	defer cancel()
@@ -104,7 +104,7 @@ func (w *world) admin(from network.Network, servers, verb, subject string, timeo
 		call.Code, call.Error = batch.CodeOf(err), err.Error()
 	}
 	w.rec.Called(call)
-	return answer, err
+	return err
 }
 
 // apply writes documents as kisgrid apply does.
@@ -118,7 +118,7 @@ func (w *world) apply(docs []definition.Document) error {
 		d = p.Document()
 		in.Documents = append(in.Documents, &pb.Document{Kind: string(d.Kind), Name: d.Name, Yaml: d.YAML})
 	}
-	_, err := w.admin(w.operator, w.coordinators(""), "apply", names(docs), 30*time.Second, func(ctx context.Context, a pb.AdminClient) (string, error) {
+	err := w.admin(w.operator, w.coordinators(""), "apply", names(docs), 30*time.Second, func(ctx context.Context, a pb.AdminClient) (string, error) {
 		events, err := a.Apply(ctx, in)
 		if err != nil {
 			return "", err
@@ -155,7 +155,7 @@ func (w *world) delete(docs []definition.Document) error {
 	for _, d := range docs {
 		in.Documents = append(in.Documents, &pb.DocumentName{Kind: string(d.Kind), Name: d.Name})
 	}
-	_, err := w.admin(w.operator, w.coordinators(""), "delete", names(docs), 30*time.Second, func(ctx context.Context, a pb.AdminClient) (string, error) {
+	err := w.admin(w.operator, w.coordinators(""), "delete", names(docs), 30*time.Second, func(ctx context.Context, a pb.AdminClient) (string, error) {
 		r, err := a.Delete(ctx, in)
 		return fmt.Sprint("revision ", r.GetRevision()), err
 	})
@@ -165,7 +165,7 @@ func (w *world) delete(docs []definition.Document) error {
 // undoRollout writes the documents of a flow's earlier revision again, as kisgrid rollout undo does. It returns the documents.
 func (w *world) undoRollout(flow string) ([]definition.Document, error) {
 	var docs []definition.Document
-	_, err := w.admin(w.operator, w.coordinators(""), "undo", "flow/"+flow, 30*time.Second, func(ctx context.Context, a pb.AdminClient) (string, error) {
+	err := w.admin(w.operator, w.coordinators(""), "undo", "flow/"+flow, 30*time.Second, func(ctx context.Context, a pb.AdminClient) (string, error) {
 		h, err := a.History(ctx, &pb.HistoryRequest{Flow: flow})
 		if err != nil {
 			return "", err
@@ -201,7 +201,7 @@ func (s *submitter) verb(l *clientLife) {
 	w, servers := s.w, s.w.coordinators(s.c.To)
 	flow := s.c.Flow
 	call := func(verb, subject string, f func(context.Context, pb.AdminClient) (string, error)) {
-		_, _ = w.admin(l.net, servers, verb, subject, 20*time.Second, f) // the call is noted
+		_ = w.admin(l.net, servers, verb, subject, 20*time.Second, f) // the call is noted
 	}
 	filter := &pb.DeadFilter{Flow: flow}
 	switch s.chance(12) {

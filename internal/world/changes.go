@@ -1,6 +1,7 @@
 package world
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -193,7 +194,7 @@ func (w *world) changed(c scenario.Change) (docs []definition.Document, mark str
 		}
 		w.many = nil
 		if docs == nil {
-			return nil, "", false, fmt.Errorf("there are no further flows")
+			return nil, "", false, errors.New("there are no further flows")
 		}
 		return docs, "", good, nil
 	case "once-window":

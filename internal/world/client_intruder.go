@@ -30,10 +30,12 @@ type spied struct{ id, address string }
 
 // spy asks a coordinator for the processes of a kind, workers or coordinators, as kisgrid get does. It returns none if there is no answer.
 func (s *submitter) spy(l *clientLife, kind string) (all []spied) {
-	_, _ = s.w.admin(l.net, s.w.coordinators(s.c.To), "get", kind, 10*time.Second, func(ctx context.Context, a pb.AdminClient) (string, error) {
+	_ = s.w.admin(l.net, s.w.coordinators(s.c.To), "get", kind, 10*time.Second, func(ctx context.Context, a pb.AdminClient) (string, error) {
 		r, err := a.Get(ctx, &pb.GetRequest{Kind: kind})
 		for _, resource := range r.GetResources() {
-			var status struct{ Address string }
+			var status struct {
+				Address string `json:"address"`
+			}
 			if json.Unmarshal(resource.GetStatus(), &status) == nil {
 				all = append(all, spied{resource.GetName(), status.Address})
 			}

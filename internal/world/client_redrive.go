@@ -25,7 +25,7 @@ func (s *submitter) redrive(l *clientLife) {
 		if s.chance(2) == 0 {
 			patience = time.Duration(1+s.chance(30)) * time.Millisecond // somebody presses Ctrl-C
 		}
-		_, _ = s.w.admin(l.net, s.w.coordinators(s.c.To), "dead redrive", s.c.Flow, patience, func(ctx context.Context, a pb.AdminClient) (string, error) {
+		_ = s.w.admin(l.net, s.w.coordinators(s.c.To), "dead redrive", s.c.Flow, patience, func(ctx context.Context, a pb.AdminClient) (string, error) {
 			events, err := a.RedriveDead(ctx, &pb.RedriveDeadRequest{Filter: &pb.DeadFilter{Flow: s.c.Flow}})
 			return drainEvents(events, err)
 		}) // the call is noted
@@ -35,7 +35,7 @@ func (s *submitter) redrive(l *clientLife) {
 // deadLetters returns some dead letters of the client's flow with their rows.
 func (s *submitter) deadLetters(l *clientLife) (letters []*pb.DeadLetter) {
 	const most = 20
-	_, _ = s.w.admin(l.net, s.w.coordinators(s.c.To), "dead list", s.c.Flow, 10*time.Second, func(ctx context.Context, a pb.AdminClient) (string, error) {
+	_ = s.w.admin(l.net, s.w.coordinators(s.c.To), "dead list", s.c.Flow, 10*time.Second, func(ctx context.Context, a pb.AdminClient) (string, error) {
 		events, err := a.ListDead(ctx, &pb.ListDeadRequest{Filter: &pb.DeadFilter{Flow: s.c.Flow}, Limit: most})
 		for err == nil {
 			var e *pb.DeadEvent
@@ -63,7 +63,7 @@ func (s *submitter) mendLetter(l *clientLife, letter *pb.DeadLetter) {
 	if err != nil {
 		panic(err) // it was JSON
 	}
-	_, _ = s.w.admin(l.net, s.w.coordinators(s.c.To), "dead edit", letter.GetId(), 10*time.Second, func(ctx context.Context, a pb.AdminClient) (string, error) {
+	_ = s.w.admin(l.net, s.w.coordinators(s.c.To), "dead edit", letter.GetId(), 10*time.Second, func(ctx context.Context, a pb.AdminClient) (string, error) {
 		_, err := a.EditDead(ctx, &pb.EditDeadRequest{Flow: letter.GetFlow(), Id: letter.GetId(), Row: mended})
 		return fmt.Sprintf("%x/%d/%d", letter.GetBatch().GetStream(), letter.GetBatch().GetSequence(), letter.GetPlace()), err
 	}) // the call is noted

@@ -91,7 +91,7 @@ func (w *world) explain() []history.Explain {
 		if n == nil || n.ended() {
 			continue
 		}
-		_, err := w.admin(w.operator, w.addressOf(p), "explain all", p.setting.Name, 20*time.Second, func(ctx context.Context, a pb.AdminClient) (string, error) {
+		err := w.admin(w.operator, w.addressOf(p), "explain all", p.setting.Name, 20*time.Second, func(ctx context.Context, a pb.AdminClient) (string, error) {
 			for _, f := range w.s.Flows {
 				if !forms.Of(f.Form).Sharded {
 					continue
@@ -141,8 +141,8 @@ func (w *world) stopProcesses() {
 func (w *world) keys() map[string]history.EtcdKey {
 	all := map[string]history.EtcdKey{}
 	for _, kv := range w.etcd.List("/kisgrid/") {
-		key, _ := dropPrefix(string(kv.Key))
-		all[key] = history.EtcdKey{Value: string(kv.Value), Revision: kv.ModRevision, Lease: kv.Lease}
+		key, _ := dropPrefix(string(kv.GetKey()))
+		all[key] = history.EtcdKey{Value: string(kv.GetValue()), Revision: kv.GetModRevision(), Lease: kv.GetLease()}
 	}
 	return all
 }
@@ -151,8 +151,8 @@ func (w *world) keys() map[string]history.EtcdKey {
 func (w *world) restored() {
 	lives, _ := w.etcd.Life()
 	for _, kv := range w.etcd.List("/kisgrid/config/") {
-		d := documentOf(string(kv.Key), kv.Value)
-		d.At, d.Epoch, d.Revision, d.Restored = w.rec.Now(), lives, kv.ModRevision, true
+		d := documentOf(string(kv.GetKey()), kv.GetValue())
+		d.At, d.Epoch, d.Revision, d.Restored = w.rec.Now(), lives, kv.GetModRevision(), true
 		w.mu.Lock()
 		w.back = append(w.back, d)
 		w.mu.Unlock()

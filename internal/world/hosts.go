@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -24,6 +23,8 @@ import (
 var Secrets = []string{etcdSecret, redisSecret, otherSecret}
 
 // The passwords.
+//
+//nolint:gosec // they are made up
 const (
 	etcdSecret  = "etcd-secret-7cN2vQ"
 	redisSecret = "redis-secret-Xk81Lw"
@@ -132,23 +133,12 @@ func (w *world) etcdFor(n network.Network, log hclog.Logger) cluster.Config {
 	return c
 }
 
-// writePassword writes the file with etcd's password, once in a test process.
-var writePassword = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "kisgrid-world-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "password")
-	return path, os.WriteFile(path, []byte(etcdSecret+"\n"), 0o600)
-})
+// passwordFile returns the path of the file with etcd's password.
+func (w *world) passwordFile() string { return filepath.Join(w.folder, "password") }
 
-// passwordFile returns the file with etcd's password.
-func (w *world) passwordFile() string {
-	path, err := writePassword()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return path
+// writePassword writes the file with etcd's password.
+func (w *world) writePassword() error {
+	return os.WriteFile(w.passwordFile(), []byte(etcdSecret+"\n"), 0o600)
 }
 
 // redisAddress returns the address of Redis.

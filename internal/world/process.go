@@ -3,6 +3,7 @@ package world
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -122,8 +123,8 @@ func (n *process) run(failed error) bool {
 		err = n.service.Run(n.ctx)
 	}
 	n.registered()
-	for i := len(n.close) - 1; i >= 0; i-- {
-		if closed := n.close[i](); closed != nil && err == nil && !n.dead.Load() {
+	for _, closeOne := range slices.Backward(n.close) {
+		if closed := closeOne(); closed != nil && err == nil && !n.dead.Load() {
 			n.w.rec.Happened(history.Note, n.setting.Name, fmt.Sprintf("close: %v", closed))
 		}
 	}

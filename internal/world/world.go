@@ -33,13 +33,14 @@ type Report struct {
 
 // world is a scenario under way. Unless a field says otherwise, it is set before the scenario's parties start.
 type world struct {
-	t     *testing.T
-	s     scenario.Scenario
-	rec   *history.Recorder
-	files authority.Files // of TLS
-	net   *simnet.Net
-	etcd  *simetcd.Etcd
-	redis *simredis.Redis
+	t      *testing.T
+	s      scenario.Scenario
+	folder string // for files of processes; it goes with the test
+	rec    *history.Recorder
+	files  authority.Files // of TLS
+	net    *simnet.Net
+	etcd   *simetcd.Etcd
+	redis  *simredis.Redis
 
 	ctx    context.Context // of everything; it ends with the scenario
 	cancel context.CancelFunc
@@ -77,7 +78,7 @@ func Run(t *testing.T, s scenario.Scenario) *Report {
 		t.Log(errors.Join(err, errNoTable))
 	}
 	r := &Report{}
-	w := &world{s: s}
+	w := &world{s: s, folder: t.TempDir()}
 	func() {
 		defer func() {
 			if p := recover(); p != nil {
@@ -128,8 +129,11 @@ func (w *world) live(ctx context.Context) {
 func (w *world) prepare() {
 	w.leftOut = map[string]int{}
 	w.parties, w.flows, w.undo, w.snapshots = map[string]*party{}, map[string]*flowState{}, map[int]func(){}, map[int]snapshotAt{}
+	if err := w.writePassword(); err != nil {
+		w.t.Fatal(err)
+	}
 	if w.s.TLS {
-		files, err := certificate()
+		files, err := w.certificate()
 		if err != nil {
 			w.t.Fatal(err)
 		}

@@ -13,7 +13,7 @@ import (
 // Env is the worker process in which functions run. Its methods may be called by several goroutines.
 type Env interface {
 	// Ran notes a call of a function for one row; the process adds its own name. A process that was killed notes nothing.
-	Ran(history.Run)
+	Ran(run history.Run)
 	// Enter blocks while the process is stopped. It returns an error when the process was killed.
 	Enter() error
 	// Gate returns a channel that is closed when blocked functions are to go on: at the end of the faults, or of the process.
@@ -21,7 +21,7 @@ type Env interface {
 	// Poison kills the process. It returns at once.
 	Poison()
 	// Saves notes the connection of a memory connector, through which a function is about to save.
-	Saves(kis.Connection)
+	Saves(to kis.Connection)
 }
 
 // oddError is an error type whose nil pointer some functions return.
@@ -33,9 +33,9 @@ func (e *oddError) Error() string { return e.text }
 // ErrAsked is the error that functions return when a row asks for one.
 var ErrAsked = errors.New("the row asks for an error")
 
-// enter notes a call for one row, and carries out the action that the row asks for. i is the row's place in a call for several rows.
-func (f *function) enter(ctx context.Context, r *Row, i int) (Action, error) {
-	if err := f.record(ctx, r, i); err != nil {
+// enter notes a call for one row, and carries out the action that the row asks for.
+func (f *function) enter(ctx context.Context, r *Row) (Action, error) {
+	if err := f.record(ctx, r, 0); err != nil {
 		return Action{}, err
 	}
 	a, ok := ActionFor(r.Do, f.stage)
@@ -45,7 +45,7 @@ func (f *function) enter(ctx context.Context, r *Row, i int) (Action, error) {
 	return a, f.act(ctx, r, a)
 }
 
-// record notes a call for one row.
+// record notes a call for one row. i is the row's place in a call for several rows.
 func (f *function) record(ctx context.Context, r *Row, i int) error {
 	if err := f.env.Enter(); err != nil {
 		return err

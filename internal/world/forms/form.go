@@ -113,7 +113,8 @@ func (f *Form) ShardKey() string {
 	return ""
 }
 
-// ListKey, SumKey and LastKey are the keys in the connector's store that the Saves of a flow write, without KeyPrefix.
+// ListKey is the list of the entries that the Saves of a flow write for a key, in the connector's store. Like SumKey and LastKey it comes
+// without KeyPrefix.
 func ListKey(flow, key string) string { return flow + ":rows:" + key }
 
 // SumKey is the hash with the sum of the numbers of a key's rows, and their count.

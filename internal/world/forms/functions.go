@@ -81,13 +81,13 @@ func (f *function) register(r *kis.Registry, changed bool) {
 
 // verify is the code of a Verify.
 func (f *function) verify(ctx context.Context, r *Row) error {
-	_, err := f.enter(ctx, r, 0)
+	_, err := f.enter(ctx, r)
 	return err
 }
 
 // calculate is the code of a Calculate.
 func (f *function) calculate(ctx context.Context, r Row) (Row, error) {
-	a, err := f.enter(ctx, &r, 0)
+	a, err := f.enter(ctx, &r)
 	if a.Kind == "wide" {
 		r.Pad = pad(a.N)
 	}
@@ -96,7 +96,7 @@ func (f *function) calculate(ctx context.Context, r Row) (Row, error) {
 
 // expand is the code of an Expand: it passes the row on, as often as the row says.
 func (f *function) expand(ctx context.Context, r Row, emit func(Row)) error {
-	a, err := f.enter(ctx, &r, 0)
+	a, err := f.enter(ctx, &r)
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (f *function) expand(ctx context.Context, r Row, emit func(Row)) error {
 
 // save is the code of a Save.
 func (f *function) save(ctx context.Context, to kis.Writer, r *Row) error {
-	a, err := f.enter(ctx, r, 0)
+	a, err := f.enter(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -148,7 +148,7 @@ func (f *function) loadKey(r Row) string {
 
 // load is the code of a Load: it notes the number that it found.
 func (f *function) load(ctx context.Context, r Row, found *value) (Row, error) {
-	_, err := f.enter(ctx, &r, 0)
+	_, err := f.enter(ctx, &r)
 	r.Found = nil
 	if found != nil {
 		r.Found = &found.N

@@ -39,7 +39,7 @@ type Action struct {
 	//	sleep:50ms  wait that long, whatever the context says
 	//	hang        wait until the context ends, and return its error
 	//	block       wait until the worker's gate opens, which may be never
-	//	panic       panic
+	//	panic       end by a panic
 	//	error:2     return an error at the first 2 attempts; without a number at every attempt
 	//	odd         return a nil pointer in an error
 	//	misfit      in a Save: add a number to the key that has the list
