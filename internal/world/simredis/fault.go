@@ -64,8 +64,7 @@ func At(n int, f Fault, names ...string) Rule {
 	}
 }
 
-// Often makes a Rule with a random Fault for a share of commands, in thousandths. answers are the errors to choose from. The faults are
-// errors in place of the command, errors and cuts after it, cuts before it, answers cut short, and late answers.
+// Often makes a Rule with a random Fault (Any) for a share of commands, in thousandths. Nobody else may use random.
 func Often(random *rand.Rand, share int, answers []string) Rule {
 	return func(Command) Fault {
 		if random.IntN(1000) >= share {
@@ -75,7 +74,8 @@ func Often(random *rand.Rand, share int, answers []string) Rule {
 	}
 }
 
-// Any chooses a Fault.
+// Any draws a Fault: an error, of answers, in place of the command; a cut before the command, behind it, or within its answer; or a late
+// answer.
 func Any(random *rand.Rand, answers []string) Fault {
 	switch random.IntN(6) {
 	case 0, 1:

@@ -229,6 +229,7 @@ func (l *life) wait(ctx context.Context, lane int) {
 // trouble makes troubles happen, one after the other, and then mends them all.
 func (l *life) trouble() {
 	r, p := l.redis, l.random
+	strike := rand.New(rand.NewPCG(p.Uint64(), 2)) // of rules alone, which connections ask
 	var faults []*simnet.Fault
 	over := func() {
 		r.Let(nil)
@@ -253,11 +254,11 @@ func (l *life) trouble() {
 		worker := "w" + strconv.Itoa(1+p.IntN(3))
 		switch kind {
 		case 0, 1:
-			r.Let(simredis.Often(p, 50+p.IntN(500), stateAnswers()))
+			r.Let(simredis.Often(strike, 50+p.IntN(500), stateAnswers()))
 		case 2:
 			bytes := p.IntN(30)
 			r.Let(func(simredis.Command) simredis.Fault {
-				if p.IntN(4) > 0 {
+				if strike.IntN(4) > 0 {
 					return simredis.Fault{}
 				}
 				return simredis.Fault{Done: true, Cut: true, Bytes: bytes}
@@ -301,7 +302,7 @@ func (l *life) trouble() {
 			faults = append(faults, l.net.Break(simnet.Trouble{From: "redis-1", To: worker, Cut: true}))
 		case 15:
 			l.net.Reset(worker, "redis-1")
-			r.Let(func(c simredis.Command) simredis.Fault { return simredis.Fault{Hang: p.IntN(20) == 0} })
+			r.Let(func(c simredis.Command) simredis.Fault { return simredis.Fault{Hang: strike.IntN(20) == 0} })
 		}
 		time.Sleep(pause(4000))
 		over()
