@@ -118,35 +118,33 @@ func AllDocuments(l *Life) {
 		if f == nil {
 			continue
 		}
-		marks := map[string]string{}
-		for _, i := range runs {
-			marks[l.Runs[i].Function] = l.Runs[i].Mark
-		}
-		key := seen{first.Flow, first.Revision, text(marks)}
-		if judged[key] {
-			continue
-		}
-		judged[key] = true
-		l.checked(1)
-		var told []string
-		fits := false
-		for epoch := range epochs {
-			want, newest, ok := documentsAt(documents, first.Flow, f.functions(), epoch, first.Revision)
-			if !ok {
+		for revision, marks := range l.marksByRevision(runs) {
+			key := seen{first.Flow, revision, text(marks)}
+			if judged[key] {
 				continue
 			}
-			if newest != first.Revision && !l.connectorAt(epoch, first.Revision) {
-				told = append(told, fmt.Sprintf("in epoch %d none of the flow's documents was written at revision %d, the newest one before at %d", epoch, first.Revision, newest))
-				continue
+			judged[key] = true
+			l.checked(1)
+			var told []string
+			fits := false
+			for epoch := range epochs {
+				want, newest, ok := documentsAt(documents, first.Flow, f.functions(), epoch, revision)
+				if !ok {
+					continue
+				}
+				if newest != revision && !l.connectorAt(epoch, revision) {
+					told = append(told, fmt.Sprintf("in epoch %d none of the flow's documents was written at revision %d, the newest one before at %d", epoch, revision, newest))
+					continue
+				}
+				if text(only(want, marks)) == key.marks {
+					fits = true
+					break
+				}
+				told = append(told, fmt.Sprintf("in epoch %d they were %s", epoch, text(only(want, marks))))
 			}
-			if text(only(want, marks)) == key.marks {
-				fits = true
-				break
+			if !fits {
+				l.breach(Subject{Flow: first.Flow, Batch: id, Revisions: true}, "a batch ran on revision %d with the marks %s: %s", revision, key.marks, strings.Join(told, "; "))
 			}
-			told = append(told, fmt.Sprintf("in epoch %d they were %s", epoch, text(only(want, marks))))
-		}
-		if !fits {
-			l.breach(Subject{Flow: first.Flow, Batch: id, Revisions: true}, "a batch ran on revision %d with the marks %s: %s", first.Revision, key.marks, strings.Join(told, "; "))
 		}
 	}
 }
@@ -197,4 +195,19 @@ func text(m map[string]string) string {
 		fmt.Fprintf(&b, "%s %q", name, m[name])
 	}
 	return b.String()
+}
+
+// marksByRevision returns the marks that the functions of some runs recorded, by the revision of the run and by the function. Runs of one
+// batch may be of several revisions: a redrive that was cut off runs the letter again, under the same id, on the revision that is active
+// then. Whether any other batch did is for OneRevision to say.
+func (l *Life) marksByRevision(runs []int) map[int64]map[string]string {
+	all := map[int64]map[string]string{}
+	for _, i := range runs {
+		r := &l.Runs[i]
+		if all[r.Revision] == nil {
+			all[r.Revision] = map[string]string{}
+		}
+		all[r.Revision][r.Function] = r.Mark
+	}
+	return all
 }
