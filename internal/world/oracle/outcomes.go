@@ -260,7 +260,11 @@ func Answered(l *Life) {
 // mayWait reports whether rows of a try may wait until a time: because rows of a key wait one after the other, or copies of a batch do that
 // was sent again.
 func (l *Life) mayWait(b *history.Batch, t *history.Try, until time.Duration) bool {
-	return time.Duration(max(1, l.copies(b, t)))*l.longestWait(b) > until-t.At
+	if time.Duration(max(1, l.copies(b, t)))*l.longestWait(b) > until-t.At {
+		return true
+	}
+	f := l.flows[b.Flow]
+	return f != nil && f.form.Stretch && l.patience(f) > until-t.At // its rows' round trips, one after the other
 }
 
 // stillWaits reports whether workers may have rows that wait when the record looks at the processes for the last time, although nobody waits
