@@ -107,8 +107,8 @@ func (s *connectorStates) inForce(keys []connectorKey) {
 }
 
 // watch looks at the connectors every second, and whenever it is woken, until stop is closed. It calls changed when a state
-// has changed.
-func (s *connectorStates) watch(stop <-chan struct{}, changed func()) {
+// has changed, and each time also, for what else is done every second.
+func (s *connectorStates) watch(stop <-chan struct{}, changed, also func()) {
 	every := time.NewTicker(connectorsEvery)
 	defer every.Stop()
 	for {
@@ -121,6 +121,7 @@ func (s *connectorStates) watch(stop <-chan struct{}, changed func()) {
 		if s.refresh() {
 			changed()
 		}
+		also()
 	}
 }
 

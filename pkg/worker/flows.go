@@ -2,6 +2,7 @@ package worker
 
 import (
 	"sync"
+	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
@@ -26,9 +27,15 @@ type flows struct {
 	plans  map[planKey]*plan // guarded by mu
 	// functions counts the plans that have a function: for each flow, and for all flows under the name "". Guarded by mu.
 	functions map[flowFunction]int
+	// lost has the flows that have no lanes any more because their last coordinator was lost, with the time of that. Guarded by mu.
+	lost map[string]time.Time
 
 	stopping sync.WaitGroup // goroutines that stop lanes
 }
+
+// lostFlowMetrics is how long the metrics of a flow stay after its last coordinator was lost. A coordinator that is back by then defines the
+// flow again, and its counters go on. If none does, the flow may have been deleted meanwhile, which nobody would tell this worker.
+const lostFlowMetrics = time.Minute
 
 // flow has the lanes of one flow. The lanes start with the first plan of the flow, and stop when its last plan is released and
 // all its rows have ended. The fields are guarded by flows.mu.
@@ -37,12 +44,12 @@ type flows struct {
 //	               ▲                 │
 //	               └── addPlan ──────┘
 type flow struct {
-	name        string
-	lanes       *flowexec.Lanes // run the parts of the flow
-	wanted      int             // number of lanes that the active revision asks for
-	plans       int             // plans in use
-	running     int             // parts that have rows which have not ended
-	keepMetrics bool            // the last user of a plan was lost, so the flow may come back
+	name    string
+	lanes   *flowexec.Lanes // run the parts of the flow
+	wanted  int             // number of lanes that the active revision asks for
+	plans   int             // plans in use
+	running int             // parts that have rows which have not ended
+	lost    bool            // the last user of a plan was lost, so the flow may come back
 }
 
 // flowFunction names one function in one flow. A function that is used in two modes counts as two. An empty flow means all
@@ -78,6 +85,7 @@ func (f *flows) addPlan(p *plan) {
 	if of == nil {
 		of = &flow{name: p.key.flow, wanted: copies, lanes: f.start(p.key.flow, copies)}
 		f.byName[of.name] = of
+		delete(f.lost, of.name)
 	}
 	changed := !p.recalled && of.wanted != copies
 	if changed {
@@ -122,19 +130,40 @@ func (f *flows) planRemoved(flow *flow) {
 func (f *flows) retire(flow *flow) {
 	if flow.plans == 0 && flow.running == 0 && f.byName[flow.name] == flow {
 		delete(f.byName, flow.name)
-		f.stopping.Go(func() {
+		lost := flow.lost
+		f.stopping.Go(func() { // the caller may be one of these lanes, and a lane can't wait for itself
 			flow.lanes.Stop()
-			f.mu.Lock() // held until the metrics are gone, so that new lanes of this flow don't lose theirs
-			defer f.mu.Unlock()
-			if f.byName[flow.name] == nil && !flow.keepMetrics {
-				f.forgetMetrics(flow.name)
-			}
+			f.lanesStopped(flow.name, lost)
 		})
 	}
 }
 
-// stop stops lanes in a goroutine of its own, because the caller may be one of these lanes, and a lane can't wait for itself.
-func (f *flows) stop(lanes *flowexec.Lanes) { f.stopping.Go(lanes.Stop) }
+// lanesStopped drops the metrics of a flow whose lanes have stopped, or marks the flow as lost, unless the flow has new lanes. f.mu is held
+// until the metrics are gone, so that new lanes of this flow don't lose theirs.
+func (f *flows) lanesStopped(flow string, lost bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.byName[flow] != nil:
+	case lost:
+		f.lost[flow] = time.Now()
+	default:
+		delete(f.lost, flow)
+		f.forgetMetrics(flow)
+	}
+}
+
+// forgetLost drops the metrics of flows that were lost longer than lostFlowMetrics ago.
+func (f *flows) forgetLost() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for flow, at := range f.lost {
+		if time.Since(at) > lostFlowMetrics {
+			delete(f.lost, flow)
+			f.forgetMetrics(flow)
+		}
+	}
+}
 
 // handBack makes the flow's lanes return rows that have not begun: rows in the given slots, of the parts for which belongs
 // returns true. nil slots mean all slots. The rows soon end as returned, in a RunResult of their part.
@@ -151,7 +180,10 @@ func (f *flows) stopAll() {
 	f.mu.Lock()
 	for name, flow := range f.byName {
 		delete(f.byName, name)
-		f.stop(flow.lanes)
+		f.stopping.Go(func() {
+			flow.lanes.Stop()
+			f.lanesStopped(name, true)
+		})
 	}
 	f.mu.Unlock()
 	f.stopping.Wait()

@@ -101,15 +101,15 @@ func (f *flows) keepConnectors(p *plan) {
 func (f *flows) releasePlan(p *plan) { f.removeUser(p, false) }
 
 // releaseLostPlan notes that one coordinator that used the plan is gone. A plan without users is dropped. The flow may still
-// run elsewhere and come back to this worker, so its metrics stay.
+// run elsewhere and come back to this worker, so its metrics stay for a while.
 func (f *flows) releaseLostPlan(p *plan) { f.removeUser(p, true) }
 
 // removeUser takes one user off the plan. With its last user the plan is dropped, and its connectors are released. lost means
-// that the user is gone without having said that it does not need the plan; then the metrics of the flow stay.
+// that the user is gone without having said that it does not need the plan; then the metrics of the flow stay for lostFlowMetrics.
 func (f *flows) removeUser(p *plan, lost bool) {
 	f.mu.Lock()
 	if p.flow != nil {
-		p.flow.keepMetrics = lost // the last user decides
+		p.flow.lost = lost // the last user decides
 	}
 	p.users--
 	last := p.users == 0

@@ -89,7 +89,7 @@ func newServer(c serverConfig) (*server, error) {
 	saves := new(flowexec.Saves)
 	s.flows = &flows{
 		compile: s.compile, connectors: s.connectors, forgetMetrics: flowMetrics.Forget, forgetFunctionMetrics: flowMetrics.ForgetFunction, metrics: s.metrics,
-		byName: map[string]*flow{}, plans: map[planKey]*plan{}, functions: map[flowFunction]int{},
+		byName: map[string]*flow{}, plans: map[planKey]*plan{}, functions: map[flowFunction]int{}, lost: map[string]time.Time{},
 		start: func(flow string, copies int) *flowexec.Lanes {
 			return flowexec.StartLanes(flowexec.LanesConfig{
 				Flow: flow, Copies: copies, Connectors: c.Connectors, Saves: saves, Logger: c.Logger.With("flow", flow), Metrics: flowMetrics, Tracer: c.Tracer,
@@ -118,7 +118,7 @@ func (s *server) workerID() string {
 }
 
 // addSession adds a new session to the open ones. It returns false, and does nothing, when the server is closed. The first
-// session starts the goroutine that watches connectors.
+// session starts the goroutine that watches connectors, and flows that were lost.
 func (s *server) addSession(sess *session) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -127,7 +127,7 @@ func (s *server) addSession(sess *session) bool {
 	}
 	if !s.watchStarted {
 		s.watchStarted = true
-		s.watching.Go(func() { s.connectors.watch(s.stopWatch, s.wakeSenders) })
+		s.watching.Go(func() { s.connectors.watch(s.stopWatch, s.wakeSenders, s.flows.forgetLost) })
 	}
 	s.sessions[sess] = false
 	s.goroutines.Add(1) // removed by removeSession; until then the session may add its own goroutines
