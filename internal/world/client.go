@@ -27,7 +27,7 @@ type submitter struct {
 	drawer *forms.Drawer
 	rng    *rand.Rand // of pauses and of second tries; its own goroutine's
 
-	made   int // rows made so far
+	made   int // rows made so far: written under mu by the goroutine that submits, which reads it without
 	number int // batches made so far
 	// stream is the identity of a producer, sequence its newest batch, and kept its batches without an answer, in order.
 	stream   batch.StreamID
@@ -157,6 +157,9 @@ func (s *submitter) next() *sent {
 		return nil
 	}
 	many := min(max(1, s.c.Batch), s.c.Rows-s.made)
+	s.mu.Lock()
+	s.made += many
+	s.mu.Unlock()
 	s.number++
 	record := &history.Batch{Client: s.c.Name, Flow: s.c.Flow, Number: s.number, Results: s.c.Results}
 	columns := batch.Columns{}
@@ -166,7 +169,6 @@ func (s *submitter) next() *sent {
 	for range many {
 		d := s.drawer.Next()
 		d.NoKey = d.NoKey && !s.c.Msgpack // there the client hashes the key itself, so that each row has one
-		s.made++
 		text := s.encode(&columns, d)
 		columns.Append(text)
 		row := history.Row{Key: d.Row.Key, N: d.Row.N, Do: d.Row.Do, Bytes: len(text), Bad: d.Bad, NoKey: d.NoKey}
@@ -175,7 +177,7 @@ func (s *submitter) next() *sent {
 		}
 		record.Rows = append(record.Rows, row)
 		if d.Late {
-			s.w.saveLate(s.c.Flow, d.Row.Key, time.Duration(1+s.rng.IntN(20))*time.Second)
+			s.w.saveLate(s.c.Flow, d.Row.Key, time.Duration(1+s.chance(20))*time.Second)
 		}
 	}
 	s.w.rec.Made(record)
