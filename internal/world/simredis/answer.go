@@ -12,7 +12,7 @@ const (
 	noAuth      = "NOAUTH Authentication required."
 	noAuthHello = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time"
 	wrongPass   = "WRONGPASS invalid username-password pair or user is disabled."
-	noPassword  = "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?"
+	noPassword  = "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?" //nolint:gosec // no password
 )
 
 // answer carries a command out, and returns its answer. later, if it is not nil, waits for the answer; it is called without the lock. r.mu

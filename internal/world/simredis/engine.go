@@ -128,9 +128,9 @@ func unknown(script bool, name string, args []string) []byte {
 	if script {
 		return appendError(nil, "ERR Unknown Redis command called from script")
 	}
-	text := "ERR unknown command '" + strings.ToLower(name) + "', with args beginning with: "
-	for _, a := range args {
-		text += "'" + a + "' "
+	text := "ERR unknown command '" + strings.ToLower(name) + "', with args beginning with:"
+	if len(args) > 0 {
+		text += " '" + strings.Join(args, "' '") + "'"
 	}
 	return appendError(nil, line(text)+" ")
 }

@@ -141,7 +141,7 @@ func (l *letterLife) lock(ctx context.Context, who int, random *rand.Rand) {
 					l.t.Errorf("%s and %s hold the lock at %v", name, other, time.Since(l.begin))
 				}
 			}
-			l.holders[name] = ctx
+			l.holders[name] = ctx //nolint:fatcontext // it belongs to this holder alone
 			l.held++
 			l.mu.Unlock()
 			timer := time.NewTimer(time.Duration(random.IntN(9000)) * time.Millisecond)

@@ -20,7 +20,6 @@ type interpreter struct {
 	state   *lua.LState               // nil before the first script
 	known   map[string]*lua.LFunction // by the name that Redis gives to the script
 	view    view                      // of the client whose script runs
-	words   []string                  // of the command that the script gives; used again
 	failure *failure                  // the newest command that ended a script
 }
 
@@ -168,8 +167,7 @@ func (i *interpreter) run(sha string, script *lua.LFunction, keys, args []string
 			return appendError(nil, f.text+" script: "+sha+", on @user_script:"+f.line+".")
 		}
 		said := err.Error()
-		var api *lua.ApiError
-		if errors.As(err, &api) {
+		if api, ok := errors.AsType[*lua.ApiError](err); ok {
 			if t, ok := api.Object.(*lua.LTable); ok {
 				return appendError(nil, line(t.RawGetString("err").String())+" script: "+sha+", on @user_script:1.")
 			}
