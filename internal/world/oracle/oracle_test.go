@@ -589,6 +589,25 @@ var excuses = []struct {
 	}},
 }
 
+// TestRanInNextTry shows that runs of a further try, which may begin at the very moment at which it is submitted, do not count against the
+// answer of the try before.
+func TestRanInNextTry(t *testing.T) {
+	clear(lastN)
+	h := good("plain")
+	b := h.Batches[0]
+	answered := b.Tries[0]
+	answered.At = h.Runs[0].At
+	refused := &history.Try{At: time.Second, ID: answered.ID, Ended: 2 * time.Second, Err: "OVERLOADED: try again", Code: batch.CodeOverloaded}
+	b.Tries = []*history.Try{refused, answered}
+	if r := Judge(h); len(r.Breaches) > 0 {
+		t.Errorf("%s", r)
+	}
+	h.Runs[0].At = 3 * time.Second
+	if r := Judge(h); !slices.Contains(r.Broken(), "NothingRan") {
+		t.Errorf("a run before the next try is not noticed:\n%s", r)
+	}
+}
+
 // TestExcuses shows that each check lets pass, and counts, the cases that its promise leaves open.
 func TestExcuses(t *testing.T) {
 	for _, c := range excuses {

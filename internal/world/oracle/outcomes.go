@@ -165,7 +165,7 @@ func NothingRan(l *Life) {
 			}
 			for _, r := range l.runs[t.ID] {
 				run := l.Runs[r]
-				if i+1 < len(b.Tries) && run.At > b.Tries[i+1].At {
+				if i+1 < len(b.Tries) && run.At >= b.Tries[i+1].At {
 					continue // it ran in a later try
 				}
 				l.breach(Subject{Flow: b.Flow, Batch: t.ID}, "the client was told that nothing ran (%s), but %s ran %s for row %d at %s", t.Err, run.Process, run.Function, run.ID.Row, run.At)
