@@ -2,6 +2,7 @@ package oracle
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -186,6 +187,16 @@ func StatusTrue(l *Life) {
 	}
 }
 
+// enabled reports whether a revision in the history of a flow is switched on. The flow's state may be another than "disabled" although its
+// active revision is switched off: then newer documents are wrong.
+func (l *Life) enabled(flow string, revision int64) bool {
+	entry := struct {
+		Enabled bool `json:"enabled"`
+	}{true} // for one that is gone
+	record := l.Final.Etcd[fmt.Sprintf("history/flow/%s/%d", flow, revision)]
+	return json.Unmarshal([]byte(record.Value), &entry) != nil || entry.Enabled
+}
+
 // probe compares the answer to a probe with the flow's status.
 func (l *Life) probe(b *history.Batch, t *history.Try) {
 	subject := Subject{Flow: b.Flow, Batch: t.ID, Revisions: true}
@@ -207,7 +218,7 @@ func (l *Life) probe(b *history.Batch, t *history.Try) {
 		l.excused("a connector is degraded, and the status says so")
 		return
 	}
-	switch runs := there && s.Active > 0 && s.State != "disabled" && unserved == 0 && seen > 0; {
+	switch runs := there && s.Active > 0 && s.State != "disabled" && l.enabled(b.Flow, s.Active) && unserved == 0 && seen > 0; {
 	case runs && !ran:
 		l.breach(subject, "flow %s is %s with revision %d active, and no coordinator calls it unserved, but a row that was submitted after calm ended so: %s", b.Flow, s.State, s.Active, ended(t))
 	case ran && !there:

@@ -64,7 +64,7 @@ func (c *Snapshot) Active(flow string) (*Revision, error) {
 	case r != nil:
 		return nil, Disabled(flow)
 	case e.Status.State == cluster.StateRejected:
-		return nil, batch.Errorf(batch.CodeFlowUncompilable, "no revision of flow %s was ever accepted: %s", flow, strings.Join(e.Status.Reasons, "; "))
+		return nil, batch.Errorf(batch.CodeFlowUncompilable, "no revision of flow %s was ever accepted: %s; apply documents that can run", flow, strings.Join(e.Status.Reasons, "; "))
 	case len(e.Status.Reasons) > 0:
 		return nil, batch.Errorf(batch.CodeNoCapableWorker, "no revision of flow %s is active yet: %s; kisgrid rollout status %s waits until one is", flow, strings.Join(e.Status.Reasons, "; "), flow)
 	default:
