@@ -550,3 +550,51 @@ func (s *Scope) ReadField(fr *Frame, i int, text string) error {
 	fr.inputs[i] = v
 	return nil
 }
+
+// EachField calls yield for each field of a JSON object, in their order, with the name and with the value as it is written. The error is a
+// *Failure: the text is no object of JSON.
+func EachField(row string, yield func(name, value string)) error {
+	fr := &Frame{steps: int64(len(row)) + 1, bytes: 100*int64(len(row)) + 100, text: new(strings.Builder)}
+	r := reader{text: row, fr: fr, at: rowSite}
+	if r.space() != '{' {
+		fr.fail(r.at, ReasonType, "the row is no object of JSON")
+		return fr.failed()
+	}
+	r.next++
+	ok := true
+	if r.space() == '}' {
+		r.next++
+		ok = r.end()
+	} else {
+		ok = r.eachField(yield)
+	}
+	if !ok {
+		return fr.failed()
+	}
+	return nil
+}
+
+// eachField reads the fields of an object, behind its opening brace, to the end of the text.
+func (r *reader) eachField(yield func(name, value string)) bool {
+	for {
+		name, ok := r.key()
+		if !ok {
+			return false
+		}
+		r.space()
+		from := r.next
+		if !r.skip() {
+			return false
+		}
+		yield(name, r.text[from:r.next])
+		switch r.space() {
+		case ',':
+			r.next++
+		case '}':
+			r.next++
+			return r.end()
+		default:
+			return r.fail()
+		}
+	}
+}

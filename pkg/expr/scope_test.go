@@ -217,3 +217,20 @@ func TestReadField(t *testing.T) {
 		}
 	}
 }
+
+// The fields of a row are given with their values as they are written.
+func TestEachField(t *testing.T) {
+	for row, want := range map[string]string{
+		`{"a": 1.50, "é\n" : [ 1,{"x":null} ] ,"a":"\u00e9"}`: `a=1.50;` + "é\n" + `=[ 1,{"x":null} ];a="\u00e9";`,
+		` { } `: "", `{}`: "", `[1]`: "the row is no object of JSON", `{"a"}`: "the text is not JSON", `{"a":1`: "the text is not JSON", `{"a":01}`: "the text is not JSON", ``: "the row is no object of JSON",
+		`{"a": tru}`: "the text is not JSON", `{"a":1,}`: "the text is not JSON", `{"a":1} x`: "the text is not JSON", `{} x`: "the text is not JSON",
+	} {
+		got := ""
+		if err := EachField(row, func(name, value string) { got += name + "=" + value + ";" }); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%s: got %q, want %q", row, got, want)
+		}
+	}
+}
