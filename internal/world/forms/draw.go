@@ -162,7 +162,7 @@ func (d *Drawer) spoil(out *Drawn) {
 			r.Key, out.Late = "late"+strconv.Itoa(r.N), true
 		}
 	case hit(m.Busy):
-		do = "slow:" + strconv.Itoa(1+2*small) + "ms"
+		do = "slow:" + strconv.Itoa((1+2*small)*(1+wide/2)) + "ms"
 	}
 	if do != "" {
 		r.Do = stage + "=" + do

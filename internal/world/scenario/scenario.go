@@ -154,7 +154,7 @@ type Mix struct {
 	NoKey  int `script:"no-key"` // have no shard key, or null
 	Miss   int `script:"miss"`   // wait for a key that nobody saves
 	Late   int `script:"late"`   // wait for a key that is saved later
-	Busy   int `script:"busy"`   // take up to 20 ms in a function, so that lanes have something to do
+	Busy   int `script:"busy"`   // take up to 95 ms in a function, so that lanes have something to do
 }
 
 // Change is a change of documents.
