@@ -47,6 +47,7 @@
 //   - calendar.go: layouts of times, such as %Y-%m-%d.
 //   - zones.go: time zones, from a copy of the zone database.
 //   - read_json.go: rows of JSON as values.
+//   - read_field.go: single fields of rows, for programs that decode rows by themselves.
 //   - write_json.go: values as JSON.
 //   - record.go: Record, an object with one expression for each field.
 package expr
