@@ -244,10 +244,10 @@ func (w *world) strikeHost(f scenario.Fault) (end func(), note string) {
 		return h.Up, ""
 	case "no-name":
 		w.net.SetName(h.Name())
-		return func() { w.net.SetName(h.Name(), h.IP()) }, ""
+		return func() { w.net.SetName(h.Name(), h.IPs()...) }, ""
 	case "wrong-name":
-		w.net.SetName(h.Name(), w.host(f.Whom).IP())
-		return func() { w.net.SetName(h.Name(), h.IP()) }, ""
+		w.net.SetName(h.Name(), w.host(f.Whom).IPs()...)
+		return func() { w.net.SetName(h.Name(), h.IPs()...) }, ""
 	case "slow-name":
 		return w.troubleNames(h, simnet.NameTrouble{Delay: f.By}), ""
 	case "silent-name":

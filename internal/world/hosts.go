@@ -13,6 +13,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/internal/network"
 	"github.com/kisgrid/kisgrid/internal/world/history"
+	"github.com/kisgrid/kisgrid/internal/world/scenario"
 	"github.com/kisgrid/kisgrid/internal/world/simetcd"
 	"github.com/kisgrid/kisgrid/internal/world/simnet"
 	"github.com/kisgrid/kisgrid/internal/world/simredis"
@@ -42,6 +43,7 @@ func (w *world) host(name string) *simnet.Host {
 // startHosts makes the network and its machines, and starts etcd and Redis.
 func (w *world) startHosts() {
 	w.net = simnet.New(w.s.Seed)
+	w.net.Choose(w.s.Addresses != scenario.IPv6, w.s.Addresses != "")
 	if w.s.Latency > 0 {
 		w.net.Break(simnet.Trouble{Delay: w.s.Latency, Jitter: w.s.Latency})
 	}
@@ -93,12 +95,12 @@ func (w *world) nameCoordinators(h *simnet.Host, change int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if h != nil {
-		w.leftOut[h.IP()] += change
+		w.leftOut[h.Name()] += change
 	}
 	var addresses []string
 	for _, p := range w.coordinatorParties {
-		if ip := w.host(p.setting.Host).IP(); strings.HasSuffix(w.addressOf(p), ":7700") && w.leftOut[ip] == 0 && !slices.Contains(addresses, ip) {
-			addresses = append(addresses, ip)
+		if ips := w.host(p.setting.Host).IPs(); strings.HasSuffix(w.addressOf(p), ":7700") && w.leftOut[p.setting.Host] == 0 && !slices.Contains(addresses, ips[0]) {
+			addresses = append(addresses, ips...)
 		}
 	}
 	w.net.SetName(coordinatorsName, addresses...)

@@ -65,7 +65,7 @@ type world struct {
 	all     []*process            // every life of a process; guarded by mu
 	rules   []*rule               // faults of Redis's commands that are in force; guarded by mu
 
-	leftOut   map[string]int     // faults in force that leave an address out of the coordinators' name; guarded by mu
+	leftOut   map[string]int     // faults in force that leave a machine out of the coordinators' name; guarded by mu
 	snapshots map[int]snapshotAt // of etcd, by the number of the fault that restores them; guarded by mu
 	back      []history.Document // documents with which etcd came back; guarded by mu
 }

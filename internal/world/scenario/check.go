@@ -101,6 +101,9 @@ type checker struct {
 // problems returns everything that Check complains of.
 func (s *Scenario) problems() []Problem {
 	c := &checker{names: s.names(), s: s}
+	if !slices.Contains([]string{"", IPv6, BothFamilies}, s.Addresses) {
+		c.add("", 0, "addresses: write %s or %s, or leave it out", IPv6, BothFamilies)
+	}
 	if s.Lasts <= 0 || s.Calm <= 0 {
 		c.add("", 0, "a scenario needs the lines lasts and calm, each with a duration")
 	}

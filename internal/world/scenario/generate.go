@@ -80,6 +80,7 @@ func (g *generator) topology() {
 	g.addresses(r)
 	s.TLS = chance(r, 12)
 	s.Latency = pick(r, 0, 0, 0, 200*time.Microsecond, time.Millisecond, 5*time.Millisecond, 30*time.Millisecond)
+	s.Addresses = pick(g.part("addresses"), "", "", "", "", "", "", IPv6, BothFamilies)
 	s.Etcd.Members = pick(r, 1, 1, 3)
 	s.Etcd.Delay = pick(r, 0, 0, time.Millisecond, 5*time.Millisecond, 30*time.Millisecond)
 	if chance(r, 12) {

@@ -20,6 +20,9 @@ type Scenario struct {
 	// Latency is how long each packet from one host to another takes; some take up to twice as long. 0 means no time.
 	Latency time.Duration `script:"latency"`
 
+	// Addresses says which addresses machines have: "" IPv4, IPv6, or BothFamilies.
+	Addresses string `script:"addresses"`
+
 	Etcd         Etcd      `script:"etcd"`
 	Redis        Redis     `script:"redis"`
 	Coordinators []Process `script:"coordinator"`
@@ -100,6 +103,12 @@ type Flow struct {
 	// For is the flow whose Save this flow's Load waits for, in a form that loads another flow's keys.
 	For string `script:"for"`
 }
+
+// Texts of Scenario.Addresses.
+const (
+	IPv6         = "ipv6"
+	BothFamilies = "both"
+)
 
 // ByName is the text of Client.To for a client that finds the coordinators by one name.
 const ByName = "dns"

@@ -15,6 +15,8 @@ import (
 type Net struct {
 	seed uint64
 
+	v4, v6 bool // which addresses hosts get that have none of their own
+
 	mu     sync.Mutex
 	hosts  []*Host          // guarded by mu
 	names  map[string]*name // by name in lower case without a dot at the end; guarded by mu
@@ -25,8 +27,12 @@ type Net struct {
 
 // New makes a network without hosts. seed decides the jitter of delays.
 func New(seed uint64) *Net {
-	return &Net{seed: seed, names: map[string]*name{}}
+	return &Net{seed: seed, v4: true, names: map[string]*name{}}
 }
+
+// Choose says which addresses hosts get that are added without addresses: of IPv4, of IPv6, or both. It is IPv4 at first. It is called before
+// hosts are added.
+func (n *Net) Choose(v4, v6 bool) { n.v4, n.v6 = v4, v6 }
 
 // Host is a machine. It implements network.Network for programs that need no process of their own.
 type Host struct {
@@ -44,7 +50,7 @@ type Host struct {
 const firstFreePort, lastFreePort = 32768, 60999
 
 // Host returns the host of this name, and adds it if there is none. ips are its addresses beside the loopback ones; without any, an
-// IPv4 address of the network 10.0.0.0/8 is chosen. The host's name is looked up as these addresses. It panics on text that is no IP
+// address of the networks 10.0.0.0/8 or fd00::/64 is chosen, as Choose says. The host's name is looked up as these addresses. It panics on text that is no IP
 // address and on an address that another host has, since both are mistakes of the test.
 func (n *Net) Host(hostName string, ips ...string) *Host {
 	n.mu.Lock()
@@ -63,18 +69,21 @@ func (n *Net) Host(hostName string, ips ...string) *Host {
 		h.ips = append(h.ips, ip)
 	}
 	for i := 0; len(h.ips) == 0; i++ {
-		if ip := netip.AddrFrom4([4]byte{10, 0, byte(i / 250), byte(i%250 + 1)}); n.hostOfLocked(ip) == nil {
-			h.ips = append(h.ips, ip)
+		four, six := netip.AddrFrom4([4]byte{10, 0, byte(i / 250), byte(i%250 + 1)}), netip.AddrFrom16([16]byte{0: 0xfd, 14: byte(i / 250), 15: byte(i%250 + 1)})
+		if n.hostOfLocked(four) != nil || n.hostOfLocked(six) != nil {
+			continue
+		}
+		if n.v4 {
+			h.ips = append(h.ips, four)
+		}
+		if n.v6 {
+			h.ips = append(h.ips, six)
 		}
 	}
 	h.own = newProcess(h, hostName)
 	h.processes = []*Process{h.own}
 	n.hosts = append(n.hosts, h)
-	texts := make([]string, len(h.ips))
-	for i, ip := range h.ips {
-		texts[i] = ip.String()
-	}
-	n.names[canonical(hostName)] = &name{addresses: texts}
+	n.names[canonical(hostName)] = &name{addresses: h.IPs()}
 	return h
 }
 
@@ -93,6 +102,15 @@ func (h *Host) Name() string { return h.name }
 
 // IP returns the host's first address that is not a loopback address.
 func (h *Host) IP() string { return h.ips[0].String() }
+
+// IPs returns the host's addresses that are no loopback addresses.
+func (h *Host) IPs() []string {
+	texts := make([]string, len(h.ips))
+	for i, ip := range h.ips {
+		texts[i] = ip.String()
+	}
+	return texts
+}
 
 // Down pulls the host's cable: packets to and from other hosts vanish. Connections within the host go on. Its processes go on too.
 func (h *Host) Down() { h.setDown(true) }

@@ -149,6 +149,27 @@ func TestAddresses(t *testing.T) {
 	})
 }
 
+func TestFamilies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, families := range []struct {
+			v4, v6 bool
+			known  string
+		}{{true, false, "10.0.0.2:7700"}, {false, true, "[fd00::2]:7700"}, {true, true, "10.0.0.2:7700"}} {
+			n := simnet.New(1)
+			n.Choose(families.v4, families.v6)
+			a, b := n.Host("a"), n.Host("b")
+			l := listen(t, b, ":7700")
+			near, far := connect(t, a, "b:7700", l)
+			if near.RemoteAddr().String() != families.known {
+				t.Errorf("dialled %s, want %s", near.RemoteAddr(), families.known)
+			}
+			near.Close()
+			far.Close()
+			l.Close()
+		}
+	})
+}
+
 func TestDialFails(t *testing.T) {
 	inBubble(t, func(p *pair) {
 		short, cancel := context.WithCancel(p.Context())
