@@ -10,11 +10,13 @@ import (
 	"google.golang.org/grpc"
 )
 
-// calls changes three things in how the etcd client makes calls:
+// calls changes four things in how the etcd client makes calls:
 //
 //   - The client signs in while it is made, so Open would have to wait for etcd. Here the first call that etcd refuses for lack of a sign-in signs in.
 //   - While there is no connection, calls wait silently until their timeout. Here they fail at once, with the reason.
 //   - A call that signs in carries the expired token, which etcd may refuse. Here an authenticator signs in.
+//   - When the stream of a watch breaks, the client begins the watch again at another member, from the next revision on. If etcd has begun anew
+//     meanwhile, this is a revision that it reaches much later, and nobody is told. Here the watch ends.
 type calls struct {
 	opened atomic.Bool    // Open has returned the client, so calls may sign in
 	signer *authenticator // nil means that no user signs in; written before opened
@@ -40,6 +42,35 @@ func (c *calls) intercept(ctx context.Context, method string, request, reply any
 	}
 	token, err := c.signer.signIn(ctx)
 	answer.Token = token
+	return err
+}
+
+// streamEnded is the key of a context value: a context.CancelCauseFunc that ends a watch. watchStream calls it with the reason when the stream
+// of the watch ends.
+type streamEnded struct{}
+
+// watchStream is a gRPC interceptor: each stream of the etcd client goes through it. It calls the function that the context has for the end
+// of the stream, before the client learns of the end.
+func watchStream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
+	stream, err := open(ctx, desc, conn, method, options...)
+	if ended, ok := ctx.Value(streamEnded{}).(context.CancelCauseFunc); ok && err == nil {
+		return &watchedStream{stream, ended}, nil
+	}
+	return stream, err
+}
+
+// watchedStream is a stream that calls a function when it ends.
+type watchedStream struct {
+	grpc.ClientStream
+	ended context.CancelCauseFunc
+}
+
+// RecvMsg implements grpc.ClientStream. An error of it means that the stream has ended.
+func (s *watchedStream) RecvMsg(message any) error {
+	err := s.ClientStream.RecvMsg(message)
+	if err != nil {
+		s.ended(err)
+	}
 	return err
 }
 

@@ -12,7 +12,6 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/metadata"
 )
 
@@ -95,23 +94,20 @@ func (f *follower[T]) read(ctx context.Context) {
 }
 
 // watch applies all changes from a revision of etcd on. It calls begun when etcd has accepted the watch. It returns nil when ctx has ended,
-// and when the range must be listed again: because etcd has compacted the revision, or because the connection broke, since another etcd, or
-// one with an older state, may answer after that.
+// and when the range must be listed again: because etcd has compacted the revision, or because the stream of the watch broke, since another
+// etcd, or one with an older state, may answer after that.
 func (f *follower[T]) watch(ctx context.Context, from int64, begun func()) error {
-	watching, stop := context.WithCancel(f.store.onOwnStream(clientv3.WithRequireLeader(ctx)))
-	var connection sync.WaitGroup
-	connection.Go(func() {
-		f.store.client.ActiveConnection().WaitForStateChange(watching, connectivity.Ready)
-		stop()
-	})
-	defer connection.Wait()
-	defer stop()
+	watching, stop := context.WithCancelCause(f.store.onOwnStream(clientv3.WithRequireLeader(ctx)))
+	defer stop(nil)
+	watching = context.WithValue(watching, streamEnded{}, stop)
+	created := false
 	for answer := range f.store.client.Watch(watching, f.span.from, clientv3.WithRange(f.span.to), clientv3.WithRev(from), clientv3.WithCreatedNotify()) {
 		err := answer.Err()
-		if errors.Is(err, rpctypes.ErrCompacted) || watching.Err() != nil {
-			if ctx.Err() == nil {
-				pointListedAgain.Hit()
-			}
+		if watching.Err() != nil {
+			break
+		}
+		if errors.Is(err, rpctypes.ErrCompacted) {
+			pointListedAgain.Hit()
 			return nil
 		}
 		if err != nil {
@@ -125,9 +121,17 @@ func (f *follower[T]) watch(ctx context.Context, from int64, begun func()) error
 				// caught up; or it is a member that lags behind.
 				return f.store.explain(ctx, "watching "+f.span.from, errWentBack)
 			}
+			created = true
 			begun()
 		}
 		f.apply(answer.Events)
+	}
+	switch {
+	case ctx.Err() != nil:
+	case created:
+		pointListedAgain.Hit()
+	default:
+		return f.store.explain(ctx, "watching "+f.span.from, context.Cause(watching))
 	}
 	return nil
 }

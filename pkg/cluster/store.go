@@ -116,7 +116,7 @@ func Open(c Config) (*Store, error) {
 		DialKeepAliveTimeout: 3 * time.Second,
 		MaxUnaryRetries:      20, // 25 ms apart; a caller that can wait longer has a loop of its own, which logs
 		Logger:               zap.NewNop(),
-		DialOptions:          append(slices.Clip(dial), grpc.WithChainUnaryInterceptor(calls.intercept)),
+		DialOptions:          append(slices.Clip(dial), grpc.WithChainUnaryInterceptor(calls.intercept), grpc.WithChainStreamInterceptor(watchStream)),
 	}
 	client, err := clientv3.New(config)
 	if err == nil && c.Username != "" {
