@@ -331,8 +331,8 @@ func (l *Life) outputsOf(f *flow, b *history.Batch, t *history.Try) {
 // The promise: in a flow with a shard key that uses a connector in several steps, each row finds the values that the rows of its key before it
 // saved, and none that later rows saved. So in a flow that loads the last number of its key and then saves its own, the number that a row
 // found is that of the row before it in the list of the key. Excused is a row that ran more than once, since it may find its own value; a
-// list of which Redis lost writes; a key of which a row was saved in part; and neighbours of two streams while workers came, went or were cut off, since coordinators that reach
-// other workers send rows of one key to two of them.
+// list of which Redis lost writes; a key of which a row was saved in part; and neighbours of two streams while workers came, went or were cut
+// off, since coordinators that reach other workers send rows of one key to two of them.
 func OneAfterTheOther(l *Life) {
 	for _, s := range l.Stores {
 		for stored, list := range s.Lists {
