@@ -331,8 +331,9 @@ func (l *Life) outputsOf(f *flow, b *history.Batch, t *history.Try) {
 // The promise: in a flow with a shard key that uses a connector in several steps, each row finds the values that the rows of its key before it
 // saved, and none that later rows saved. So in a flow that loads the last number of its key and then saves its own, the number that a row
 // found is that of the row before it in the list of the key. Excused is a row that ran more than once, since it may find its own value; a
-// list of which Redis lost writes; a key of which a row was saved in part; and neighbours of two streams while workers came, went or were cut
-// off, since coordinators that reach other workers send rows of one key to two of them.
+// list of which Redis lost writes; a key of which a row was saved in part; a row behind one that failed at first and may have been saved
+// late; and neighbours of two streams while workers came, went or were cut off, since coordinators that reach other workers send rows of one
+// key to two of them.
 func OneAfterTheOther(l *Life) {
 	for _, s := range l.Stores {
 		for stored, list := range s.Lists {
@@ -373,7 +374,7 @@ func (l *Life) foundRight(flow, key string, before *history.Entry, e history.Ent
 			return // RowByRow reports it
 		}
 		l.checked(1)
-		want, sameStream := "nothing", true
+		want, sameStream, late := "nothing", true, false
 		if before != nil {
 			other := l.batches[before.ID.Batch]
 			if other == nil || int(before.ID.Row) >= len(other.Rows) {
@@ -381,6 +382,7 @@ func (l *Life) foundRight(flow, key string, before *history.Entry, e history.Ent
 				return
 			}
 			want, sameStream = fmt.Sprint(other.Rows[before.ID.Row].N), before.ID.Batch.Stream == e.ID.Batch.Stream
+			late = len(other.Tries) > 1
 		}
 		found := "nothing"
 		if row.Found != nil {
@@ -392,6 +394,8 @@ func (l *Life) foundRight(flow, key string, before *history.Entry, e history.Ent
 			l.excused("the row ran more than once")
 		case l.lost(0, t.Ended):
 			l.excused("Redis lost writes")
+		case late: // its Save may have taken place after its answer: that of a failed row is not known
+			l.excused("the row before was submitted again")
 		case l.partial(l.flows[flow], key): // its commands take place one by one, or are refused
 			l.excused("a row of the key did not end as done")
 		case !sameStream && (l.lifeChanged(t.At, t.Ended, 2*l.lease()) || l.fault(t.At, t.Ended, 2*l.lease(), anyFault)):
