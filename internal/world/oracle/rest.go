@@ -46,10 +46,7 @@ func WindowsFull(l *Life) {
 	if l.Final == nil {
 		return
 	}
-	if l.stillWaits() {
-		l.excused("rows of one key wait one after the other, for longer than calm lasts")
-		return
-	}
+	var wrong []func()
 	for _, kind := range []history.Kind{history.Coordinator, history.Worker} {
 		for _, life := range l.running(kind) {
 			s, ok := l.Final.Snaps[life.Process]
@@ -59,7 +56,9 @@ func WindowsFull(l *Life) {
 			for _, name := range restGauges[kind] {
 				l.checked(1)
 				if v, _ := s.Value(name); v != 0 {
-					l.breach(Subject{Process: life.Process}, "at rest, %s of %s is %g", name, life.Process, v)
+					wrong = append(wrong, func() {
+						l.breach(Subject{Process: life.Process}, "at rest, %s of %s is %g", name, life.Process, v)
+					})
 				}
 			}
 			if kind != history.Coordinator {
@@ -71,9 +70,18 @@ func WindowsFull(l *Life) {
 			}
 			streams, _ := s.Value("kisgrid_coordinator_streams")
 			if left, ok := s.Value("kisgrid_coordinator_budget_left_bytes"); ok && streams == 0 && left != budget {
-				l.breach(Subject{Process: life.Process}, "at rest, without a stream, %s may grant %g of its budget of %g bytes", life.Process, left, budget)
+				wrong = append(wrong, func() {
+					l.breach(Subject{Process: life.Process}, "at rest, without a stream, %s may grant %g of its budget of %g bytes", life.Process, left, budget)
+				})
 			}
 		}
+	}
+	if len(wrong) > 0 && l.stillWaits() {
+		l.excused("rows of one key wait one after the other, for longer than calm lasts")
+		return
+	}
+	for _, report := range wrong {
+		report()
 	}
 }
 
