@@ -70,7 +70,7 @@ func TestWorld(t *testing.T) {
 	if p.Seeds == 0 { // the short form, among all other tests
 		p.Seeds = 100
 		if drive.Race || testing.Short() {
-			p.Seeds = 10
+			p.Seeds, p.Small = 10, true
 		}
 		if p.Time == 0 {
 			p.Time = 50 * time.Second

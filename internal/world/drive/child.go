@@ -57,8 +57,11 @@ func (c Children) Live(ctx context.Context, s *scenario.Scenario) (*Outcome, err
 		mode = "lines"
 	}
 	cmd.Dir = folder
-	cmd.Env = append(os.Environ(), "TMPDIR=.", "GOMAXPROCS=1", "GOGC=off", "GOMEMLIMIT="+memoryLimit, "GODEBUG=asyncpreemptoff=1",
+	cmd.Env = append(os.Environ(), "TMPDIR=.", "GOMAXPROCS=1", "GODEBUG=asyncpreemptoff=1",
 		childVariable+"="+mode, randomVariable+"="+strconv.FormatUint(s.Seed, 10))
+	if !Race { // the race detector takes many times as much memory as the program
+		cmd.Env = append(cmd.Env, "GOGC=off", "GOMEMLIMIT="+memoryLimit)
+	}
 	cmd.Stdin = strings.NewReader(s.String())
 	var output tail
 	cmd.Stdout, cmd.Stderr = &output, &output

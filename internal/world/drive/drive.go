@@ -17,6 +17,8 @@ type Plan struct {
 	Children
 	Seeds int    // how many
 	First uint64 // the first seed; the others follow it
+	// Small leaves out scenarios that last over a minute, or have over 2,000 rows. Other seeds take their place.
+	Small bool
 	// Time bounds the run: no seed begins after it. 0 means no bound.
 	Time time.Duration
 	// Jobs is how many processes run at the same time; 0 means one for each processor.
@@ -44,7 +46,8 @@ type run struct {
 	began  time.Time
 
 	mu     sync.Mutex
-	next   int // the seeds that have begun
+	next   uint64 // the next seed
+	begun  int    // the seeds that have begun
 	tally  *Tally
 	shrunk map[string]int // how many seeds were shrunk, by the name of the check
 	err    error          // the first error
@@ -78,21 +81,37 @@ func (r *run) printf(format string, args ...any) { fmt.Fprintf(r.Out, format, ar
 // work takes one seed after the other.
 func (r *run) work() {
 	for {
-		r.mu.Lock()
-		seed := r.First + uint64(r.next)
-		over := r.next >= r.Seeds || r.err != nil || r.ctx.Err() != nil || r.Time > 0 && time.Since(r.began) > r.Time
-		r.next++
-		r.mu.Unlock()
-		if over {
+		s := r.begin()
+		if s == nil {
 			return
 		}
-		s := scenario.Generate(seed)
 		o, err := r.Live(r.ctx, s)
 		if err != nil {
 			r.fail(err)
 			return
 		}
 		r.ended(s, o)
+	}
+}
+
+// begin returns the scenario of the next seed, or nil when no more is to be lived through.
+func (r *run) begin() *scenario.Scenario {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.begun >= r.Seeds || r.err != nil || r.ctx.Err() != nil || r.Time > 0 && time.Since(r.began) > r.Time {
+		return nil
+	}
+	r.begun++
+	for {
+		s := scenario.Generate(r.First + r.next)
+		r.next++
+		rows := 0
+		for _, c := range s.Clients {
+			rows += c.Rows
+		}
+		if !r.Small || s.Lasts <= time.Minute && rows <= 2000 {
+			return s
+		}
 	}
 }
 
