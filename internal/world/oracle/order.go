@@ -120,6 +120,7 @@ func (l *Life) runsInOrder(resharded map[string]bool) {
 
 // effectsInOrder reports effects that stand in their key's list behind those of later rows.
 func (l *Life) effectsInOrder(resharded map[string]bool) {
+	lost := l.lostEffects()
 	for _, s := range l.Stores {
 		for stored, list := range s.Lists {
 			flow, kind, _, ok := keyOf(stored)
@@ -146,6 +147,8 @@ func (l *Life) effectsInOrder(resharded map[string]bool) {
 					latest[key] = last{at, revision}
 				case resharded[flow] && before.revision != revision:
 					l.excused("the shard key changed between the two rows")
+				case len(lost[effectOf{e.ID.Batch, int(e.ID.Row)}]) > 0: // it took place in order, and again when a copy of its batch ran
+					l.excused("Redis lost the row's first effect")
 				case l.unsure(l.flows[flow], r):
 					l.excused("the row may end otherwise when a further copy of its batch runs")
 				default:
