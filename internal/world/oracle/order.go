@@ -67,7 +67,7 @@ func (l *Life) ordered(id batch.RowID, flow string) (r rowOf, ok bool) {
 }
 
 // unsure reports whether a row may have ended in one way when it ran first, and in another when a copy of its batch ran: because it waits
-// for a key or blocks, or a process was stopped meanwhile.
+// for a key or blocks, a process was stopped meanwhile, or Redis answered with errors that blame the row.
 func (l *Life) unsure(f *flow, r rowOf) bool {
 	t := r.Tries[0]
 	timed := slices.ContainsFunc(forms.ParseActions(r.row().Do), func(a forms.Action) bool {
@@ -81,7 +81,8 @@ func (l *Life) unsure(f *flow, r rowOf) bool {
 	}
 	first := f.form.Function(f.Name, f.form.Steps[0].Stage)
 	// In a Batch function, the rows that happen to share a call may decide.
-	return l.runsOf(t.ID, r.place, first) > 1 && (timed || f.form.Whole || l.fault(t.At, l.end(t), 2*l.lease(), pause))
+	return l.runsOf(t.ID, r.place, first) > 1 && (timed || f.form.Whole || l.fault(t.At, l.end(t), 2*l.lease(), pause) ||
+		l.fault(t.At, l.end(t), 2*l.lease(), redisErrors))
 }
 
 // runsInOrder reports rows that a function ran for the first time after a later row of their key.
