@@ -23,7 +23,7 @@ import (
 type Children struct {
 	// Test is the name of the test that calls Life.
 	Test string
-	// Patience is how long a life may take in real time; 0 means two minutes.
+	// Patience is how long a life may take in real time; 0 means five minutes, since machines may be busy.
 	Patience time.Duration
 	// Lines asks for Outcome.Lines.
 	Lines bool
@@ -76,7 +76,7 @@ func (c Children) Live(ctx context.Context, s *scenario.Scenario) (*Outcome, err
 	}
 	patience := c.Patience
 	if patience == 0 {
-		patience = 2 * time.Minute
+		patience = 5 * time.Minute
 	}
 	hung := false
 	var mu sync.Mutex
