@@ -55,7 +55,7 @@ func (s *submitter) numbered(b *sent) {
 	s.sequence++
 	born := time.Now()
 	if s.c.Oldest > 0 {
-		born = born.Add(-time.Duration(s.chance(int(s.c.Oldest))))
+		born = born.Add(-time.Duration(s.rng.Int64N(int64(s.c.Oldest)))) // not by chance, which takes the lock
 	}
 	id := batch.ID{Stream: s.stream, Sequence: s.sequence}
 	b.batch.Use(born, func() batch.ID { return id })

@@ -108,6 +108,10 @@ func (w *world) live(ctx context.Context) {
 	w.rec.Secret("a piece of a row's pad", forms.PadMark)
 	w.ctx, w.cancel = context.WithCancel(ctx)
 	defer w.cancel()
+	endless := time.AfterFunc(w.s.Lasts+w.s.Calm+mostPatience+time.Hour, func() {
+		panic("the life of the cluster does not end; its goroutines:\n\n" + strings.Join(leftGoroutines(), "\n\n"))
+	})
+	defer endless.Stop()
 	w.prepare()
 	w.startHosts()
 	w.firstDocuments()
