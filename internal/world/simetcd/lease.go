@@ -210,8 +210,8 @@ func (e *Etcd) rearm() {
 		e.expiry.Stop()
 		return
 	}
-	checks := (next.Sub(e.born) + expiryCheck) / expiryCheck // the first one after the lease has run out
-	e.expiry.Reset(time.Until(e.born.Add(checks * expiryCheck)))
+	check := next.Sub(e.born).Truncate(expiryCheck) + expiryCheck // the first one after the lease has run out
+	e.expiry.Reset(time.Until(e.born.Add(check)))
 }
 
 // expire revokes the leases that have run out, each at a revision of its own.

@@ -4,10 +4,10 @@ import (
 	"maps"
 	"slices"
 	"sort"
-	"strings"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // store holds keys with all their versions since the last compaction, and the changes in their order. The state that it belongs to guards
@@ -219,9 +219,5 @@ func (s span) covers(other span) bool {
 
 // prefixed makes the range of all keys that begin with a prefix.
 func prefixed(prefix string) span {
-	end := strings.TrimRight(prefix, "\xff")
-	if end == "" {
-		return span{from: prefix}
-	}
-	return span{from: prefix, to: end[:len(end)-1] + string([]byte{end[len(end)-1] + 1})}
+	return newSpan([]byte(prefix), []byte(clientv3.GetPrefixRangeEnd(prefix)))
 }
