@@ -15,7 +15,7 @@ import (
 // lanes. So a batch is answered within the time that the flow's own rows ask for and a bound, not counting times of trouble on which it
 // depends. It depends on:
 //
-//   - its client's process and host;
+//   - its client's process and host; a client whose program stands still again and again is excused;
 //   - the coordinators that the client knows and the workers that have the flow's functions: a fault of one of them costs the time until
 //     the others take over, two leases and ten seconds, at its beginning and its end; faults of two at a time, or of the only one, all of
 //     their time; a link that is slow, all of its time;
@@ -39,6 +39,10 @@ func Independence(l *Life) {
 			}
 			l.checked(1)
 			if t.Ended-t.At <= limit {
+				continue
+			}
+			if l.client(b.Client).How == "slow" {
+				l.excused("the client's program stood still, lost its connections by that, and sent the batch again")
 				continue
 			}
 			troubled := l.troubled(f, l.client(b.Client).Name, t.At, t.Ended)
@@ -73,7 +77,8 @@ func (l *Life) patience(f *flow) time.Duration {
 	if l.Scenario.Redis.Wait > 0 {
 		trip += l.Scenario.Redis.Lag // a Save waits for a replica
 	}
-	return total + time.Duration(rows*len(f.form.Steps))*trip
+	total += time.Duration(rows*len(f.form.Steps)) * trip
+	return total + total/10
 }
 
 // interval is a time of trouble.

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/world/forms"
 	"github.com/kisgrid/kisgrid/internal/world/history"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
@@ -300,7 +301,8 @@ func (l *Life) copies(b *history.Batch, t *history.Try) int {
 }
 
 // longestWait returns how long the rows of one key, of those in a batch, may take one after the other: the flow's timeout for each row of
-// the key that was submitted until then and waits for something. Rows of a flow that uses Redis may wait for it, too, if it was in trouble.
+// the key that was submitted until then and waits for something, after the functions of the flow's rows that take long. Rows of a flow that
+// uses Redis may wait for it, too, if it was in trouble.
 func (l *Life) longestWait(b *history.Batch) time.Duration {
 	f := l.flows[b.Flow]
 	if f == nil {
@@ -310,11 +312,20 @@ func (l *Life) longestWait(b *history.Batch) time.Duration {
 	_, until := l.span(b)
 	away := f.usesStore() && (l.fault(b.Tries[0].At, until, 2*l.lease(), redisFault) || l.badConnector())
 	waiting := map[string]int{}
+	busy := time.Duration(0) // lanes are shared: a function that does not return holds up rows of other keys, too
 	for _, other := range l.Batches {
 		if other.Flow != b.Flow || len(other.Tries) == 0 || other.Tries[0].At > until {
 			continue
 		}
 		for place, row := range other.Rows {
+			for _, a := range forms.ParseActions(row.Do) {
+				switch a.Kind {
+				case "block", "hang":
+					busy += s.functionTimeout
+				case "slow", "sleep":
+					busy += a.Lasts
+				}
+			}
 			if away || l.waits(f, rowOf{other, place}, s) > 0 {
 				waiting[row.Key] += max(1, len(other.Tries))
 			}
@@ -324,7 +335,7 @@ func (l *Life) longestWait(b *history.Batch) time.Duration {
 	for _, row := range b.Rows {
 		most = max(most, waiting[row.Key])
 	}
-	return time.Duration(most) * s.flowTimeout
+	return busy + time.Duration(most)*s.flowTimeout
 }
 
 // badConnector reports whether the world gave the connector a wrong address for a time.
