@@ -45,7 +45,7 @@ func (e *Etcd) alarms() []*pb.AlarmMember {
 // Alarm implements etcdserverpb.MaintenanceServer, for the alarm that the database is full.
 func (s service) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {
 	check := s.adminOnly
-	if r.Action == pb.AlarmRequest_GET {
+	if r.GetAction() == pb.AlarmRequest_GET {
 		check = s.signedIn
 	}
 	if err := check(ctx); err != nil {
@@ -55,10 +55,10 @@ func (s service) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.AlarmRespon
 	err := s.write(ctx, func() (*writer, error) {
 		e := s.etcd
 		answer.Header = s.header(0)
-		nospace := r.Alarm == pb.AlarmType_NOSPACE
-		switch r.Action {
+		nospace := r.GetAlarm() == pb.AlarmType_NOSPACE
+		switch r.GetAction() {
 		case pb.AlarmRequest_GET:
-			if nospace || r.Alarm == pb.AlarmType_NONE {
+			if nospace || r.GetAlarm() == pb.AlarmType_NONE {
 				answer.Alarms = e.alarms()
 			}
 		case pb.AlarmRequest_ACTIVATE:
@@ -100,7 +100,7 @@ func (s service) MoveLeader(ctx context.Context, r *pb.MoveLeaderRequest) (*pb.M
 		return nil, rpctypes.ErrGRPCNotLeader
 	}
 	for _, m := range e.members {
-		if m.id == r.TargetID && m.up && !m.cut {
+		if m.id == r.GetTargetID() && m.up && !m.cut {
 			e.term++
 			e.lead(m)
 			return &pb.MoveLeaderResponse{Header: s.header(0)}, nil
@@ -126,7 +126,7 @@ func (s service) MemberList(ctx context.Context, r *pb.MemberListRequest) (answe
 		}
 		return nil
 	}
-	if r.Linearizable {
+	if r.GetLinearizable() {
 		return answer, s.agree(ctx, true, list)
 	}
 	s.etcd.mu.Lock()

@@ -135,8 +135,8 @@ func (s *state) permitted(who *identity, over span, write bool) error {
 	var granted []span
 	for _, role := range u.roles {
 		for _, p := range s.auth.roles[role] {
-			if p.PermType == authpb.Permission_READWRITE || (p.PermType == authpb.Permission_WRITE) == write {
-				granted = append(granted, newSpan(p.Key, p.RangeEnd))
+			if p.GetPermType() == authpb.Permission_READWRITE || (p.GetPermType() == authpb.Permission_WRITE) == write {
+				granted = append(granted, newSpan(p.GetKey(), p.GetRangeEnd()))
 			}
 		}
 	}
@@ -168,16 +168,16 @@ func coveredBy(granted []span, over span) bool {
 
 // mayPut returns an error unless a user may make a put.
 func (s *state) mayPut(who *identity, r *pb.PutRequest) error {
-	at := newSpan(r.Key, nil)
+	at := newSpan(r.GetKey(), nil)
 	if err := s.permitted(who, at, true); err != nil {
 		return err
 	}
-	if l := s.leases[r.Lease]; l != nil {
+	if l := s.leases[r.GetLease()]; l != nil {
 		if err := s.mayRenew(who, l); err != nil {
 			return err
 		}
 	}
-	if r.PrevKv {
+	if r.GetPrevKv() {
 		return s.permitted(who, at, false)
 	}
 	return nil
@@ -185,11 +185,11 @@ func (s *state) mayPut(who *identity, r *pb.PutRequest) error {
 
 // mayDelete returns an error unless a user may make a deletion.
 func (s *state) mayDelete(who *identity, r *pb.DeleteRangeRequest) error {
-	over := newSpan(r.Key, r.RangeEnd)
+	over := newSpan(r.GetKey(), r.GetRangeEnd())
 	if err := s.permitted(who, over, true); err != nil {
 		return err
 	}
-	if r.PrevKv {
+	if r.GetPrevKv() {
 		return s.permitted(who, over, false)
 	}
 	return nil
@@ -197,17 +197,17 @@ func (s *state) mayDelete(who *identity, r *pb.DeleteRangeRequest) error {
 
 // mayTransact returns an error unless a user may do all that a transaction does in any of its branches.
 func (s *state) mayTransact(who *identity, r *pb.TxnRequest) error {
-	for _, c := range r.Compare {
-		if err := s.permitted(who, newSpan(c.Key, c.RangeEnd), false); err != nil {
+	for _, c := range r.GetCompare() {
+		if err := s.permitted(who, newSpan(c.GetKey(), c.GetRangeEnd()), false); err != nil {
 			return err
 		}
 	}
-	for _, ops := range [][]*pb.RequestOp{r.Success, r.Failure} {
+	for _, ops := range [][]*pb.RequestOp{r.GetSuccess(), r.GetFailure()} {
 		for _, op := range ops {
 			var err error
-			switch op := op.Request.(type) {
+			switch op := op.GetRequest().(type) {
 			case *pb.RequestOp_RequestRange:
-				err = s.permitted(who, newSpan(op.RequestRange.Key, op.RequestRange.RangeEnd), false)
+				err = s.permitted(who, newSpan(op.RequestRange.GetKey(), op.RequestRange.GetRangeEnd()), false)
 			case *pb.RequestOp_RequestPut:
 				err = s.mayPut(who, op.RequestPut)
 			case *pb.RequestOp_RequestDeleteRange:

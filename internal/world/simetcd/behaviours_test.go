@@ -60,14 +60,14 @@ func TestSameAsEmbeddedEtcd(t *testing.T) { sameAs(t, embedded(t), false) }
 func TestSameAsInstalledEtcd(t *testing.T) { sameAs(t, installed(t), true) }
 
 // sameAs compares transcripts of the model with those of a real etcd.
-func sameAs(t *testing.T, real server, old bool) {
+func sameAs(t *testing.T, etcd server, old bool) {
 	for _, b := range behaviours {
 		t.Run(b.name, func(t *testing.T) {
 			if b.newer && old {
 				t.Skip("etcd before 3.6 differs here")
 			}
 			var lines [2][]string
-			for i, s := range []server{real, model()} {
+			for i, s := range []server{etcd, model()} {
 				s.run(t, func(t *testing.T, client *clientv3.Client) {
 					script := newTranscript(t, client)
 					b.run(script)
@@ -77,7 +77,7 @@ func sameAs(t *testing.T, real server, old bool) {
 			if len(lines[0]) == 0 {
 				t.Fatal("the script has written nothing down")
 			}
-			compare(t, real.name, lines[0], lines[1])
+			compare(t, etcd.name, lines[0], lines[1])
 		})
 	}
 }
@@ -343,7 +343,7 @@ func watch(s *transcript) {
 func watchPast(s *transcript) {
 	s.fill()
 	s.delete(&pb.DeleteRangeRequest{Key: []byte("a"), RangeEnd: []byte("z")})
-	for back := int64(0); back < 10; back++ {
+	for back := range int64(10) {
 		w := s.watch()
 		w.create(s, &pb.WatchCreateRequest{Key: []byte("a"), RangeEnd: []byte{0}, StartRevision: s.base + 10 - back, PrevKv: back%2 == 0})
 		w.note(s, "create", 1)

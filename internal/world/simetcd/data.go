@@ -26,7 +26,7 @@ func (e *Etcd) record(events []*mvccpb.Event) {
 	now := time.Now()
 	for _, event := range events {
 		e.journal = append(e.journal, Change{
-			At: now, Life: e.lives, Revision: event.Kv.ModRevision, Key: string(event.Kv.Key), Value: event.Kv.Value, Deleted: event.Type == mvccpb.Event_DELETE,
+			At: now, Life: e.lives, Revision: event.GetKv().GetModRevision(), Key: string(event.GetKv().GetKey()), Value: event.GetKv().GetValue(), Deleted: event.GetType() == mvccpb.Event_DELETE,
 		})
 	}
 }

@@ -208,8 +208,9 @@ func TestLostAnswers(t *testing.T) {
 			_, err := all.Put(within(t, 20*time.Second), key, "v")
 			fails(t, err, c.code, c.says)
 			end()
-			if asked := <-calls; asked.Method != "Put" || asked.Member != "etcd-1" || asked.Client != "here" {
-				t.Errorf("it was asked about %+v", asked)
+			asked := <-calls
+			if what := asked.Method + " at " + asked.Member + " by " + asked.Client; what != "Put at etcd-1 by here" {
+				t.Errorf("it was asked about %s", what)
 			}
 			if took := len(e.List(key)) == 1; took != c.took {
 				t.Errorf("%+v: it took effect: %v", c.fault, took)

@@ -13,15 +13,15 @@ func (s service) Range(ctx context.Context, r *pb.RangeRequest) (answer *pb.Rang
 	if err := checkRange(r); err != nil {
 		return nil, err
 	}
-	err = s.read(ctx, r.Serializable, func(who *identity) error {
-		if err := s.etcd.state.permitted(who, newSpan(r.Key, r.RangeEnd), false); err != nil {
+	err = s.read(ctx, r.GetSerializable(), func(who *identity) error {
+		if err := s.etcd.state.permitted(who, newSpan(r.GetKey(), r.GetRangeEnd()), false); err != nil {
 			return err
 		}
-		if err := s.etcd.state.store.check(r.Revision, s.applied); err != nil {
+		if err := s.etcd.state.store.check(r.GetRevision(), s.applied); err != nil {
 			return err
 		}
 		answer = s.etcd.state.store.read(r, s.applied)
-		s.fill(answer.Header)
+		s.fill(answer.GetHeader())
 		return nil
 	})
 	return answer, err
@@ -87,7 +87,7 @@ func (s service) Put(ctx context.Context, r *pb.PutRequest) (answer *pb.PutRespo
 		}
 		w := &writer{state: state}
 		answer = w.putAs(r)
-		s.fill(answer.Header)
+		s.fill(answer.GetHeader())
 		w.end()
 		return w, nil
 	})
@@ -105,7 +105,7 @@ func (s service) DeleteRange(ctx context.Context, r *pb.DeleteRangeRequest) (ans
 		}
 		w := &writer{state: s.etcd.state}
 		answer = w.deleteAs(r)
-		s.fill(answer.Header)
+		s.fill(answer.GetHeader())
 		w.end()
 		return w, nil
 	})
@@ -117,7 +117,7 @@ func (s service) Txn(ctx context.Context, r *pb.TxnRequest) (answer *pb.TxnRespo
 	if err := checkTxn(r, s.etcd.config.MaxOperations); err != nil {
 		return nil, err
 	}
-	for _, ops := range [][]*pb.RequestOp{r.Success, r.Failure} {
+	for _, ops := range [][]*pb.RequestOp{r.GetSuccess(), r.GetFailure()} {
 		if _, err := checkDuplicates(ops); err != nil {
 			return nil, err
 		}
@@ -131,7 +131,7 @@ func (s service) Txn(ctx context.Context, r *pb.TxnRequest) (answer *pb.TxnRespo
 		if answer, w, err = s.etcd.state.transact(r, s.applied); err != nil {
 			return nil, err
 		}
-		s.fill(answer.Header)
+		s.fill(answer.GetHeader())
 		return w, nil
 	}
 	if readOnly(r) {
@@ -151,7 +151,7 @@ func (s service) Compact(ctx context.Context, r *pb.CompactionRequest) (answer *
 		return nil, err
 	}
 	err = s.propose(ctx, &pb.InternalRaftRequest{Compaction: r}, false, func(*identity) (*writer, error) {
-		if err := s.etcd.state.store.compact(r.Revision); err != nil {
+		if err := s.etcd.state.store.compact(r.GetRevision()); err != nil {
 			return nil, err
 		}
 		answer = &pb.CompactionResponse{Header: s.header(0)}

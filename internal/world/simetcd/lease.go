@@ -28,17 +28,17 @@ func (s service) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (answe
 	}
 	err = s.propose(ctx, &pb.InternalRaftRequest{LeaseGrant: r}, true, func(*identity) (*writer, error) {
 		e := s.etcd
-		id := r.ID
+		id := r.GetID()
 		for id == 0 {
 			id = e.rand.Int64()
 		}
 		switch {
-		case r.TTL > maxLease:
+		case r.GetTTL() > maxLease:
 			return nil, rpctypes.ErrGRPCLeaseTTLTooLarge
 		case e.state.leases[id] != nil:
 			return nil, rpctypes.ErrGRPCLeaseExist
 		}
-		l := &lease{id: id, ttl: max(r.TTL, e.minLease()), keys: map[string]bool{}, revoked: make(chan struct{})}
+		l := &lease{id: id, ttl: max(r.GetTTL(), e.minLease()), keys: map[string]bool{}, revoked: make(chan struct{})}
 		l.expiry = time.Now().Add(time.Duration(l.ttl) * time.Second)
 		e.state.leases[id] = l
 		e.rearm()
@@ -54,7 +54,7 @@ func (s service) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest) (ans
 		return nil, err
 	}
 	err = s.propose(ctx, &pb.InternalRaftRequest{LeaseRevoke: r}, false, func(who *identity) (*writer, error) {
-		l := s.etcd.state.leases[r.ID]
+		l := s.etcd.state.leases[r.GetID()]
 		if l == nil {
 			return nil, rpctypes.ErrGRPCLeaseNotFound
 		}
@@ -92,12 +92,12 @@ func (s service) keepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
 		}
 		s.etcd.mu.Lock()
 		delay := s.etcd.delay
-		answer := &pb.LeaseKeepAliveResponse{Header: s.header(0), ID: r.ID}
+		answer := &pb.LeaseKeepAliveResponse{Header: s.header(0), ID: r.GetID()}
 		s.etcd.mu.Unlock()
 		if err := s.sleep(stream.Context(), delay/2); err != nil {
 			return err
 		}
-		if answer.TTL, err = s.renew(stream.Context(), r.ID); err != nil {
+		if answer.TTL, err = s.renew(stream.Context(), r.GetID()); err != nil {
 			return err
 		}
 		if err := s.sleep(stream.Context(), delay-delay/2); err != nil {
@@ -158,13 +158,13 @@ func (s service) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveReque
 		if err != nil {
 			return err
 		}
-		answer = &pb.LeaseTimeToLiveResponse{Header: s.header(0), ID: r.ID, TTL: -1}
-		l := s.etcd.state.leases[r.ID]
+		answer = &pb.LeaseTimeToLiveResponse{Header: s.header(0), ID: r.GetID(), TTL: -1}
+		l := s.etcd.state.leases[r.GetID()]
 		if l == nil {
 			return nil
 		}
 		answer.TTL, answer.GrantedTTL = int64(time.Until(l.expiry).Seconds()), l.ttl
-		if !r.Keys {
+		if !r.GetKeys() {
 			return nil
 		}
 		for _, key := range slices.Sorted(maps.Keys(l.keys)) {

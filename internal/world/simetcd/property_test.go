@@ -20,11 +20,11 @@ import (
 func TestSameAnswersToRandomRequests(t *testing.T) {
 	// It is not in a bubble, since the real etcd is not; nothing here waits for a time.
 	_, sim, _ := start(t, 1, simetcd.Config{Election: 100 * time.Millisecond})
-	embedded(t).run(t, func(t *testing.T, real *clientv3.Client) {
+	embedded(t).run(t, func(t *testing.T, etcd *clientv3.Client) {
 		leases := int64(1000)
 		rapid.Check(t, func(rt *rapid.T) {
 			leases += 10
-			halves := []*half{newHalf(t, real, leases), newHalf(t, sim, leases)}
+			halves := []*half{newHalf(t, etcd, leases), newHalf(t, sim, leases)}
 			for _, h := range halves {
 				defer h.close()
 			}

@@ -7,13 +7,13 @@ import (
 
 // checkRange returns an error for a range request that etcd refuses before it looks at its state.
 func checkRange(r *pb.RangeRequest) error {
-	if len(r.Key) == 0 {
+	if len(r.GetKey()) == 0 {
 		return rpctypes.ErrGRPCEmptyKey
 	}
-	if _, ok := pb.RangeRequest_SortOrder_name[int32(r.SortOrder)]; !ok {
+	if _, ok := pb.RangeRequest_SortOrder_name[int32(r.GetSortOrder())]; !ok {
 		return rpctypes.ErrGRPCInvalidSortOption
 	}
-	if _, ok := pb.RangeRequest_SortTarget_name[int32(r.SortTarget)]; !ok {
+	if _, ok := pb.RangeRequest_SortTarget_name[int32(r.GetSortTarget())]; !ok {
 		return rpctypes.ErrGRPCInvalidSortOption
 	}
 	return nil
@@ -22,11 +22,11 @@ func checkRange(r *pb.RangeRequest) error {
 // checkPut returns an error for a put that etcd refuses before it looks at its state.
 func checkPut(r *pb.PutRequest) error {
 	switch {
-	case len(r.Key) == 0:
+	case len(r.GetKey()) == 0:
 		return rpctypes.ErrGRPCEmptyKey
-	case r.IgnoreValue && len(r.Value) != 0:
+	case r.GetIgnoreValue() && len(r.GetValue()) != 0:
 		return rpctypes.ErrGRPCValueProvided
-	case r.IgnoreLease && r.Lease != 0:
+	case r.GetIgnoreLease() && r.GetLease() != 0:
 		return rpctypes.ErrGRPCLeaseProvided
 	}
 	return nil
@@ -34,7 +34,7 @@ func checkPut(r *pb.PutRequest) error {
 
 // checkDelete returns an error for a deletion that etcd refuses before it looks at its state.
 func checkDelete(r *pb.DeleteRangeRequest) error {
-	if len(r.Key) == 0 {
+	if len(r.GetKey()) == 0 {
 		return rpctypes.ErrGRPCEmptyKey
 	}
 	return nil
@@ -43,16 +43,16 @@ func checkDelete(r *pb.DeleteRangeRequest) error {
 // checkTxn returns an error for a transaction that etcd refuses before it looks at its state. limit is the limit for conditions, and for
 // the operations of a branch; nested transactions get the rest of it.
 func checkTxn(r *pb.TxnRequest, limit int) error {
-	n := max(len(r.Compare), len(r.Success), len(r.Failure))
+	n := max(len(r.GetCompare()), len(r.GetSuccess()), len(r.GetFailure()))
 	if n > limit {
 		return rpctypes.ErrGRPCTooManyOps
 	}
-	for _, c := range r.Compare {
-		if len(c.Key) == 0 {
+	for _, c := range r.GetCompare() {
+		if len(c.GetKey()) == 0 {
 			return rpctypes.ErrGRPCEmptyKey
 		}
 	}
-	for _, ops := range [][]*pb.RequestOp{r.Success, r.Failure} {
+	for _, ops := range [][]*pb.RequestOp{r.GetSuccess(), r.GetFailure()} {
 		for _, op := range ops {
 			if err := checkOp(op, limit-n); err != nil {
 				return err
@@ -64,7 +64,7 @@ func checkTxn(r *pb.TxnRequest, limit int) error {
 
 // checkOp returns an error for an operation of a transaction that etcd refuses before it looks at its state.
 func checkOp(op *pb.RequestOp, limit int) error {
-	switch op := op.Request.(type) {
+	switch op := op.GetRequest().(type) {
 	case *pb.RequestOp_RequestRange:
 		return checkRange(op.RequestRange)
 	case *pb.RequestOp_RequestPut:
@@ -100,7 +100,7 @@ func checkDuplicates(ops []*pb.RequestOp) (*touched, error) {
 	for _, op := range ops {
 		if d := op.GetRequestDeleteRange(); d != nil {
 			// As in etcd, a range without an end, whose end is written as a zero byte, is taken for an empty one here.
-			t.dels = append(t.dels, span{from: string(d.Key), to: string(d.RangeEnd), one: len(d.RangeEnd) == 0})
+			t.dels = append(t.dels, span{from: string(d.GetKey()), to: string(d.GetRangeEnd()), one: len(d.GetRangeEnd()) == 0})
 		}
 	}
 	for _, op := range ops {
@@ -108,11 +108,11 @@ func checkDuplicates(ops []*pb.RequestOp) (*touched, error) {
 		if nested == nil {
 			continue
 		}
-		then, err := checkDuplicates(nested.Success)
+		then, err := checkDuplicates(nested.GetSuccess())
 		if err != nil {
 			return nil, err
 		}
-		otherwise, err := checkDuplicates(nested.Failure)
+		otherwise, err := checkDuplicates(nested.GetFailure())
 		if err != nil {
 			return nil, err
 		}
@@ -138,10 +138,10 @@ func checkDuplicates(ops []*pb.RequestOp) (*touched, error) {
 		if p == nil {
 			continue
 		}
-		if key := string(p.Key); t.puts[key] || t.deletes(key) {
+		if key := string(p.GetKey()); t.puts[key] || t.deletes(key) {
 			return nil, rpctypes.ErrGRPCDuplicateKey
 		}
-		t.puts[string(p.Key)] = true
+		t.puts[string(p.GetKey())] = true
 	}
 	return t, nil
 }
@@ -158,5 +158,5 @@ func cost(r *pb.TxnRequest) int {
 		}
 		return sum
 	}
-	return max(branch(r.Success), branch(r.Failure))
+	return max(branch(r.GetSuccess()), branch(r.GetFailure()))
 }

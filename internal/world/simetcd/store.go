@@ -50,9 +50,9 @@ func (s *store) clone() *store {
 // get returns the value of a key at a revision, and nil if the key did not exist then.
 func (s *store) get(key string, revision int64) *mvccpb.KeyValue {
 	versions := s.versions[key]
-	for i := len(versions) - 1; i >= 0; i-- {
-		if versions[i].revision <= revision {
-			return versions[i].kv
+	for _, version := range slices.Backward(versions) {
+		if version.revision <= revision {
+			return version.kv
 		}
 	}
 	return nil
@@ -139,7 +139,7 @@ func (w *writer) put(key, value []byte, lease int64) {
 	s, next, name := w.state.store, w.state.store.revision+1, string(key)
 	kv := &mvccpb.KeyValue{Key: key, Value: value, CreateRevision: next, ModRevision: next, Version: 1, Lease: lease}
 	if before := s.get(name, next); before != nil {
-		kv.CreateRevision, kv.Version = before.CreateRevision, before.Version+1
+		kv.CreateRevision, kv.Version = before.GetCreateRevision(), before.GetVersion()+1
 		w.state.detach(name)
 	}
 	w.add(name, kv, &mvccpb.Event{Type: mvccpb.Event_PUT, Kv: kv})
@@ -154,8 +154,8 @@ func (w *writer) delete(span span) []*mvccpb.KeyValue {
 		return true
 	})
 	for _, kv := range gone {
-		name := string(kv.Key)
-		deleted := &mvccpb.KeyValue{Key: kv.Key, ModRevision: w.state.store.revision + 1}
+		name := string(kv.GetKey())
+		deleted := &mvccpb.KeyValue{Key: kv.GetKey(), ModRevision: w.state.store.revision + 1}
 		w.add(name, nil, &mvccpb.Event{Type: mvccpb.Event_DELETE, Kv: deleted})
 		w.state.detach(name)
 	}

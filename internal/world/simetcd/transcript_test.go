@@ -143,7 +143,7 @@ func shared(t *testing.T, name, address string) server {
 // compare fails the test if two transcripts differ, and shows the first difference.
 func compare(t interface {
 	Helper()
-	Fatalf(string, ...any)
+	Fatalf(format string, args ...any)
 }, name string, want, got []string) {
 	t.Helper()
 	for i := range max(len(want), len(got)) {

@@ -11,7 +11,7 @@ import (
 
 // readOnly reports whether a transaction only reads. etcd takes every nested transaction for one that writes.
 func readOnly(r *pb.TxnRequest) bool {
-	for _, ops := range [][]*pb.RequestOp{r.Success, r.Failure} {
+	for _, ops := range [][]*pb.RequestOp{r.GetSuccess(), r.GetFailure()} {
 		for _, op := range ops {
 			if op.GetRequestRange() == nil {
 				return false
@@ -23,7 +23,7 @@ func readOnly(r *pb.TxnRequest) bool {
 
 // serializable reports whether a transaction only makes reads that need not be linearizable.
 func serializable(r *pb.TxnRequest) bool {
-	for _, ops := range [][]*pb.RequestOp{r.Success, r.Failure} {
+	for _, ops := range [][]*pb.RequestOp{r.GetSuccess(), r.GetFailure()} {
 		for _, op := range ops {
 			if !op.GetRequestRange().GetSerializable() {
 				return false
@@ -67,7 +67,7 @@ func (t *txn) revision() int64 {
 // decide finds out which conditions hold.
 func (t *txn) decide(r *pb.TxnRequest) {
 	holds := true
-	for _, c := range r.Compare {
+	for _, c := range r.GetCompare() {
 		if !t.compare(c) {
 			holds = false
 			break
@@ -84,21 +84,21 @@ func (t *txn) decide(r *pb.TxnRequest) {
 // branch returns the operations that a decided transaction makes.
 func (t *txn) branch(r *pb.TxnRequest) []*pb.RequestOp {
 	if t.holds[r] {
-		return r.Success
+		return r.GetSuccess()
 	}
-	return r.Failure
+	return r.GetFailure()
 }
 
 // compare reports whether a condition holds for every key of its range. For a range without keys, zeros are compared, and a condition on
 // the value does not hold.
 func (t *txn) compare(c *pb.Compare) bool {
 	found, holds := false, true
-	t.w.state.store.each(newSpan(c.Key, c.RangeEnd), t.revision(), func(kv *mvccpb.KeyValue) bool {
+	t.w.state.store.each(newSpan(c.GetKey(), c.GetRangeEnd()), t.revision(), func(kv *mvccpb.KeyValue) bool {
 		found, holds = true, compareOne(c, kv)
 		return holds
 	})
 	if !found {
-		return c.Target != pb.Compare_VALUE && compareOne(c, &mvccpb.KeyValue{})
+		return c.GetTarget() != pb.Compare_VALUE && compareOne(c, &mvccpb.KeyValue{})
 	}
 	return holds
 }
@@ -106,19 +106,19 @@ func (t *txn) compare(c *pb.Compare) bool {
 // compareOne reports whether a condition holds for one key.
 func compareOne(c *pb.Compare, kv *mvccpb.KeyValue) bool {
 	var result int
-	switch c.Target {
+	switch c.GetTarget() {
 	case pb.Compare_VALUE:
-		result = bytes.Compare(kv.Value, c.GetValue())
+		result = bytes.Compare(kv.GetValue(), c.GetValue())
 	case pb.Compare_CREATE:
-		result = cmp.Compare(kv.CreateRevision, c.GetCreateRevision())
+		result = cmp.Compare(kv.GetCreateRevision(), c.GetCreateRevision())
 	case pb.Compare_MOD:
-		result = cmp.Compare(kv.ModRevision, c.GetModRevision())
+		result = cmp.Compare(kv.GetModRevision(), c.GetModRevision())
 	case pb.Compare_VERSION:
-		result = cmp.Compare(kv.Version, c.GetVersion())
+		result = cmp.Compare(kv.GetVersion(), c.GetVersion())
 	case pb.Compare_LEASE:
-		result = cmp.Compare(kv.Lease, c.GetLease())
+		result = cmp.Compare(kv.GetLease(), c.GetLease())
 	}
-	switch c.Result {
+	switch c.GetResult() {
 	case pb.Compare_EQUAL:
 		return result == 0
 	case pb.Compare_NOT_EQUAL:
@@ -135,9 +135,9 @@ func compareOne(c *pb.Compare, kv *mvccpb.KeyValue) bool {
 func (t *txn) check(r *pb.TxnRequest) error {
 	for _, op := range t.branch(r) {
 		var err error
-		switch op := op.Request.(type) {
+		switch op := op.GetRequest().(type) {
 		case *pb.RequestOp_RequestRange:
-			err = t.w.state.store.check(op.RequestRange.Revision, t.revision())
+			err = t.w.state.store.check(op.RequestRange.GetRevision(), t.revision())
 		case *pb.RequestOp_RequestPut:
 			err = t.w.state.checkPut(op.RequestPut)
 		case *pb.RequestOp_RequestTxn:
@@ -155,7 +155,7 @@ func (t *txn) run(r *pb.TxnRequest) *pb.TxnResponse {
 	answer := &pb.TxnResponse{Header: &pb.ResponseHeader{}, Succeeded: t.holds[r]}
 	for _, op := range t.branch(r) {
 		one := &pb.ResponseOp{}
-		switch op := op.Request.(type) {
+		switch op := op.GetRequest().(type) {
 		case *pb.RequestOp_RequestRange:
 			one.Response = &pb.ResponseOp_ResponseRange{ResponseRange: t.w.state.store.read(op.RequestRange, t.revision())}
 		case *pb.RequestOp_RequestPut:
@@ -172,10 +172,10 @@ func (t *txn) run(r *pb.TxnRequest) *pb.TxnResponse {
 
 // checkPut returns an error if a key can't be put: its lease does not exist, or the key does not exist whose value or lease is to stay.
 func (s *state) checkPut(r *pb.PutRequest) error {
-	if r.Lease != 0 && s.leases[r.Lease] == nil {
+	if r.GetLease() != 0 && s.leases[r.GetLease()] == nil {
 		return rpctypes.ErrGRPCLeaseNotFound
 	}
-	if (r.IgnoreValue || r.IgnoreLease) && s.store.get(string(r.Key), s.store.revision) == nil {
+	if (r.GetIgnoreValue() || r.GetIgnoreLease()) && s.store.get(string(r.GetKey()), s.store.revision) == nil {
 		return rpctypes.ErrGRPCKeyNotFound
 	}
 	return nil
@@ -184,27 +184,27 @@ func (s *state) checkPut(r *pb.PutRequest) error {
 // putAs puts a key as a request asks, and makes the answer.
 func (w *writer) putAs(r *pb.PutRequest) *pb.PutResponse {
 	answer := &pb.PutResponse{}
-	value, lease := r.Value, r.Lease
-	before := w.state.store.get(string(r.Key), w.revision())
-	if r.IgnoreValue {
-		value = before.Value
+	value, lease := r.GetValue(), r.GetLease()
+	before := w.state.store.get(string(r.GetKey()), w.revision())
+	if r.GetIgnoreValue() {
+		value = before.GetValue()
 	}
-	if r.IgnoreLease {
-		lease = before.Lease
+	if r.GetIgnoreLease() {
+		lease = before.GetLease()
 	}
-	if r.PrevKv {
+	if r.GetPrevKv() {
 		answer.PrevKv = before
 	}
-	w.put(r.Key, value, lease)
+	w.put(r.GetKey(), value, lease)
 	answer.Header = &pb.ResponseHeader{Revision: w.revision()}
 	return answer
 }
 
 // deleteAs deletes keys as a request asks, and makes the answer.
 func (w *writer) deleteAs(r *pb.DeleteRangeRequest) *pb.DeleteRangeResponse {
-	gone := w.delete(newSpan(r.Key, r.RangeEnd))
+	gone := w.delete(newSpan(r.GetKey(), r.GetRangeEnd()))
 	answer := &pb.DeleteRangeResponse{Header: &pb.ResponseHeader{Revision: w.revision()}, Deleted: int64(len(gone))}
-	if r.PrevKv {
+	if r.GetPrevKv() {
 		answer.PrevKvs = gone
 	}
 	return answer

@@ -20,13 +20,13 @@ func (s service) Authenticate(ctx context.Context, r *pb.AuthenticateRequest) (a
 		if !e.state.auth.enabled {
 			return rpctypes.ErrGRPCAuthNotEnabled
 		}
-		u := e.state.auth.users[r.Name]
-		if u == nil || u.noPassword || u.password != r.Password {
+		u := e.state.auth.users[r.GetName()]
+		if u == nil || u.noPassword || u.password != r.GetPassword() {
 			return rpctypes.ErrGRPCAuthFailed
 		}
 		e.signed++
 		name := fmt.Sprintf("%016x.%d", e.rand.Uint64(), e.signed)
-		e.tokens[name] = &token{r.Name, time.Now().Add(e.config.TokenLasts)}
+		e.tokens[name] = &token{r.GetName(), time.Now().Add(e.config.TokenLasts)}
 		answer = &pb.AuthenticateResponse{Header: s.header(0), Token: name}
 		return nil
 	})
@@ -101,12 +101,12 @@ func (s service) AuthStatus(ctx context.Context, _ *pb.AuthStatusRequest) (answe
 func (s service) UserAdd(ctx context.Context, r *pb.AuthUserAddRequest) (*pb.AuthUserAddResponse, error) {
 	h, err := s.manage(ctx, func(a *auth) (bool, error) {
 		switch {
-		case r.Name == "":
+		case r.GetName() == "":
 			return false, rpctypes.ErrGRPCUserEmpty
-		case a.users[r.Name] != nil:
+		case a.users[r.GetName()] != nil:
 			return false, rpctypes.ErrGRPCUserAlreadyExist
 		}
-		a.users[r.Name] = &user{password: r.Password, noPassword: r.Options.GetNoPassword()}
+		a.users[r.GetName()] = &user{password: r.GetPassword(), noPassword: r.GetOptions().GetNoPassword()}
 		return true, nil
 	})
 	return &pb.AuthUserAddResponse{Header: h}, err
@@ -116,13 +116,13 @@ func (s service) UserAdd(ctx context.Context, r *pb.AuthUserAddRequest) (*pb.Aut
 func (s service) UserDelete(ctx context.Context, r *pb.AuthUserDeleteRequest) (*pb.AuthUserDeleteResponse, error) {
 	h, err := s.manage(ctx, func(a *auth) (bool, error) {
 		switch {
-		case a.enabled && r.Name == root:
+		case a.enabled && r.GetName() == root:
 			return false, rpctypes.ErrGRPCInvalidAuthMgmt
-		case a.users[r.Name] == nil:
+		case a.users[r.GetName()] == nil:
 			return false, rpctypes.ErrGRPCUserNotFound
 		}
-		delete(a.users, r.Name)
-		s.etcd.invalidate(r.Name)
+		delete(a.users, r.GetName())
+		s.etcd.invalidate(r.GetName())
 		return true, nil
 	})
 	return &pb.AuthUserDeleteResponse{Header: h}, err
@@ -131,12 +131,12 @@ func (s service) UserDelete(ctx context.Context, r *pb.AuthUserDeleteRequest) (*
 // UserChangePassword implements etcdserverpb.AuthServer.
 func (s service) UserChangePassword(ctx context.Context, r *pb.AuthUserChangePasswordRequest) (*pb.AuthUserChangePasswordResponse, error) {
 	h, err := s.manage(ctx, func(a *auth) (bool, error) {
-		u := a.users[r.Name]
+		u := a.users[r.GetName()]
 		if u == nil {
 			return false, rpctypes.ErrGRPCUserNotFound
 		}
-		a.users[r.Name] = &user{password: r.Password, noPassword: u.noPassword, roles: u.roles}
-		s.etcd.invalidate(r.Name)
+		a.users[r.GetName()] = &user{password: r.GetPassword(), noPassword: u.noPassword, roles: u.roles}
+		s.etcd.invalidate(r.GetName())
 		return true, nil
 	})
 	return &pb.AuthUserChangePasswordResponse{Header: h}, err
@@ -145,21 +145,21 @@ func (s service) UserChangePassword(ctx context.Context, r *pb.AuthUserChangePas
 // UserGrantRole implements etcdserverpb.AuthServer.
 func (s service) UserGrantRole(ctx context.Context, r *pb.AuthUserGrantRoleRequest) (*pb.AuthUserGrantRoleResponse, error) {
 	h, err := s.manage(ctx, func(a *auth) (bool, error) {
-		u, known := a.users[r.User], true
-		if r.Role != root {
-			_, known = a.roles[r.Role]
+		u, known := a.users[r.GetUser()], true
+		if r.GetRole() != root {
+			_, known = a.roles[r.GetRole()]
 		}
 		switch {
 		case u == nil:
 			return false, rpctypes.ErrGRPCUserNotFound
 		case !known:
 			return false, rpctypes.ErrGRPCRoleNotFound
-		case slices.Contains(u.roles, r.Role):
+		case slices.Contains(u.roles, r.GetRole()):
 			return false, nil
 		}
-		roles := append(slices.Clone(u.roles), r.Role)
+		roles := append(slices.Clone(u.roles), r.GetRole())
 		slices.Sort(roles)
-		a.users[r.User] = &user{u.password, u.noPassword, roles}
+		a.users[r.GetUser()] = &user{u.password, u.noPassword, roles}
 		return true, nil
 	})
 	return &pb.AuthUserGrantRoleResponse{Header: h}, err
@@ -168,16 +168,16 @@ func (s service) UserGrantRole(ctx context.Context, r *pb.AuthUserGrantRoleReque
 // UserRevokeRole implements etcdserverpb.AuthServer.
 func (s service) UserRevokeRole(ctx context.Context, r *pb.AuthUserRevokeRoleRequest) (*pb.AuthUserRevokeRoleResponse, error) {
 	h, err := s.manage(ctx, func(a *auth) (bool, error) {
-		u := a.users[r.Name]
+		u := a.users[r.GetName()]
 		switch {
-		case a.enabled && r.Name == root && r.Role == root:
+		case a.enabled && r.GetName() == root && r.GetRole() == root:
 			return false, rpctypes.ErrGRPCInvalidAuthMgmt
 		case u == nil:
 			return false, rpctypes.ErrGRPCUserNotFound
-		case !slices.Contains(u.roles, r.Role):
+		case !slices.Contains(u.roles, r.GetRole()):
 			return false, rpctypes.ErrGRPCRoleNotGranted
 		}
-		a.users[r.Name] = &user{u.password, u.noPassword, slices.DeleteFunc(slices.Clone(u.roles), func(role string) bool { return role == r.Role })}
+		a.users[r.GetName()] = &user{u.password, u.noPassword, slices.DeleteFunc(slices.Clone(u.roles), func(role string) bool { return role == r.GetRole() })}
 		return true, nil
 	})
 	return &pb.AuthUserRevokeRoleResponse{Header: h}, err
@@ -186,13 +186,13 @@ func (s service) UserRevokeRole(ctx context.Context, r *pb.AuthUserRevokeRoleReq
 // RoleAdd implements etcdserverpb.AuthServer.
 func (s service) RoleAdd(ctx context.Context, r *pb.AuthRoleAddRequest) (*pb.AuthRoleAddResponse, error) {
 	h, err := s.manage(ctx, func(a *auth) (bool, error) {
-		if r.Name == "" {
+		if r.GetName() == "" {
 			return false, rpctypes.ErrGRPCRoleEmpty
 		}
-		if _, known := a.roles[r.Name]; known {
+		if _, known := a.roles[r.GetName()]; known {
 			return false, rpctypes.ErrGRPCRoleAlreadyExist
 		}
-		a.roles[r.Name] = nil
+		a.roles[r.GetName()] = nil
 		return true, nil
 	})
 	return &pb.AuthRoleAddResponse{Header: h}, err
@@ -202,19 +202,19 @@ func (s service) RoleAdd(ctx context.Context, r *pb.AuthRoleAddRequest) (*pb.Aut
 func (s service) RoleGrantPermission(ctx context.Context, r *pb.AuthRoleGrantPermissionRequest) (*pb.AuthRoleGrantPermissionResponse, error) {
 	h, err := s.manage(ctx, func(a *auth) (bool, error) {
 		switch {
-		case r.Perm == nil:
+		case r.GetPerm() == nil:
 			return false, rpctypes.ErrGRPCPermissionNotGiven
-		case len(r.Perm.Key) == 0, newSpan(r.Perm.Key, r.Perm.RangeEnd).to != "" && bytes.Compare(r.Perm.Key, r.Perm.RangeEnd) >= 0:
+		case len(r.GetPerm().GetKey()) == 0, newSpan(r.GetPerm().GetKey(), r.GetPerm().GetRangeEnd()).to != "" && bytes.Compare(r.GetPerm().GetKey(), r.GetPerm().GetRangeEnd()) >= 0:
 			return false, rpctypes.ErrGRPCInvalidAuthMgmt
 		}
-		perms, known := a.roles[r.Name]
+		perms, known := a.roles[r.GetName()]
 		if !known {
 			return false, rpctypes.ErrGRPCRoleNotFound
 		}
-		perms = slices.DeleteFunc(slices.Clone(perms), func(p *authpb.Permission) bool { return sameRange(p, r.Perm.Key, r.Perm.RangeEnd) })
-		perms = append(perms, r.Perm)
-		slices.SortStableFunc(perms, func(x, y *authpb.Permission) int { return bytes.Compare(x.Key, y.Key) })
-		a.roles[r.Name] = perms
+		perms = slices.DeleteFunc(slices.Clone(perms), func(p *authpb.Permission) bool { return sameRange(p, r.GetPerm().GetKey(), r.GetPerm().GetRangeEnd()) })
+		perms = append(perms, r.GetPerm())
+		slices.SortStableFunc(perms, func(x, y *authpb.Permission) int { return bytes.Compare(x.GetKey(), y.GetKey()) })
+		a.roles[r.GetName()] = perms
 		return true, nil
 	})
 	return &pb.AuthRoleGrantPermissionResponse{Header: h}, err
@@ -223,15 +223,15 @@ func (s service) RoleGrantPermission(ctx context.Context, r *pb.AuthRoleGrantPer
 // RoleRevokePermission implements etcdserverpb.AuthServer.
 func (s service) RoleRevokePermission(ctx context.Context, r *pb.AuthRoleRevokePermissionRequest) (*pb.AuthRoleRevokePermissionResponse, error) {
 	h, err := s.manage(ctx, func(a *auth) (bool, error) {
-		perms, known := a.roles[r.Role]
+		perms, known := a.roles[r.GetRole()]
 		if !known {
 			return false, rpctypes.ErrGRPCRoleNotFound
 		}
-		rest := slices.DeleteFunc(slices.Clone(perms), func(p *authpb.Permission) bool { return sameRange(p, r.Key, r.RangeEnd) })
+		rest := slices.DeleteFunc(slices.Clone(perms), func(p *authpb.Permission) bool { return sameRange(p, r.GetKey(), r.GetRangeEnd()) })
 		if len(rest) == len(perms) {
 			return false, rpctypes.ErrGRPCPermissionNotGranted
 		}
-		a.roles[r.Role] = rest
+		a.roles[r.GetRole()] = rest
 		return true, nil
 	})
 	return &pb.AuthRoleRevokePermissionResponse{Header: h}, err
@@ -239,21 +239,21 @@ func (s service) RoleRevokePermission(ctx context.Context, r *pb.AuthRoleRevokeP
 
 // sameRange reports whether a permission is for exactly this range.
 func sameRange(p *authpb.Permission, key, end []byte) bool {
-	return bytes.Equal(p.Key, key) && bytes.Equal(p.RangeEnd, end)
+	return bytes.Equal(p.GetKey(), key) && bytes.Equal(p.GetRangeEnd(), end)
 }
 
 // RoleDelete implements etcdserverpb.AuthServer.
 func (s service) RoleDelete(ctx context.Context, r *pb.AuthRoleDeleteRequest) (*pb.AuthRoleDeleteResponse, error) {
 	h, err := s.manage(ctx, func(a *auth) (bool, error) {
-		if a.enabled && r.Role == root {
+		if a.enabled && r.GetRole() == root {
 			return false, rpctypes.ErrGRPCInvalidAuthMgmt
 		}
-		if _, known := a.roles[r.Role]; !known {
+		if _, known := a.roles[r.GetRole()]; !known {
 			return false, rpctypes.ErrGRPCRoleNotFound
 		}
-		delete(a.roles, r.Role)
+		delete(a.roles, r.GetRole())
 		for name, u := range a.users {
-			roles := slices.DeleteFunc(slices.Clone(u.roles), func(role string) bool { return role == r.Role })
+			roles := slices.DeleteFunc(slices.Clone(u.roles), func(role string) bool { return role == r.GetRole() })
 			a.users[name] = &user{u.password, u.noPassword, roles}
 		}
 		return true, nil

@@ -13,4 +13,4 @@ import (
 //go:linkname neverDone go.etcd.io/etcd/client/v3.valCtxCh
 var neverDone chan struct{}
 
-func init() { neverDone = nil }
+func init() { neverDone = nil } //nolint:gochecknoinits // it must happen before any client exists

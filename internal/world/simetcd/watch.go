@@ -107,13 +107,13 @@ func (w *watchStream) receive() error {
 			return nil
 		}
 		w.member.etcd.mu.Lock()
-		switch r := r.RequestUnion.(type) {
+		switch r := r.GetRequestUnion().(type) {
 		case *pb.WatchRequest_CreateRequest:
 			w.create(r.CreateRequest)
 		case *pb.WatchRequest_CancelRequest:
-			if w.watchers[r.CancelRequest.WatchId] != nil {
-				delete(w.watchers, r.CancelRequest.WatchId)
-				w.push(&pb.WatchResponse{Header: w.member.header(0), WatchId: r.CancelRequest.WatchId, Canceled: true})
+			if w.watchers[r.CancelRequest.GetWatchId()] != nil {
+				delete(w.watchers, r.CancelRequest.GetWatchId())
+				w.push(&pb.WatchResponse{Header: w.member.header(0), WatchId: r.CancelRequest.GetWatchId(), Canceled: true})
 			}
 		case *pb.WatchRequest_ProgressRequest:
 			w.reportAll()
@@ -124,17 +124,17 @@ func (w *watchStream) receive() error {
 
 // create adds a watcher, and shows it what it has missed. Etcd.mu is held.
 func (w *watchStream) create(r *pb.WatchCreateRequest) {
-	if len(r.Key) == 0 {
+	if len(r.GetKey()) == 0 {
 		r.Key = []byte{0}
 	}
 	refuse := func(reason string) {
 		w.push(&pb.WatchResponse{Header: w.member.header(0), WatchId: noWatch, Created: true, Canceled: true, CancelReason: reason})
 	}
-	if r.StartRevision < 0 {
+	if r.GetStartRevision() < 0 {
 		refuse(rpctypes.ErrCompacted.Error())
 		return
 	}
-	over := newSpan(r.Key, r.RangeEnd)
+	over := newSpan(r.GetKey(), r.GetRangeEnd())
 	who, err := w.member.identify(w.stream.Context())
 	if err == nil {
 		err = w.member.etcd.state.permitted(who, over, false)
@@ -143,15 +143,15 @@ func (w *watchStream) create(r *pb.WatchCreateRequest) {
 	case err != nil:
 		refuse(err.Error())
 		return
-	case over.to != "" && bytes.Compare(r.Key, r.RangeEnd) >= 0:
+	case over.to != "" && bytes.Compare(r.GetKey(), r.GetRangeEnd()) >= 0:
 		refuse("mvcc: watcher range is empty")
 		return
-	case r.WatchId != 0 && w.watchers[r.WatchId] != nil:
+	case r.GetWatchId() != 0 && w.watchers[r.GetWatchId()] != nil:
 		refuse("mvcc: duplicate watch ID provided on the WatchStream")
 		return
 	}
 	v := &watcher{
-		id: r.WatchId, span: over, start: r.StartRevision, next: r.StartRevision, previous: r.PrevKv, fragment: r.Fragment, progress: r.ProgressNotify,
+		id: r.GetWatchId(), span: over, start: r.GetStartRevision(), next: r.GetStartRevision(), previous: r.GetPrevKv(), fragment: r.GetFragment(), progress: r.GetProgressNotify(),
 	}
 	if v.id == 0 {
 		for w.watchers[w.nextID] != nil {
@@ -163,7 +163,7 @@ func (w *watchStream) create(r *pb.WatchCreateRequest) {
 	if v.next == 0 {
 		v.next = w.member.applied + 1
 	}
-	for _, f := range r.Filters {
+	for _, f := range r.GetFilters() {
 		v.noPut = v.noPut || f == pb.WatchCreateRequest_NOPUT
 		v.noDelete = v.noDelete || f == pb.WatchCreateRequest_NODELETE
 	}
@@ -186,7 +186,7 @@ func (w *watchStream) push(a *pb.WatchResponse) {
 
 // show shows new changes to the stream's watchers. Etcd.mu is held.
 func (w *watchStream) show() {
-	for id := int64(0); id < w.nextID; id++ { // in their order, so that the same happens in each run of a test
+	for id := range int64(w.nextID) { // in their order, so that the same happens in each run of a test
 		if v := w.watchers[id]; v != nil {
 			w.catchUp(v)
 		}
@@ -229,7 +229,7 @@ func (w *watchStream) events(v *watcher) (events []*mvccpb.Event, next int64) {
 		if c.revision > applied {
 			break
 		}
-		if !v.span.contains(string(c.event.Kv.Key)) {
+		if !v.span.contains(string(c.event.GetKv().GetKey())) {
 			continue
 		}
 		if c.revision != last {
@@ -238,12 +238,12 @@ func (w *watchStream) events(v *watcher) (events []*mvccpb.Event, next int64) {
 			}
 			last = c.revision
 		}
-		if deleted := c.event.Type == mvccpb.Event_DELETE; (deleted && v.noDelete) || (!deleted && v.noPut) {
+		if deleted := c.event.GetType() == mvccpb.Event_DELETE; (deleted && v.noDelete) || (!deleted && v.noPut) {
 			continue
 		}
 		event := c.event
-		if v.previous && (event.Type == mvccpb.Event_DELETE || event.Kv.CreateRevision != event.Kv.ModRevision) && event.Kv.ModRevision > s.compacted {
-			event = &mvccpb.Event{Type: event.Type, Kv: event.Kv, PrevKv: s.get(string(event.Kv.Key), event.Kv.ModRevision-1)}
+		if v.previous && (event.GetType() == mvccpb.Event_DELETE || event.GetKv().GetCreateRevision() != event.GetKv().GetModRevision()) && event.GetKv().GetModRevision() > s.compacted {
+			event = &mvccpb.Event{Type: event.GetType(), Kv: event.GetKv(), PrevKv: s.get(string(event.GetKv().GetKey()), event.GetKv().GetModRevision()-1)}
 		}
 		events = append(events, event)
 	}
@@ -253,20 +253,20 @@ func (w *watchStream) events(v *watcher) (events []*mvccpb.Event, next int64) {
 // split divides an answer into fragments, if its watcher takes them and it is large.
 func (w *watchStream) split(v *watcher, a *pb.WatchResponse) []*pb.WatchResponse {
 	limit := w.member.etcd.config.MaxBytes + 512<<10
-	if !v.fragment || len(a.Events) < 2 || proto.Size(a) < limit {
+	if !v.fragment || len(a.GetEvents()) < 2 || proto.Size(a) < limit {
 		return []*pb.WatchResponse{a}
 	}
 	var parts []*pb.WatchResponse
-	for rest := a.Events; len(rest) > 0; {
-		part := &pb.WatchResponse{Header: a.Header, WatchId: a.WatchId, Fragment: true}
-		for len(part.Events) < len(rest) {
-			part.Events = rest[:len(part.Events)+1]
-			if len(part.Events) > 1 && proto.Size(part) >= limit {
-				part.Events = part.Events[:len(part.Events)-1]
+	for rest := a.GetEvents(); len(rest) > 0; {
+		part := &pb.WatchResponse{Header: a.GetHeader(), WatchId: a.GetWatchId(), Fragment: true}
+		for len(part.GetEvents()) < len(rest) {
+			part.Events = rest[:len(part.GetEvents())+1]
+			if len(part.GetEvents()) > 1 && proto.Size(part) >= limit {
+				part.Events = part.GetEvents()[:len(part.GetEvents())-1]
 				break
 			}
 		}
-		rest = rest[len(part.Events):]
+		rest = rest[len(part.GetEvents()):]
 		part.Fragment = len(rest) > 0
 		parts = append(parts, part)
 	}
