@@ -186,7 +186,7 @@ func (w *watchStream) push(a *pb.WatchResponse) {
 
 // show shows new changes to the stream's watchers. Etcd.mu is held.
 func (w *watchStream) show() {
-	for id := range int64(w.nextID) { // in their order, so that the same happens in each run of a test
+	for id := range w.nextID { // in their order, so that the same happens in each run of a test
 		if v := w.watchers[id]; v != nil {
 			w.catchUp(v)
 		}
