@@ -346,6 +346,11 @@ var breaches = []struct {
 			life.Began = -time.Hour
 		}
 	}},
+	{"RowByRow", "too large, within the limits", "lost", func(h *history.History) {
+		h.Batches[0].Rows[1].Do = "batch=lose"
+		uneffect(h, 0, 1)
+		answer(h, 0, 1, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeRowTooLarge, Function: "F_save"})
+	}},
 	{"RowByRow", "too old, within the once-window", "chain", func(h *history.History) {
 		h.Batches[0].Older = 50 * time.Minute
 		uneffect(h, 0, 1)
@@ -564,6 +569,12 @@ var excuses = []struct {
 			h.Lives = append(h.Lives, &history.Life{Process: "w9", Kind: history.Worker, Ended: 10 * time.Second, How: history.Killed})
 		}
 		answer(h, 0, 1, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodePoison})
+	}},
+	{"RowByRow", "outputs without lineage are over a limit together", "lost", func(h *history.History) {
+		h.Lives[0].Settings.BatchBytes = 250
+		h.Batches[0].Rows[1].Do = "batch=lose"
+		uneffect(h, 0, 1)
+		answer(h, 0, 1, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeRowTooLarge, Function: "F_save"})
 	}},
 	{"OneAfterTheOther", "the row ran twice", "stretch", func(h *history.History) {
 		out := &h.Batches[1].Tries[0].Outputs[2]

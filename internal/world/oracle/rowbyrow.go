@@ -268,7 +268,28 @@ func (l *Life) tooLarge(f *flow, r rowOf) bool {
 	}
 	// The output of a row has fields that its input lacks.
 	const added = 64
+	if lost := lostOutput(r.Batch, added); lost > batchBytes || lost > 4<<20 {
+		return true
+	}
 	return row.Bytes > rowBytes || (size+added)*many > min(batchBytes, 4<<20) || size+added > rowBytes
+}
+
+// lostOutput returns the most bytes that the outputs of a run can have together, in which a row asks to lose the lineage: the run passes on
+// its rows and one of them once more, and they may stand behind a single row. It returns 0 where no row of the batch asks for that. added is
+// by how many bytes an output is larger than its row.
+func lostOutput(b *history.Batch, added int) int {
+	lose, total, largest := false, 0, 0
+	for _, row := range b.Rows {
+		total += row.Bytes + added
+		largest = max(largest, row.Bytes+added)
+		for _, a := range forms.ParseActions(row.Do) {
+			lose = lose || a.Kind == "lose"
+		}
+	}
+	if !lose {
+		return 0
+	}
+	return total + largest
 }
 
 // overLimits reports whether a batch has more rows or bytes than some worker takes.
