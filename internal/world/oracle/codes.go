@@ -79,13 +79,13 @@ var adviceWords = []string{
 }
 
 // advises reports whether the text of an error says what to do. DEADLINE, CANCELLED and SHUTDOWN need no advice: the caller caused the first
-// two, and the SDK acts on the third. The text of a
-// connection that could not be made, or of a name that was not found, is gRPC's and the resolver's own: the command line adds its advice.
+// two, and the SDK acts on the third. The text of a connection that could not be made or that broke, or of a name that was not found, is
+// gRPC's and the resolver's own: the command line adds its advice.
 func advises(code batch.Code, text string) bool {
 	switch {
 	case code == batch.CodeDeadline || code == batch.CodeCancelled || code == batch.CodeShutdown:
 		return text != ""
-	case code == batch.CodeUnavailable && (strings.Contains(text, "connection error: desc = ") || strings.Contains(text, "look up ") || strings.HasPrefix(text, "wrong ")):
+	case code == batch.CodeUnavailable && (strings.Contains(text, "connection error: desc = ") || strings.Contains(text, "keepalive ping failed") || strings.Contains(text, "look up ") || strings.HasPrefix(text, "wrong ")):
 		return true
 	}
 	lower := strings.ToLower(text)

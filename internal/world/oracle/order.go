@@ -79,9 +79,11 @@ func (l *Life) unsure(f *flow, r rowOf) bool {
 	if waits { // a function with a Load is not called for a row that waits in vain, so copies can't be counted
 		return true
 	}
-	first := f.form.Function(f.Name, f.form.Steps[0].Stage)
+	first := f.form.Steps[0]
+	// A function with a Load is not called for a row whose time was up before the connector had answered.
+	copied := first.Mode == definition.ModeLoad || l.runsOf(t.ID, r.place, f.form.Function(f.Name, first.Stage)) > 1
 	// In a Batch function, the rows that happen to share a call may decide.
-	return l.runsOf(t.ID, r.place, first) > 1 && (timed || f.form.Whole || l.fault(t.At, l.end(t), 2*l.lease(), pause) ||
+	return copied && (timed || f.form.Whole || l.fault(t.At, l.end(t), 2*l.lease(), pause) ||
 		l.fault(t.At, l.end(t), 2*l.lease(), redisErrors))
 }
 
