@@ -20,7 +20,9 @@ type gate struct {
 	poison func() // kills the process; it is called in a goroutine of its own
 
 	mu      sync.Mutex
-	goOn    sync.Cond     // stopped or dead changed; its lock is mu
+	goOn    sync.Cond     // stopped, dead or entered changed; its lock is mu
+	came    int           // calls that have come to Enter; guarded by mu
+	entered int           // those of them that were noted, in the order in which they came; guarded by mu
 	stopped bool          // guarded by mu
 	dead    bool          // guarded by mu
 	open    bool          // released is closed; guarded by mu
@@ -42,28 +44,22 @@ func newGate(rec *history.Recorder, life *history.Life, poison func()) *gate {
 	return g
 }
 
-// Ran implements forms.Env.
-func (g *gate) Ran(r history.Run) {
-	g.mu.Lock()
-	dead := g.dead
-	g.mu.Unlock()
-	if dead {
-		return
-	}
-	r.Process, r.Life = g.life.Process, g.life.Number
-	g.rec.Ran(r)
-}
-
-// Enter implements forms.Env.
-func (g *gate) Enter() error {
+// Enter implements forms.Env. Calls that a watchdog gave up while the process was stopped are noted too, since their rows count as begun.
+func (g *gate) Enter(r history.Run) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for g.stopped && !g.dead {
+	turn := g.came
+	g.came++
+	for !g.dead && (g.stopped || turn != g.entered) {
 		g.goOn.Wait()
 	}
 	if g.dead {
 		return errKilled
 	}
+	g.entered++
+	g.goOn.Broadcast()
+	r.Process, r.Life = g.life.Process, g.life.Number
+	g.rec.Ran(r)
 	return nil
 }
 

@@ -12,10 +12,9 @@ import (
 
 // Env is the worker process in which functions run. Its methods may be called by several goroutines.
 type Env interface {
-	// Ran notes a call of a function for one row; the process adds its own name. A process that was killed notes nothing.
-	Ran(run history.Run)
-	// Enter blocks while the process is stopped. It returns an error when the process was killed.
-	Enter() error
+	// Enter notes a call of a function for one row; the process adds its own name. While the process is stopped, Enter blocks, and the
+	// calls are noted afterwards in the order in which they came. Enter returns an error, and notes nothing, when the process was killed.
+	Enter(run history.Run) error
 	// Gate returns a channel that is closed when blocked functions are to go on: at the end of the faults, or of the process.
 	Gate() <-chan struct{}
 	// Poison kills the process. It returns at once.
@@ -47,15 +46,11 @@ func (f *function) enter(ctx context.Context, r *Row) (Action, error) {
 
 // record notes a call for one row. i is the row's place in a call for several rows.
 func (f *function) record(ctx context.Context, r *Row, i int) error {
-	if err := f.env.Enter(); err != nil {
-		return err
-	}
 	c := kis.From(ctx)
-	f.env.Ran(history.Run{
+	return f.env.Enter(history.Run{
 		Flow: c.Flow, Function: f.name, Mark: c.Param("mark"), Revision: c.Revision, ID: c.RowIDAt(i), Key: r.Key, N: r.number(),
 		Attempt: c.Attempt,
 	})
-	return nil
 }
 
 // act carries out an action.

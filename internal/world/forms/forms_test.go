@@ -22,13 +22,13 @@ type env struct {
 	gate chan struct{}
 }
 
-func (e *env) Ran(r history.Run) {
+func (e *env) Enter(r history.Run) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.runs = append(e.runs, r)
+	return nil
 }
 
-func (e *env) Enter() error          { return nil }
 func (e *env) Gate() <-chan struct{} { return e.gate }
 func (e *env) Poison()               {}
 
