@@ -26,7 +26,9 @@ type gate struct {
 	stopped bool          // guarded by mu
 	dead    bool          // guarded by mu
 	open    bool          // released is closed; guarded by mu
+	gone    bool          // over is closed; guarded by mu
 	blocked chan struct{} // closed when blocked functions are to go on
+	over    chan struct{} // closed when the process is dead or has ended: nothing that its functions return leaves it any more
 
 	// memory is the newest connection of the memory connector; nil while no function has saved through one. Guarded by mu.
 	memory memoryData
@@ -39,7 +41,7 @@ type memoryData interface {
 
 // newGate makes the gate of a process.
 func newGate(rec *history.Recorder, life *history.Life, poison func()) *gate {
-	g := &gate{rec: rec, life: life, poison: poison, blocked: make(chan struct{})}
+	g := &gate{rec: rec, life: life, poison: poison, blocked: make(chan struct{}), over: make(chan struct{})}
 	g.goOn.L = &g.mu
 	return g
 }
@@ -66,8 +68,12 @@ func (g *gate) Enter(r history.Run) error {
 // Gate implements forms.Env.
 func (g *gate) Gate() <-chan struct{} { return g.blocked }
 
-// Poison implements forms.Env.
-func (g *gate) Poison() { g.poison() }
+// Poison implements forms.Env. An answer that the function gives while its process still lives would reach the coordinator, which that of a
+// killed process never does.
+func (g *gate) Poison() {
+	g.poison()
+	<-g.over
+}
 
 // Saves implements forms.Env.
 func (g *gate) Saves(c kis.Connection) {
@@ -109,11 +115,22 @@ func (g *gate) release() {
 	}
 }
 
-// kill says that the process is dead: its functions note nothing more, and return.
+// kill says that the process is dead, and its connections are closed: its functions note nothing more, and return.
 func (g *gate) kill() {
 	g.mu.Lock()
 	g.dead = true
 	g.goOn.Broadcast()
 	g.mu.Unlock()
+	g.end()
+}
+
+// end says that the process is dead or has ended: its functions return.
+func (g *gate) end() {
 	g.release()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.gone {
+		g.gone = true
+		close(g.over)
+	}
 }

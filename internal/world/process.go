@@ -136,7 +136,7 @@ func (n *process) run(failed error) bool {
 		how = history.Failed
 	}
 	n.w.rec.EndedLife(n.life, how, err)
-	n.gate.release()
+	n.gate.end()
 	n.left = n.net.Open()
 	n.net.Kill() // the program has ended: its kernel closes what it left open
 	return how == history.Failed && !n.asked.Load()

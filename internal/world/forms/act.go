@@ -17,7 +17,7 @@ type Env interface {
 	Enter(run history.Run) error
 	// Gate returns a channel that is closed when blocked functions are to go on: at the end of the faults, or of the process.
 	Gate() <-chan struct{}
-	// Poison kills the process. It returns at once.
+	// Poison kills the process, and returns when it is dead: no more of it leaves the process.
 	Poison()
 	// Saves notes the connection of a memory connector, through which a function is about to save.
 	Saves(to kis.Connection)
@@ -97,7 +97,6 @@ func (f *function) act(ctx context.Context, r *Row, a Action) error {
 		}
 	case "poison":
 		f.env.Poison()
-		<-f.env.Gate()
 		return errors.New("the process was killed")
 	}
 	return nil
