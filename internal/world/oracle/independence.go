@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/world/forms"
 	"github.com/kisgrid/kisgrid/internal/world/history"
 )
 
@@ -56,8 +57,9 @@ func Independence(l *Life) {
 	}
 }
 
-// patience returns how long a batch of a flow may take when nothing is wrong: the waits that all rows of the flow ask for together, the round
-// trips of its rows, and a bound.
+// patience returns how long a batch of a flow may take when nothing is wrong: the waits that all rows of the flow ask for together, in each
+// copy of their batches that ran, the round trips of its rows, and a bound. A batch has several copies when its client sent it again: after
+// a broken connection, or when its stream moved to another coordinator and the answers did not come within five seconds.
 func (l *Life) patience(f *flow) time.Duration {
 	total := 30 * time.Second
 	s := l.settingsOf(f)
@@ -67,9 +69,13 @@ func (l *Life) patience(f *flow) time.Duration {
 			continue
 		}
 		rows += len(b.Rows)
+		copies := time.Duration(0)
+		for _, t := range b.Tries {
+			copies = max(copies, time.Duration(l.copies(b, t)))
+		}
 		for place, row := range b.Rows {
 			if row.Do != "" || f.form.LoadsOther {
-				total += l.waits(f, rowOf{b, place}, s)
+				total += max(1, copies) * l.waits(f, rowOf{b, place}, s)
 			}
 		}
 	}
@@ -78,6 +84,14 @@ func (l *Life) patience(f *flow) time.Duration {
 		trip += l.Scenario.Redis.Lag // a Save waits for a replica
 	}
 	total += time.Duration(rows*len(f.form.Steps)) * trip
+	stores := 0
+	for _, step := range f.form.Steps {
+		if step.Connector == forms.Store {
+			stores++
+		}
+	}
+	// Packets take up to twice the latency: three times of it are the mean of a packet and its answer.
+	total += time.Duration(rows*stores) * 3 * l.Scenario.Latency
 	return total + total/10
 }
 

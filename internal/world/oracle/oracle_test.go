@@ -576,6 +576,12 @@ var excuses = []struct {
 		uneffect(h, 0, 1)
 		answer(h, 0, 1, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeRowTooLarge, Function: "F_save"})
 	}},
+	{"RowByRow", "a row that the coordinator refused asks for nothing in the run of the others", "faas", func(h *history.History) {
+		h.Lives[0].Settings.RowBytes = 1000
+		h.Batches[0].Rows[1].Do, h.Batches[0].Rows[1].Bytes = "faas=error", 2000
+		uneffect(h, 0, 1)
+		answer(h, 0, 1, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeRowTooLarge})
+	}},
 	{"OneAfterTheOther", "the row ran twice", "stretch", func(h *history.History) {
 		out := &h.Batches[1].Tries[0].Outputs[2]
 		out.Row = strings.Replace(out.Row, `"found":6`, `"found":8`, 1)
@@ -598,6 +604,33 @@ var excuses = []struct {
 	{"Answered", "the client went away", "plain", func(h *history.History) {
 		*h.Batches[1].Tries[0] = history.Try{At: time.Minute, ID: h.Batches[1].Tries[0].ID, Ended: time.Minute, Gone: true}
 	}},
+}
+
+// TestPatience shows that Independence counts round trips at the latency of the scenario, and the waits of each copy of a batch that ran.
+func TestPatience(t *testing.T) {
+	for _, c := range []struct {
+		name, form string
+		deed       func(h *history.History)
+		breaks     bool
+	}{
+		{"no latency", "stretch", func(*history.History) {}, true},
+		{"a latency", "stretch", func(h *history.History) { h.Scenario.Latency = 3 * time.Second }, false},
+		{"a latency, in a flow without a store", "plain", func(h *history.History) { h.Scenario.Latency = 3 * time.Second }, true},
+		{"a slow row in one copy", "plain", func(h *history.History) { h.Batches[1].Rows[0].Do = "verify=slow:25s" }, true},
+		{"a slow row in three copies", "plain", func(h *history.History) {
+			h.Batches[1].Rows[0].Do = "verify=slow:25s"
+			first := slices.IndexFunc(h.Runs, func(r history.Run) bool { return r.ID.Batch == h.Batches[1].Tries[0].ID })
+			h.Runs = append(h.Runs, h.Runs[first], h.Runs[first])
+		}, false},
+	} {
+		clear(lastN)
+		h := good(c.form)
+		slowBatch(h)
+		c.deed(h)
+		if r := Judge(h); slices.Contains(r.Broken(), "Independence") != c.breaks {
+			t.Errorf("%s: want a breach: %v, got\n%s", c.name, c.breaks, r)
+		}
+	}
 }
 
 // TestRanInNextTry shows that runs of a further try, which may begin at the very moment at which it is submitted, do not count against the

@@ -3,6 +3,7 @@ package oracle
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,6 +45,7 @@ func (l *Life) rowsOf(f *flow, s settings, b *history.Batch, t *history.Try) {
 	l.checked(len(b.Rows))
 	next := 0
 	packed := l.client(b.Client).Msgpack
+	met := l.withoutRefused(f, b, t)
 	for place, row := range b.Rows {
 		row.Bad = row.Bad || row.NoKey && packed // the world writes its rows without a key in JSON only
 		o := batch.RowOutcome{Row: uint32(place), Outcome: batch.Done}
@@ -55,7 +57,7 @@ func (l *Life) rowsOf(f *flow, s settings, b *history.Batch, t *history.Try) {
 			continue // the most common case, without a prediction
 		}
 		r := rowOf{b, place}
-		p := f.predict(row, f.neighbours(b, place), s)
+		p := f.predict(row, f.neighbours(met, place), s)
 		if p.allows(o) {
 			l.loadsRight(f, r, t, o)
 			continue
@@ -66,6 +68,24 @@ func (l *Life) rowsOf(f *flow, s settings, b *history.Batch, t *history.Try) {
 		}
 		l.breach(r.subject(), "row %d (n %d, key %q, do %q) is %s (%s in %q: %s), but should be %s", place, row.N, row.Key, row.Do, o.Outcome, o.Code, o.Function, cut(o.Reason), p)
 	}
+}
+
+// withoutRefused returns a batch in which rows ask for nothing that the coordinator took for too large, so that no function met them.
+func (l *Life) withoutRefused(f *flow, b *history.Batch, t *history.Try) *history.Batch {
+	met := b
+	for _, o := range t.NotDone {
+		place := int(o.Row)
+		if o.Code != batch.CodeRowTooLarge || o.Function != "" || place >= len(b.Rows) || !l.tooLarge(f, rowOf{b, place}) {
+			continue
+		}
+		if met == b {
+			other := *b
+			other.Rows = slices.Clone(b.Rows)
+			met = &other
+		}
+		met.Rows[place].Do = ""
+	}
+	return met
 }
 
 // loadsRight reports a row that waited in vain for a key that was saved before the row was submitted.
