@@ -435,6 +435,7 @@ var breaches = []struct {
 	{"Answered", "no answer", "plain", func(h *history.History) {
 		*h.Batches[1].Tries[0] = history.Try{At: time.Minute, ID: h.Batches[1].Tries[0].ID}
 	}},
+	{"Answered", "no answer, with a wrong address of the store, but one copy only", "chain", unansweredChain},
 	{"Answered", "neither outcomes nor an error", "plain", func(h *history.History) { h.Batches[1].Tries[0].Answered = false }},
 	{"Answered", "long after its deadline", "plain", func(h *history.History) { h.Batches[1].Tries[0].Deadline = time.Second }},
 	{"WindowsFull", "a row in flight", "plain", func(h *history.History) { set(h.Final.Snaps["c1"], "kisgrid_rows_in_flight", 1) }},
@@ -498,6 +499,15 @@ var breaches = []struct {
 // status4 returns a deed that writes the flow's status.
 func status4(text string) func(h *history.History) {
 	return func(h *history.History) { h.Final.Etcd["status/flow/F"] = history.EtcdKey{Value: text, Revision: 6} }
+}
+
+// unansweredChain gives the connector a wrong address, and the second batch no answer. Of its key k1 four rows wait for half a minute each.
+func unansweredChain(h *history.History) {
+	h.Scenario.Flows[0].Timeout = 30 * time.Second
+	h.Changes = append(h.Changes, history.Change{At: 5 * time.Second, Change: scenario.Change{Kind: "bad-connector", Flow: "F"}})
+	t := h.Batches[1].Tries[0]
+	*t = history.Try{At: t.At, Sent: t.Sent, ID: t.ID}
+	h.Runs = slices.DeleteFunc(h.Runs, func(r history.Run) bool { return r.ID.Batch == t.ID })
 }
 
 // slowBatch makes the second batch take almost two minutes.
@@ -600,6 +610,11 @@ var excuses = []struct {
 	{"SessionsUp", "a worker with an address of its own", "plain", func(h *history.History) {
 		h.Lives[2].Settings.Advertise = "127.0.0.1:7701"
 		set(h.Final.Snaps["c1"], "kisgrid_coordinator_sessions", 1)
+	}},
+	{"Answered", "copies that wait for a connector, after a coordinator ended and began again", "chain", func(h *history.History) {
+		unansweredChain(h)
+		h.Lives[1].Ended = 20 * time.Second
+		h.Lives = append(h.Lives, &history.Life{Process: "c2", Kind: history.Coordinator, Number: 2, Began: 30 * time.Second, Settings: h.Lives[1].Settings})
 	}},
 	{"Answered", "the client went away", "plain", func(h *history.History) {
 		*h.Batches[1].Tries[0] = history.Try{At: time.Minute, ID: h.Batches[1].Tries[0].ID, Ended: time.Minute, Gone: true}

@@ -261,10 +261,14 @@ func Answered(l *Life) {
 // mayWait reports whether rows of a try may wait until a time: because rows of a key wait one after the other, or copies of a batch do that
 // was sent again.
 func (l *Life) mayWait(b *history.Batch, t *history.Try, until time.Duration) bool {
-	if time.Duration(max(1, l.copies(b, t)))*l.longestWait(b) > until-t.At {
+	f := l.flows[b.Flow]
+	copies := max(1, l.copies(b, t))
+	if f != nil && l.storeAway(f, b) { // rows that wait for a connector may not have come to a function yet
+		copies = max(copies, 1+l.comingsAndGoings(t.At, until))
+	}
+	if time.Duration(copies)*l.longestWait(b) > until-t.At {
 		return true
 	}
-	f := l.flows[b.Flow]
 	return f != nil && f.form.Stretch && l.patience(f) > until-t.At // its rows' round trips, one after the other
 }
 
@@ -300,6 +304,30 @@ func (l *Life) copies(b *history.Batch, t *history.Try) int {
 	return most
 }
 
+// comingsAndGoings returns how many coordinators ended or began within a time. When one ends, its clients send unanswered batches again; when
+// one begins, streams move to it, and their clients do so too, after five seconds.
+func (l *Life) comingsAndGoings(from, until time.Duration) int {
+	n := 0
+	for _, life := range l.Lives {
+		if life.Kind != history.Coordinator {
+			continue
+		}
+		for _, at := range []time.Duration{life.Began, life.Ended} {
+			if from < at && at < until {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// storeAway reports whether the flow of a batch uses Redis, and it was in trouble, or had a wrong address, from the batch's first try to the
+// end of its last one.
+func (l *Life) storeAway(f *flow, b *history.Batch) bool {
+	from, until := l.span(b)
+	return f.usesStore() && (l.fault(from, until, 2*l.lease(), redisFault) || l.badConnector())
+}
+
 // longestWait returns how long the rows of one key, of those in a batch, may take one after the other: the flow's timeout for each row of
 // the key that was submitted until then and waits for something, after the functions of the flow's rows that take long. Rows of a flow that
 // uses Redis may wait for it, too, if it was in trouble.
@@ -310,7 +338,7 @@ func (l *Life) longestWait(b *history.Batch) time.Duration {
 	}
 	s := l.settingsOf(f)
 	_, until := l.span(b)
-	away := f.usesStore() && (l.fault(b.Tries[0].At, until, 2*l.lease(), redisFault) || l.badConnector())
+	away := l.storeAway(f, b)
 	waiting := map[string]int{}
 	busy := time.Duration(0) // lanes are shared: a function that does not return holds up rows of other keys, too
 	for _, other := range l.Batches {
