@@ -34,6 +34,7 @@ func (s *submitter) submitCalls(l *clientLife) {
 			s.numbered(b)
 		}
 		if !l.enter() {
+			b.aged()
 			s.w.rec.Gone(s.w.rec.Submitting(b.record, true, s.c.Timeout), b.batch.ID())
 			return
 		}
@@ -63,6 +64,13 @@ func (s *submitter) numbered(b *sent) {
 	s.kept = append(s.kept, b)
 }
 
+// aged notes, before the first try of a producer's batch, how old it is by its producer's account.
+func (b *sent) aged() {
+	if !b.born.IsZero() && len(b.record.Tries) == 0 {
+		b.record.Older = time.Since(b.born)
+	}
+}
+
 // renewed returns a batch as a new life of the producer's program reads it from its log: the same rows under the same id. The facts that
 // the earlier life knew of its outcome are forgotten.
 func (s *submitter) renewed(b *sent) *sent {
@@ -90,9 +98,7 @@ func (s *submitter) call(l *clientLife, b *sent, later bool) {
 			return
 		}
 		later = true
-		if !b.born.IsZero() && len(b.record.Tries) == 0 {
-			b.record.Older = time.Since(b.born)
-		}
+		b.aged()
 		try := s.w.rec.Submitting(b.record, true, s.c.Timeout)
 		result, err := l.client.Submit(l.ctx, s.c.Flow, b.batch, s.options()...)
 		s.answered(l, try, b, result, err)

@@ -436,6 +436,10 @@ var breaches = []struct {
 		*h.Batches[1].Tries[0] = history.Try{At: time.Minute, ID: h.Batches[1].Tries[0].ID}
 	}},
 	{"Answered", "no answer, with a wrong address of the store, but one copy only", "chain", unansweredChain},
+	{"Answered", "rows that wait longer than all of their key may", "chain", func(h *history.History) {
+		unansweredChain(h)
+		h.Batches[1].Tries[0].Ended, h.Batches[1].Tries[0].Answered = 145*time.Second, true
+	}},
 	{"Answered", "neither outcomes nor an error", "plain", func(h *history.History) { h.Batches[1].Tries[0].Answered = false }},
 	{"Answered", "long after its deadline", "plain", func(h *history.History) { h.Batches[1].Tries[0].Deadline = time.Second }},
 	{"WindowsFull", "a row in flight", "plain", func(h *history.History) { set(h.Final.Snaps["c1"], "kisgrid_rows_in_flight", 1) }},
@@ -615,6 +619,11 @@ var excuses = []struct {
 		unansweredChain(h)
 		h.Lives[1].Ended = 20 * time.Second
 		h.Lives = append(h.Lives, &history.Life{Process: "c2", Kind: history.Coordinator, Number: 2, Began: 30 * time.Second, Settings: h.Lives[1].Settings})
+	}},
+	{"Answered", "rows that could not begin to wait before a fault was over", "chain", func(h *history.History) {
+		unansweredChain(h)
+		h.Batches[1].Tries[0].Ended, h.Batches[1].Tries[0].Answered = 145*time.Second, true
+		h.Faults = append(h.Faults, history.Fault{At: 6 * time.Second, Until: 30 * time.Second, Fault: scenario.Fault{Kind: "etcd-empty"}})
 	}},
 	{"Answered", "the client went away", "plain", func(h *history.History) {
 		*h.Batches[1].Tries[0] = history.Try{At: time.Minute, ID: h.Batches[1].Tries[0].ID, Ended: time.Minute, Gone: true}

@@ -259,14 +259,14 @@ func Answered(l *Life) {
 }
 
 // mayWait reports whether rows of a try may wait until a time: because rows of a key wait one after the other, or copies of a batch do that
-// was sent again.
+// was sent again. Faults and changes may keep a row from beginning its wait; after the last of them it does.
 func (l *Life) mayWait(b *history.Batch, t *history.Try, until time.Duration) bool {
 	f := l.flows[b.Flow]
 	copies := max(1, l.copies(b, t))
 	if f != nil && l.storeAway(f, b) { // rows that wait for a connector may not have come to a function yet
 		copies = max(copies, 1+l.comingsAndGoings(t.At, until))
 	}
-	if time.Duration(copies)*l.longestWait(b) > until-t.At {
+	if time.Duration(copies)*l.longestWait(b) > until-l.undisturbed(t.At) {
 		return true
 	}
 	return f != nil && f.form.Stretch && l.patience(f) > until-t.At // its rows' round trips, one after the other
@@ -302,6 +302,19 @@ func (l *Life) copies(b *history.Batch, t *history.Try) int {
 		}
 	}
 	return most
+}
+
+// undisturbed returns the time from which on no fault and no change is in the way of a batch that is submitted at a time. It is not after the
+// calm began.
+func (l *Life) undisturbed(from time.Duration) time.Duration {
+	last := from
+	for _, f := range l.Faults {
+		last = max(last, min(l.until(f), l.Calm))
+	}
+	for _, c := range l.Changes {
+		last = max(last, min(c.At, l.Calm))
+	}
+	return last
 }
 
 // comingsAndGoings returns how many coordinators ended or began within a time. When one ends, its clients send unanswered batches again; when
