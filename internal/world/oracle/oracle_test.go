@@ -625,6 +625,11 @@ var excuses = []struct {
 		h.Batches[1].Tries[0].Ended, h.Batches[1].Tries[0].Answered = 145*time.Second, true
 		h.Faults = append(h.Faults, history.Fault{At: 6 * time.Second, Until: 30 * time.Second, Fault: scenario.Fault{Kind: "etcd-empty"}})
 	}},
+	{"Answered", "rows that wait behind copies of an earlier batch", "chain", func(h *history.History) {
+		unansweredChain(h)
+		h.Batches[1].Tries[0].Ended, h.Batches[1].Tries[0].Answered = 145*time.Second, true
+		h.Runs = append(h.Runs, h.Runs[0])
+	}},
 	{"Answered", "the client went away", "plain", func(h *history.History) {
 		*h.Batches[1].Tries[0] = history.Try{At: time.Minute, ID: h.Batches[1].Tries[0].ID, Ended: time.Minute, Gone: true}
 	}},

@@ -262,9 +262,9 @@ func Answered(l *Life) {
 // was sent again. Faults and changes may keep a row from beginning its wait; after the last of them it does.
 func (l *Life) mayWait(b *history.Batch, t *history.Try, until time.Duration) bool {
 	f := l.flows[b.Flow]
-	copies := max(1, l.copies(b, t))
-	if f != nil && l.storeAway(f, b) { // rows that wait for a connector may not have come to a function yet
-		copies = max(copies, 1+l.comingsAndGoings(t.At, until))
+	copies := 1 // those of which no function has noted a run: rows that wait for a connector may not have come to a function yet
+	if f != nil && l.storeAway(f, b) {
+		copies += l.comingsAndGoings(t.At, until)
 	}
 	if time.Duration(copies)*l.longestWait(b) > until-l.undisturbed(t.At) {
 		return true
@@ -341,9 +341,9 @@ func (l *Life) storeAway(f *flow, b *history.Batch) bool {
 	return f.usesStore() && (l.fault(from, until, 2*l.lease(), redisFault) || l.badConnector())
 }
 
-// longestWait returns how long the rows of one key, of those in a batch, may take one after the other: the flow's timeout for each row of
-// the key that was submitted until then and waits for something, after the functions of the flow's rows that take long. Rows of a flow that
-// uses Redis may wait for it, too, if it was in trouble.
+// longestWait returns how long the rows of one key, of those in a batch, may take one after the other: the flow's timeout for each copy of a
+// row of the key that was submitted until then and waits for something, after the functions of the flow's rows that take long. Rows of a
+// flow that uses Redis may wait for it, too, if it was in trouble.
 func (l *Life) longestWait(b *history.Batch) time.Duration {
 	f := l.flows[b.Flow]
 	if f == nil {
@@ -358,17 +358,21 @@ func (l *Life) longestWait(b *history.Batch) time.Duration {
 		if other.Flow != b.Flow || len(other.Tries) == 0 || other.Tries[0].At > until {
 			continue
 		}
+		copies := len(other.Tries)
+		for _, t := range other.Tries {
+			copies = max(copies, l.copies(other, t))
+		}
 		for place, row := range other.Rows {
 			for _, a := range forms.ParseActions(row.Do) {
 				switch a.Kind {
 				case "block", "hang":
-					busy += s.functionTimeout
+					busy += time.Duration(copies) * s.functionTimeout
 				case "slow", "sleep":
-					busy += a.Lasts
+					busy += time.Duration(copies) * a.Lasts
 				}
 			}
 			if away || l.waits(f, rowOf{other, place}, s) > 0 {
-				waiting[row.Key] += max(1, len(other.Tries))
+				waiting[row.Key] += copies
 			}
 		}
 	}
