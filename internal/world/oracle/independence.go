@@ -69,13 +69,13 @@ func (l *Life) patience(f *flow) time.Duration {
 			continue
 		}
 		rows += len(b.Rows)
-		copies := time.Duration(0)
+		copies := 1
 		for _, t := range b.Tries {
-			copies = max(copies, time.Duration(l.copies(b, t)))
+			copies = max(copies, l.copies(b, t))
 		}
 		for place, row := range b.Rows {
 			if row.Do != "" || f.form.LoadsOther {
-				total += max(1, copies) * l.waits(f, rowOf{b, place}, s)
+				total += time.Duration(copies) * l.waits(f, rowOf{b, place}, s)
 			}
 		}
 	}

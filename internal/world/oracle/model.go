@@ -106,7 +106,6 @@ func (f *flow) predict(row history.Row, neighbours []history.Row, s settings) pr
 func (f *flow) step(i int, row history.Row, s settings) (p prediction, passes bool) {
 	step := f.form.Steps[i]
 	name := f.form.Function(f.Name, step.Stage)
-	passes = true
 	if step.Mode == definition.ModeLoad && !step.Own {
 		switch step.OnMissing {
 		case definition.OnMissingWait:

@@ -48,11 +48,9 @@ func good(form string) *history.History {
 	}
 	model := newFlow(f)
 	etcd := map[string]history.EtcdKey{}
-	at := int64(2)
 	for _, d := range append(forms.Documents(f, forms.First(f, "m1")), forms.Connectors{Addresses: "redis-1:6379"}.Documents()...) {
-		if d.Kind == definition.KindFlow || d.Kind == definition.KindConn {
-			at = 2
-		} else {
+		at := int64(2)
+		if d.Kind == definition.KindFunc {
 			at = revision
 		}
 		h.Documents = append(h.Documents, history.Document{At: time.Second, Epoch: 1, Revision: at, Kind: string(d.Kind), Name: d.Name, Mark: "m1", YAML: string(d.YAML)})
@@ -92,7 +90,10 @@ func good(form string) *history.History {
 			}
 			sums[key] = [2]int{before[0] + n, before[1] + 1}
 			lastN[key] = n
-			text, _ := json.Marshal(out)
+			text, err := json.Marshal(out)
+			if err != nil {
+				panic(err) // numbers and texts can be written
+			}
 			t.Outputs = append(t.Outputs, history.Output{Origin: uint32(place), Row: string(text)})
 		}
 		now += time.Millisecond
