@@ -68,8 +68,8 @@ func (g *gate) Enter(r history.Run) error {
 // Gate implements forms.Env.
 func (g *gate) Gate() <-chan struct{} { return g.blocked }
 
-// Poison implements forms.Env. An answer that the function gives while its process still lives would reach the coordinator, which that of a
-// killed process never does.
+// Poison implements forms.Env. It returns once the process is over: an answer that a function gives while its process still lives reaches the
+// coordinator, and that of a killed process never does.
 func (g *gate) Poison() {
 	g.poison()
 	<-g.over
