@@ -84,9 +84,10 @@ const settles = 5 * time.Second
 
 // mendConnector writes all documents as the operator wants them, if the scenario's last word on the connector may be a wrong address: then
 // no row that saves could end. Documents of flows that were broken since are mended with it, since their active revisions have the wrong
-// address too.
+// address too. Changes that are under way are over before: one that waited for etcd would write its wrong address last.
 func (w *world) mendConnector() {
 	if slices.ContainsFunc(w.s.Changes, func(c scenario.Change) bool { return c.Kind == "bad-connector" }) {
+		w.changing.Wait()
 		w.putAll()
 	}
 }

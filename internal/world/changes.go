@@ -62,7 +62,13 @@ func (w *world) wantedLocked() []definition.Document {
 // scheduleChanges lets the scenario's changes of documents happen at their times.
 func (w *world) scheduleChanges() {
 	for _, c := range w.s.Changes {
-		w.at(c.At, func() { w.change(c) })
+		w.changing.Add(1)
+		w.inWorld(func() {
+			defer w.changing.Done()
+			if w.sleep(c.At - w.rec.Now()) {
+				w.change(c)
+			}
+		})
 	}
 }
 

@@ -45,6 +45,8 @@ type world struct {
 	ctx    context.Context // of everything; it ends with the scenario
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup // every goroutine that the world starts
+	// changing are the changes of documents that are to come or under way.
+	changing sync.WaitGroup
 
 	operator *simnet.Process // from which operators call coordinators, and write to etcd and Redis
 	put      *clientv3.Client
