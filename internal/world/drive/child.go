@@ -84,7 +84,7 @@ func (c Children) Live(ctx context.Context, s *scenario.Scenario) (*Outcome, err
 		mu.Lock()
 		hung = true
 		mu.Unlock()
-		cmd.Process.Signal(syscall.SIGQUIT) //nolint:errcheck // it may have ended by itself; SIGQUIT prints all stacks
+		cmd.Process.Signal(syscall.SIGQUIT)                               //nolint:errcheck // it may have ended by itself; SIGQUIT prints all stacks
 		time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() }) // an error says that it has ended
 	})
 	report, readErr := io.ReadAll(read)
