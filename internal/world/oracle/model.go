@@ -32,8 +32,10 @@ func (p prediction) allows(o batch.RowOutcome) bool {
 type settings struct {
 	retries         []int
 	functionTimeout time.Duration
-	flowTimeout     time.Duration
-	wait            time.Duration
+	// longestTimeout is more than functionTimeout where flows share functions: the documents of another flow may say another timeout.
+	longestTimeout time.Duration
+	flowTimeout    time.Duration
+	wait           time.Duration
 	// otherRows says that some worker's build has another row type in Calculate functions. Behind a Verify, which passes rows on as they
 	// are, nobody can know before a row comes that its rows do not fit.
 	otherRows bool
@@ -42,6 +44,7 @@ type settings struct {
 // settingsOf returns the settings that a flow's documents had at any time of the life.
 func (l *Life) settingsOf(f *flow) settings {
 	s := settings{retries: []int{f.Retries}, functionTimeout: forms.FunctionTimeout(f.Flow), flowTimeout: f.Timeout, wait: f.Wait}
+	s.longestTimeout = s.functionTimeout
 	for _, c := range l.Changes {
 		if c.Kind == "retries" && (c.Flow == f.Name || l.shares(f.Name, c.Flow)) {
 			s.retries = append(s.retries, c.N)
@@ -55,6 +58,7 @@ func (l *Life) settingsOf(f *flow) settings {
 			if other.form.Shared {
 				s.retries = append(s.retries, other.Retries)
 				s.functionTimeout = min(s.functionTimeout, forms.FunctionTimeout(other.Flow))
+				s.longestTimeout = max(s.longestTimeout, forms.FunctionTimeout(other.Flow))
 			}
 		}
 	}
@@ -160,7 +164,7 @@ func act(a forms.Action, function string, sharded bool, s settings) (p predictio
 			p = append(p, dead(batch.CodeFunctionError)...)
 		}
 		// A function that returns within a second after its timeout is not left behind yet.
-		return p, a.Lasts < s.functionTimeout*11/10+time.Second && (a.Kind == "sleep" || a.Lasts < s.functionTimeout*11/10)
+		return p, a.Lasts < s.longestTimeout*11/10+time.Second && (a.Kind == "sleep" || a.Lasts < s.longestTimeout*11/10)
 	case "hang":
 		return append(timeout, dead(batch.CodeFunctionError)...), false
 	case "block":

@@ -597,6 +597,14 @@ var excuses = []struct {
 		uneffect(h, 0, 1)
 		answer(h, 0, 1, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeRowTooLarge})
 	}},
+	{"RowByRow", "a function that hangs has the timeout of another flow, which shares it", "shared", func(h *history.History) {
+		h.Scenario.Flows[0].Timeout = 5 * time.Second
+		h.Scenario.Flows = append(h.Scenario.Flows, scenario.Flow{Name: "Other", Form: "shared"})
+		h.Batches[1].Rows[1].Do = "save=hang"
+		h.Batches[1].Tries[0].Ended += 5 * time.Second
+		uneffect(h, 1, 1)
+		answer(h, 1, 1, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeRowTimeout, Function: "shared_save"})
+	}},
 	{"OneAfterTheOther", "the row ran twice", "stretch", func(h *history.History) {
 		out := &h.Batches[1].Tries[0].Outputs[2]
 		out.Row = strings.Replace(out.Row, `"found":6`, `"found":8`, 1)

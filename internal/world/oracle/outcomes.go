@@ -366,7 +366,7 @@ func (l *Life) longestWait(b *history.Batch) time.Duration {
 			for _, a := range forms.ParseActions(row.Do) {
 				switch a.Kind {
 				case "block", "hang":
-					busy += time.Duration(copies) * s.functionTimeout
+					busy += time.Duration(copies) * s.longestTimeout
 				case "slow", "sleep":
 					busy += time.Duration(copies) * a.Lasts
 				}

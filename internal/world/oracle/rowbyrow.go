@@ -247,7 +247,7 @@ func (l *Life) waits(f *flow, r rowOf, s settings) time.Duration {
 			case "slow", "sleep":
 				total += a.Lasts
 			case "hang", "block":
-				total += s.functionTimeout
+				total += s.longestTimeout
 			case "error", "mutate", "panic", "odd":
 				for _, n := range s.retries {
 					total = max(total, time.Duration(n+1)*forms.RetryPause*4)
