@@ -18,8 +18,9 @@
 //	the lines as the mutant has them
 //	>>>
 //
-// The line "shows in" may be missing. It is a regular expression that the scripts of all scenarios match in which the fault can show.
-// Several changes of one file, and several files, may follow each other.
+// The line "shows in" may be missing. It is a regular expression that the scripts of all scenarios match in which the fault can show. A
+// mutant that no seed finds may be found by one of the scripts that were kept in internal/world/testdata. If it is not found at all, a line
+// "missed: …" before the text says why. Several changes of one file, and several files, may follow each other.
 //
 // # Files
 //

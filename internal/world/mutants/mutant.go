@@ -21,8 +21,10 @@ type Mutant struct {
 	FoundBy []string // the names of the oracles that should find it; any of them will do
 	// ShowsIn matches the scripts of scenarios in which the fault can show; nil means any. It saves the time of the others.
 	ShowsIn *regexp.Regexp
-	Why     string // what the fault is, in sentences
-	Edits   []Edit
+	// Missed says why no seed has found the mutant so far; empty means that one has.
+	Missed string
+	Why    string // what the fault is, in sentences
+	Edits  []Edit
 }
 
 // Edit replaces some lines of a file.
@@ -58,6 +60,9 @@ func Load(folder fs.FS) ([]Mutant, error) {
 // showsIn begins the line of Mutant.ShowsIn, which need not be there.
 const showsIn = "shows in: "
 
+// missed begins the line of Mutant.Missed, which need not be there either.
+const missed = "missed: "
+
 // Parse reads the file of one mutant. The package's comment shows its form.
 func Parse(text string) (m Mutant, err error) {
 	lines := strings.SplitAfter(text, "\n")
@@ -87,6 +92,9 @@ func Parse(text string) (m Mutant, err error) {
 		if m.ShowsIn, err = regexp.Compile(strings.TrimSpace(strings.TrimPrefix(next(), showsIn))); err != nil {
 			return m, err
 		}
+	}
+	if len(lines) > 0 && strings.HasPrefix(lines[0], missed) {
+		m.Missed = strings.TrimSpace(strings.TrimPrefix(next(), missed))
 	}
 	var why strings.Builder
 	for len(lines) > 0 && !strings.HasPrefix(lines[0], "-- ") {

@@ -32,6 +32,7 @@ type hunt struct {
 	seeds  uint64
 	seed   uint64
 	within time.Duration // for the seeds of one mutant; 0 means no limit
+	missed bool          // hunt also mutants that are known to be missed
 	check  bool          // only build the packages that each mutant changes
 	write  bool          // only write the files for -overlay
 	base   string        // the test without a mutant, with which breaches are compared; empty means that they are not
@@ -47,6 +48,7 @@ func main() {
 	flag.Uint64Var(&h.seeds, "seeds", 500, "the most seeds that are run for one mutant")
 	flag.Uint64Var(&h.seed, "seed", 1, "the first seed")
 	flag.DurationVar(&h.within, "time", 0, "the most time that the seeds of one mutant may take; 0 means no limit")
+	flag.BoolVar(&h.missed, "missed", false, "hunt also mutants of which their files say that no seed has found them so far")
 	flag.BoolVar(&h.check, "check", false, "only build the packages that each mutant changes")
 	flag.BoolVar(&h.write, "write", false, "only write the changed files, and overlay.json for go build -overlay, into a folder of -out for each mutant")
 	flag.BoolVar(&compare, "compare", false, "pass over breaches that the same seed has without the mutant, too")
@@ -89,7 +91,9 @@ func (h *hunt) all(ctx context.Context, table io.Writer) error {
 	if err != nil {
 		return err
 	}
-	all = slices.DeleteFunc(all, func(m mutants.Mutant) bool { return !h.names.MatchString(m.Name) })
+	all = slices.DeleteFunc(all, func(m mutants.Mutant) bool {
+		return !h.names.MatchString(m.Name) || m.Missed != "" && !h.missed && !h.check
+	})
 	if len(all) == 0 {
 		return fmt.Errorf("no mutant has a name like %s", h.names)
 	}
@@ -113,6 +117,8 @@ func (h *hunt) all(ctx context.Context, table io.Writer) error {
 			return fmt.Errorf("%s: %w", m.Name, err)
 		case h.check:
 			fmt.Fprintf(table, "%-28s builds\n", m.Name)
+		case len(found.by) == 0 && found.kept != "":
+			fmt.Fprintf(table, row, m.Name, "kept script "+found.kept, "", found.seeds, found.took.Round(time.Second), "no seed")
 		case len(found.by) == 0:
 			missed = append(missed, m.Name)
 			fmt.Fprintf(table, row, m.Name, "NOT FOUND", "", found.seeds, found.took.Round(time.Second), "it breaks: "+m.Breaks)
@@ -143,6 +149,7 @@ func (h *hunt) overlay(m *mutants.Mutant) (string, error) {
 type found struct {
 	by    []string      // the oracles that found it; none if it was not found
 	seed  uint64        // the seed that found it
+	kept  string        // the kept script that found it, if no seed did; empty means none
 	seeds uint64        // how many seeds were looked at until then
 	took  time.Duration // without the time to build it
 }
@@ -195,7 +202,24 @@ func (h *hunt) one(ctx context.Context, m *mutants.Mutant) (f found, err error) 
 		}
 	}
 	f.seeds = h.seeds
-	return f, nil
+	f.kept, err = h.kept(ctx, program)
+	return f, err
+}
+
+// failed is the line of the test's output that names a kept script which broke a promise.
+var failed = regexp.MustCompile(`(?m)^ *--- FAIL: TestKept/(\S+)`)
+
+// kept lives through the scripts that were kept, and returns the name of one that breaks a promise; empty means that none does.
+func (h *hunt) kept(ctx context.Context, program string) (string, error) {
+	var output bytes.Buffer
+	err := h.run(ctx, &output, program, "-test.run=^TestKept$", "-test.timeout=0", "-world.jobs=1")
+	if name := failed.FindStringSubmatch(output.String()); name != nil {
+		return name[1], nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("%w\n%s", err, output.String())
+	}
+	return "", nil
 }
 
 // next returns the next seeds, from at the earliest, that may show a mutant: those up to to, which is left out. Other seeds can't show it,
