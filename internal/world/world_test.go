@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/kisgrid/kisgrid/internal/world"
+	"github.com/kisgrid/kisgrid/internal/world/drive"
 	"github.com/kisgrid/kisgrid/internal/world/history"
 	"github.com/kisgrid/kisgrid/internal/world/scenario"
 )
@@ -72,6 +73,9 @@ func sound(t *testing.T, r *world.Report) {
 
 // TestCost runs the scenario by which the cost of a life is measured: 5 virtual minutes, 3 coordinators, 5 workers, 10,000 rows.
 func TestCost(t *testing.T) {
+	if drive.Race {
+		t.Skip("the cost of a life says nothing with the race detector")
+	}
 	r := world.Run(t, measured())
 	sound(t, r)
 	rows, done := 0, 0
@@ -87,11 +91,20 @@ func TestCost(t *testing.T) {
 	}
 }
 
+// oneInFourWithRace skips three of four tests when the race detector is on, which makes lives ten times as slow. TestWorld draws from all
+// kinds of faults and changes, also with the race detector. i is the number of the test.
+func oneInFourWithRace(t *testing.T, i int) {
+	if drive.Race && i%4 > 0 {
+		t.Skip("one in four is enough with the race detector")
+	}
+}
+
 // TestFaults lives through each kind of fault, one at a time, with a load of all the quiet scenario's clients. Every client has its answers
 // after the calm, and nothing is left in the end.
 func TestFaults(t *testing.T) {
-	for _, kind := range scenario.FaultKinds {
+	for i, kind := range scenario.FaultKinds {
 		t.Run(kind.Name, func(t *testing.T) {
+			oneInFourWithRace(t, i)
 			s := quiet()
 			s.Lasts, s.Calm = 40*time.Second, 40*time.Second
 			s.Etcd.Members = 3
@@ -147,12 +160,13 @@ func TestFaults(t *testing.T) {
 // TestChanges makes each kind of change of documents, by the command line and by etcdctl. Every client has its answers after the calm, and
 // nothing is left in the end.
 func TestChanges(t *testing.T) {
-	for _, kind := range scenario.ChangeKinds {
+	for i, kind := range scenario.ChangeKinds {
 		for _, by := range []string{"apply", "etcdctl"} {
 			if by == "etcdctl" && !kind.By {
 				continue
 			}
 			t.Run(kind.Name+" by "+by, func(t *testing.T) {
+				oneInFourWithRace(t, i)
 				s := quiet()
 				s.Lasts, s.Calm = 40*time.Second, 40*time.Second
 				for i := range s.Clients {
