@@ -2,6 +2,7 @@ package connector
 
 import (
 	"context"
+	"slices"
 
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
@@ -27,6 +28,7 @@ func (h *handle) Save(ctx context.Context, cause Cause, effects []Effect) ([]err
 	if h.redactor == nil {
 		return verdicts, err
 	}
+	verdicts = slices.Clone(verdicts) // the connection may still read its own: it tells waiting rows which effects took place
 	for i, verdict := range verdicts {
 		verdicts[i] = h.redactor.Error(verdict)
 	}

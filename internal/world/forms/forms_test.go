@@ -29,6 +29,13 @@ func (e *env) Enter(r history.Run) error {
 	return nil
 }
 
+// noted returns the calls so far.
+func (e *env) noted() []history.Run {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.runs)
+}
+
 func (e *env) Gate() <-chan struct{} { return e.gate }
 func (e *env) Poison()               {}
 
@@ -133,14 +140,15 @@ func TestActions(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			runs := e.noted()
 			outcome, code := batch.Done, batch.Code(0)
 			if len(result.NotDone) > 0 {
 				outcome, code = result.NotDone[0].Outcome, result.NotDone[0].Code
 			}
-			if outcome != c.outcome || code != c.code || c.calls > 0 && len(e.runs) != c.calls {
-				t.Errorf("%s %s: %s %s after %d calls, want %s %s after %d: %+v", c.flow, c.do, outcome, code, len(e.runs), c.outcome, c.code, c.calls, result.NotDone)
+			if outcome != c.outcome || code != c.code || c.calls > 0 && len(runs) != c.calls {
+				t.Errorf("%s %s: %s %s after %d calls, want %s %s after %d: %+v", c.flow, c.do, outcome, code, len(runs), c.outcome, c.code, c.calls, result.NotDone)
 			}
-			for _, r := range e.runs {
+			for _, r := range runs {
 				if r.N != 7 {
 					t.Errorf("%s %s: a call saw the number %d", c.flow, c.do, r.N)
 				}
