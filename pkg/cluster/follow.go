@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/metadata"
 )
 
@@ -98,8 +99,16 @@ func (f *follower[T]) read(ctx context.Context) {
 // etcd, or one with an older state, may answer after that.
 func (f *follower[T]) watch(ctx context.Context, from int64, begun func()) error {
 	watching, stop := context.WithCancelCause(f.store.onOwnStream(clientv3.WithRequireLeader(ctx)))
-	defer stop(nil)
 	watching = context.WithValue(watching, streamEnded{}, stop)
+	var connection sync.WaitGroup
+	connection.Go(func() {
+		// A watch whose stream can't be opened has no stream that could end.
+		if f.store.client.ActiveConnection().WaitForStateChange(watching, connectivity.Ready) {
+			stop(errConnectionBroke)
+		}
+	})
+	defer connection.Wait()
+	defer stop(nil)
 	created := false
 	for answer := range f.store.client.Watch(watching, f.span.from, clientv3.WithRange(f.span.to), clientv3.WithRev(from), clientv3.WithCreatedNotify()) {
 		err := answer.Err()
@@ -142,6 +151,9 @@ func (f *follower[T]) watch(ctx context.Context, from int64, begun func()) error
 func (s *Store) onOwnStream(ctx context.Context) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, "kisgrid-watch", strconv.FormatInt(s.watches.Add(1), 10))
 }
+
+// errConnectionBroke is the error of a watch that etcd had not accepted yet when the connection broke.
+var errConnectionBroke = errors.New("the connection broke")
 
 // errWentBack is the error of a watch if etcd stands at an older revision than when the range was listed.
 var errWentBack = errors.New("etcd is at an older revision than when it was read last: it is read again")
