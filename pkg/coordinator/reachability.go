@@ -25,6 +25,9 @@ const (
 // surveyReach finds out which registered workers this coordinator reaches, and decides whether it is cut off.
 func (r *roster) surveyReach() (s flowstate.Reachability) {
 	was := r.board.Load().CutOff
+	// lost counts the lost workers that this coordinator had reached before. A worker that was never reached may have a wrong address, which
+	// says nothing about this coordinator.
+	lost := 0
 	for _, id := range slices.Sorted(maps.Keys(r.members)) {
 		m := r.members[id]
 		p := m.peer
@@ -48,6 +51,9 @@ func (r *roster) surveyReach() (s flowstate.Reachability) {
 		case p.lost.Load():
 			s.Lost++
 			s.Unreached++
+			if !never {
+				lost++
+			}
 		case never && (why != nil || was): // a coordinator that was cut off has to reach a worker before that worker counts as reachable
 			s.Unreached++
 		}
@@ -56,7 +62,7 @@ func (r *roster) surveyReach() (s flowstate.Reachability) {
 		}
 	}
 	switch {
-	case s.Lost > s.Sessions, was && s.Unreached > s.Sessions:
+	case lost > s.Sessions, was && s.Unreached > s.Sessions:
 		s.OthersReachMore = r.othersReachMore(s.Sessions, true)
 		s.CutOff = s.OthersReachMore || s.Sessions == 0
 	case s.Unreached > s.Sessions:

@@ -191,12 +191,15 @@ func TestCutOffByWhatOthersSay(t *testing.T) {
 	n := func(n int) *int { return &n }
 	for name, c := range map[string]struct {
 		up, lost, never int
+		wrong           int // workers that were never reached, and for so long that they count as lost
 		others          []cluster.Coordinator
 		cutOff, outdone bool
 	}{
 		"all reached":                              {up: 3},
 		"alone, and nobody reached":                {lost: 3, cutOff: true},
 		"alone, and nobody reached yet":            {never: 3},
+		"alone, and a wrong address is left":       {wrong: 1},
+		"a wrong address, and another reaches it":  {wrong: 1, others: []cluster.Coordinator{{Ready: true, Sessions: n(1)}}, cutOff: true, outdone: true},
 		"alone, and a minority reached":            {up: 1, lost: 3},
 		"another reaches more":                     {up: 1, lost: 2, others: []cluster.Coordinator{{Ready: true, Sessions: n(2)}}, cutOff: true, outdone: true},
 		"another reaches more, from the beginning": {up: 1, never: 2, others: []cluster.Coordinator{{Ready: true, Sessions: n(3)}}, cutOff: true, outdone: true},
@@ -225,6 +228,12 @@ func TestCutOffByWhatOthersSay(t *testing.T) {
 				add(k)
 			}
 			for range c.lost {
+				k := &workerPeer{createdAt: time.Now()}
+				k.lost.Store(true)
+				k.everReached.Store(true)
+				add(k)
+			}
+			for range c.wrong {
 				k := &workerPeer{createdAt: time.Now()}
 				k.lost.Store(true)
 				add(k)
