@@ -87,12 +87,14 @@ func WindowsFull(l *Life) {
 
 // SessionsUp checks that the cluster is whole again after calm.
 //
-// The promise: after calm each coordinator has a session with each worker that it can reach, each worker is registered, exactly one coordinator
-// leads, and none believes that it is cut off. Excused are workers that advertise an address of their own choice: it may be a wrong one.
+// The promise: after calm each coordinator has a session with each worker that it can reach, each worker is registered, exactly one
+// coordinator leads, and none believes that it is cut off. No worker has to register again and again while only processes and Redis have
+// faults. Excused are workers that advertise an address of their own choice: it may be a wrong one.
 func SessionsUp(l *Life) {
 	if l.Final == nil || len(l.Final.Snaps) == 0 {
 		return
 	}
+	l.registeredOften()
 	coordinators, workers := l.running(history.Coordinator), l.running(history.Worker)
 	if len(coordinators) == 0 {
 		return
@@ -134,6 +136,24 @@ func SessionsUp(l *Life) {
 		l.checked(1)
 		if n, _ := s.Value("kisgrid_worker_registered"); n != 1 {
 			l.breach(Subject{Process: w.Process}, "after calm, %s is not registered", w.Process)
+		}
+	}
+}
+
+// registeredOften reports workers whose record is removed again and again by other processes. Faults of etcd and of the network are excused:
+// they end leases.
+func (l *Life) registeredOften() {
+	for _, f := range l.Scenario.Faults {
+		if f.Kind != "kill" && f.Kind != "drain" && f.Kind != "restart" && f.Kind != "twin" && f.Kind != "start" && !strings.HasPrefix(f.Kind, "redis-") {
+			return
+		}
+	}
+	for _, life := range l.Lives {
+		for _, line := range life.Logs {
+			if strings.Contains(line.Text, "record in etcd is deleted again and again") {
+				l.breach(Subject{Process: life.Process}, "at %s, %s had to register again and again, and nothing was wrong with etcd or the network", line.At, life.Process)
+				return
+			}
 		}
 	}
 }

@@ -21,6 +21,12 @@ func Generate(seed uint64) *Scenario {
 	g.changes()
 	g.faults()
 	g.raisedWindow()
+	g.usedAgain()
+	if slices.ContainsFunc(g.s.Clients, func(c Client) bool { return c.How == "redrive" }) {
+		for i := range g.s.Coordinators {
+			g.s.Coordinators[i].Letters = true
+		}
+	}
 	g.calm()
 	g.s.sort()
 	if err := g.s.Check(); err != nil {
@@ -320,6 +326,30 @@ func (g *generator) raisedWindow() {
 		s.Faults = append(s.Faults, Fault{At: at, For: seconds(r, 10, 16), Kind: "kill", Who: c.Name})
 		s.Changes = append(s.Changes, Change{At: at + seconds(r, 7, 9), Kind: "once-window", Flow: c.Flow, N: 120})
 		return
+	}
+}
+
+// usedAgain makes, in a few scenarios, an etcd that was restored give the numbers of earlier revisions again: documents change quickly one
+// after the other before a restore that loses these changes, and after it.
+func (g *generator) usedAgain() {
+	r, s := g.part("used again"), g.s
+	if !chance(r, 6) {
+		return
+	}
+	flow := pick(r, s.Flows...).Name
+	at := seconds(r, 3, 8)
+	s.Changes = slices.DeleteFunc(s.Changes, func(c Change) bool { return c.Flow == flow || c.Flow == "" }) // the last revision is to stay
+	revise := func(pause time.Duration) {
+		s.Changes = append(s.Changes, Change{At: at, Kind: "revise", Flow: flow})
+		at += pause
+	}
+	for range 8 {
+		revise(widelyTime(r, 150*time.Millisecond, 350*time.Millisecond))
+	}
+	s.Faults = append(s.Faults, Fault{At: at, Kind: "etcd-restore", By: 4 * time.Second})
+	at += seconds(r, 1, 3)
+	for range between(r, 1, 3) {
+		revise(widelyTime(r, 200*time.Millisecond, 600*time.Millisecond))
 	}
 }
 
