@@ -1,5 +1,5 @@
 // Package point counts how often a process gets to rare branches: a session that resumes, a row that runs alone, a lock that is lost. Such
-// branches are the ones that mend what goes wrong, and ordinary tests hardly reach them. A branch that is worth knowing about has a point:
+// branches are the ones that recover from a fault, and ordinary tests hardly reach them. A branch that is worth knowing about has a point:
 //
 //	var pointResumed = point.New("coordinator/session: resumed")
 //	…

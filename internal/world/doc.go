@@ -25,5 +25,5 @@
 //   - faults.go: faults of processes, machines and links.
 //   - faults_stores.go: faults of etcd and Redis.
 //   - calm.go: clients begin; at the end of the faults the cluster comes to rest.
-//   - end.go: what is left in the end.
+//   - end.go: the orderly end, and a look at the goroutines, connections and keys that are left.
 package world

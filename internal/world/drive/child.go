@@ -166,7 +166,7 @@ type tail struct {
 // tailSize is the size of each of the two parts, in bytes.
 const tailSize = 128 << 10
 
-// Write keeps p, and forgets what has become too much.
+// Write keeps the first bytes of the output and the last ones, and forgets bytes between them.
 func (t *tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
