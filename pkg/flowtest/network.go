@@ -193,7 +193,9 @@ type relayedConn struct {
 // RemoteAddr implements net.Conn: it returns the address of the other party.
 func (c relayedConn) RemoteAddr() net.Addr { return c.to }
 
-// pair makes a TCP connection within this process and returns its two ends.
+// pair makes a TCP connection within this process and returns its two ends. A dial that ctx ends may leave a connection behind that
+// nobody has: the kernel had made it when the dial gave up. So pair takes only the connection that comes from the end that it dialled
+// from, and closes all others.
 func (n *network) pair(ctx context.Context) (net.Conn, net.Conn, error) {
 	n.pairing.Lock()
 	defer n.pairing.Unlock()
@@ -201,11 +203,16 @@ func (n *network) pair(ctx context.Context) (net.Conn, net.Conn, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("make a relay: %w", err)
 	}
-	accepted, err := n.pairs.Accept()
-	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("make a relay: %w", err), dialled.Close())
+	for {
+		accepted, err := n.pairs.Accept()
+		if err != nil {
+			return nil, nil, errors.Join(fmt.Errorf("make a relay: %w", err), dialled.Close())
+		}
+		if accepted.RemoteAddr().String() == dialled.LocalAddr().String() {
+			return dialled, accepted, nil
+		}
+		_ = accepted.Close() // nobody has its other end
 	}
-	return dialled, accepted, nil
 }
 
 // startRelay starts a goroutine that carries bytes between the connections a and b, over the link l, until one of them ends. It returns
