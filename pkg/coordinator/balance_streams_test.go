@@ -168,7 +168,7 @@ func TestStreamsThatCanNotMove(t *testing.T) {
 func TestStreamIsAskedToMove(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	r.join("w")
+	w, _ := r.join("w")
 	r.whole()
 	var streams []*clientStream
 	for range 4 {
@@ -181,6 +181,7 @@ func TestStreamIsAskedToMove(t *testing.T) {
 	wantCode(t, fromStatus(moving(r, batch.NewStreamID())), batch.CodeUnavailable, "its share")
 
 	p := r.peer()
+	w.session().welcome(false, 0) // a coordinator without a session counts itself as cut off after 3 s
 	p.awaitActive("W", r.c.board.Load().Flows["W"].Active.Number)
 	asked := make(chan *clientStream, len(streams))
 	for _, s := range streams {
@@ -209,6 +210,10 @@ func TestStreamIsAskedToMove(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	wantCode(t, fromStatus(moving(p, batch.NewStreamID())), batch.CodeUnavailable, "its share")
 	until(t, "each has two", func() bool { return r.c.ingest.streamCount() == 2 && p.c.ingest.streamCount() == 2 })
+	until(t, "the new coordinator knows that each has two", func() bool {
+		share := p.c.ingest.streamShare()
+		return share.own == 2 && share.least == 2
+	})
+	wantCode(t, fromStatus(moving(p, batch.NewStreamID())), batch.CodeUnavailable, "its share")
 }
