@@ -10,6 +10,7 @@
 //   - life.go: Life, the history with the indexes that checks share.
 //   - troubles.go: which faults and changes concern a row, and when stores lost data.
 //   - outcomes.go: every row has one outcome; an answer that says that nothing ran is true.
+//   - waits.go: how long rows may wait for one another, and which late answers are none of the cluster's fault.
 //   - effects.go: done rows have their effects; effects happen once.
 //   - order.go: rows of one key run and take effect in order.
 //   - revisions.go: a batch runs on one revision, whose documents belong together.

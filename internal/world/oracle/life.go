@@ -23,6 +23,7 @@ type Life struct {
 	runs    map[batch.ID][]int          // by batch: the places in Runs
 	streams map[batch.StreamID]string   // the client of each stream
 	flows   map[string]*flow
+	forward map[string][]time.Duration // by flow: what steps has found
 }
 
 // flow is a flow of the scenario with its form.
@@ -43,6 +44,7 @@ func newLife(h *history.History) *Life {
 		History: h,
 		report:  &Report{More: map[string]int{}, Checked: map[string]int{}, Excused: map[string]map[string]int{}},
 		batches: map[batch.ID]*history.Batch{}, runs: map[batch.ID][]int{}, streams: map[batch.StreamID]string{}, flows: map[string]*flow{},
+		forward: map[string][]time.Duration{},
 	}
 	for _, f := range h.Scenario.Flows {
 		l.flows[f.Name] = newFlow(f)

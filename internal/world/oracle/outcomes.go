@@ -1,10 +1,8 @@
 package oracle
 
 import (
-	"slices"
 	"time"
 
-	"github.com/kisgrid/kisgrid/internal/world/forms"
 	"github.com/kisgrid/kisgrid/internal/world/history"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
@@ -213,7 +211,7 @@ func answeredBefore(tries []*history.Try) bool {
 // after it, also during faults. Excused are clients that went away; late answers while a fault was under way, or a process or the client's program was stopped; and
 // answers after calm of rows that wait, for a key, a store or in their functions: rows of one key wait one after the other, each for the
 // flow's timeout at the most; and where the client lost its coordinator meanwhile, each copy of the batch that it sent waits behind the one
-// before.
+// before; and answers that come while the flow's other rows end one after the other without a pause.
 func Answered(l *Life) {
 	if l.Calm == 0 {
 		return
@@ -240,6 +238,8 @@ func Answered(l *Life) {
 			case t.Ended > calm:
 				if l.mayWait(b, t, t.Ended) {
 					l.excused("rows of one key waited one after the other, or copies of a batch that was sent again did")
+				} else if l.atWork(b, t) {
+					l.excused("the flow's rows went on all the time: there was more to do than time")
 				} else {
 					l.breach(subject, "%s's batch %d, try %d, submitted at %s, was answered %s after calm began; its rows and those before them ask for waits of %s at the most",
 						b.Client, b.Number, i+1, t.At, t.Ended-l.Calm, l.longestWait(b))
@@ -256,136 +256,6 @@ func Answered(l *Life) {
 			}
 		}
 	}
-}
-
-// mayWait reports whether rows of a try may wait until a time: because rows of a key wait one after the other, or copies of a batch do that
-// was sent again. Faults and changes may keep a row from beginning its wait; after the last of them it does.
-func (l *Life) mayWait(b *history.Batch, t *history.Try, until time.Duration) bool {
-	f := l.flows[b.Flow]
-	copies := 1 // those of which no function has noted a run: rows that wait for a connector may not have come to a function yet
-	if f != nil && l.storeAway(f, b) {
-		copies += l.comingsAndGoings(t.At, until)
-	}
-	if time.Duration(copies)*l.longestWait(b) > until-l.undisturbed(t.At) {
-		return true
-	}
-	return f != nil && f.form.Stretch && l.patience(f) > until-t.At // its rows' round trips, one after the other
-}
-
-// stillWaits reports whether workers may have rows that wait when the record looks at the processes for the last time, although nobody waits
-// for their answers any more.
-func (l *Life) stillWaits() bool {
-	for _, b := range l.Batches {
-		for _, t := range b.Tries {
-			if b.Client != Probe && l.mayWait(b, t, l.Final.At) && (t.Ended == 0 || t.Gone || !t.Answered || slices.ContainsFunc(t.NotDone, func(o batch.RowOutcome) bool { return o.Outcome == batch.Failed })) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// copies returns how often the first function ran for some row of a batch at most: how many copies of the batch workers had, one after the
-// other.
-func (l *Life) copies(b *history.Batch, t *history.Try) int {
-	counts := map[uint32]int{}
-	most := 0
-	f := l.flows[b.Flow]
-	if f == nil {
-		return 0
-	}
-	for _, i := range l.runs[t.ID] {
-		run := l.Runs[i]
-		if f.stages[run.Function] == 0 && run.Attempt == 1 && run.ID.Visit == 0 {
-			counts[run.ID.Row]++
-			most = max(most, counts[run.ID.Row])
-		}
-	}
-	return most
-}
-
-// undisturbed returns the time from which on no fault and no change is in the way of a batch that is submitted at a time. It is not after the
-// calm began.
-func (l *Life) undisturbed(from time.Duration) time.Duration {
-	last := from
-	for _, f := range l.Faults {
-		last = max(last, min(l.until(f), l.Calm))
-	}
-	for _, c := range l.Changes {
-		last = max(last, min(c.At, l.Calm))
-	}
-	return last
-}
-
-// comingsAndGoings returns how many coordinators ended or began within a time. When one ends, its clients send unanswered batches again; when
-// one begins, streams move to it, and their clients do so too, after five seconds.
-func (l *Life) comingsAndGoings(from, until time.Duration) int {
-	n := 0
-	for _, life := range l.Lives {
-		if life.Kind != history.Coordinator {
-			continue
-		}
-		for _, at := range []time.Duration{life.Began, life.Ended} {
-			if from < at && at < until {
-				n++
-			}
-		}
-	}
-	return n
-}
-
-// storeAway reports whether the flow of a batch uses Redis, and it was in trouble, or had a wrong address, from the batch's first try to the
-// end of its last one.
-func (l *Life) storeAway(f *flow, b *history.Batch) bool {
-	from, until := l.span(b)
-	return f.usesStore() && (l.fault(from, until, 2*l.lease(), redisFault) || l.badConnector())
-}
-
-// longestWait returns how long the rows of one key, of those in a batch, may take one after the other: the flow's timeout for each copy of a
-// row of the key that was submitted until then and waits for something, after the functions of the flow's rows that take long. Rows of a
-// flow that uses Redis may wait for it, too, if it was in trouble.
-func (l *Life) longestWait(b *history.Batch) time.Duration {
-	f := l.flows[b.Flow]
-	if f == nil {
-		return 0
-	}
-	s := l.settingsOf(f)
-	_, until := l.span(b)
-	away := l.storeAway(f, b)
-	waiting := map[string]int{}
-	busy := time.Duration(0) // lanes are shared: a function that does not return holds up rows of other keys, too
-	for _, other := range l.Batches {
-		if other.Flow != b.Flow || len(other.Tries) == 0 || other.Tries[0].At > until {
-			continue
-		}
-		copies := len(other.Tries)
-		for _, t := range other.Tries {
-			copies = max(copies, l.copies(other, t))
-		}
-		for place, row := range other.Rows {
-			for _, a := range forms.ParseActions(row.Do) {
-				switch a.Kind {
-				case "block", "hang":
-					busy += time.Duration(copies) * s.longestTimeout
-				case "slow", "sleep":
-					busy += time.Duration(copies) * a.Lasts
-				}
-			}
-			if away || l.waits(f, rowOf{other, place}, s) > 0 {
-				waiting[row.Key] += copies
-			}
-		}
-	}
-	most := 0
-	for _, row := range b.Rows {
-		most = max(most, waiting[row.Key])
-	}
-	return busy + time.Duration(most)*s.flowTimeout
-}
-
-// badConnector reports whether the world gave the connector a wrong address for a time.
-func (l *Life) badConnector() bool {
-	return slices.ContainsFunc(l.Changes, func(c history.Change) bool { return c.Kind == "bad-connector" })
 }
 
 // lateness is how long after its deadline a batch may be answered.

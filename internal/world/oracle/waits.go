@@ -1,0 +1,209 @@
+package oracle
+
+import (
+	"slices"
+	"time"
+
+	"github.com/kisgrid/kisgrid/internal/world/forms"
+	"github.com/kisgrid/kisgrid/internal/world/history"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// mayWait reports whether rows of a try may wait until a time: because rows of a key wait one after the other, or copies of a batch do that
+// was sent again. Faults and changes may keep a row from beginning its wait; after the last of them it does.
+func (l *Life) mayWait(b *history.Batch, t *history.Try, until time.Duration) bool {
+	f := l.flows[b.Flow]
+	copies := 1 // those of which no function has noted a run: rows that wait for a connector may not have come to a function yet
+	if f != nil && l.storeAway(f, b) {
+		copies += l.comingsAndGoings(t.At, until)
+	}
+	if time.Duration(copies)*l.longestWait(b) > until-l.undisturbed(t.At) {
+		return true
+	}
+	return f != nil && f.form.Stretch && l.patience(f) > until-t.At // its rows' round trips, one after the other
+}
+
+// stillWaits reports whether workers may have rows that wait when the record looks at the processes for the last time, although nobody waits
+// for their answers any more.
+func (l *Life) stillWaits() bool {
+	for _, b := range l.Batches {
+		for _, t := range b.Tries {
+			if b.Client != Probe && l.mayWait(b, t, l.Final.At) && (t.Ended == 0 || t.Gone || !t.Answered || slices.ContainsFunc(t.NotDone, func(o batch.RowOutcome) bool { return o.Outcome == batch.Failed })) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// copies returns how often the first function ran for some row of a batch at most: how many copies of the batch workers had, one after the
+// other.
+func (l *Life) copies(b *history.Batch, t *history.Try) int {
+	counts := map[uint32]int{}
+	most := 0
+	f := l.flows[b.Flow]
+	if f == nil {
+		return 0
+	}
+	for _, i := range l.runs[t.ID] {
+		run := l.Runs[i]
+		if f.stages[run.Function] == 0 && run.Attempt == 1 && run.ID.Visit == 0 {
+			counts[run.ID.Row]++
+			most = max(most, counts[run.ID.Row])
+		}
+	}
+	return most
+}
+
+// undisturbed returns the time from which on no fault and no change is in the way of a batch that is submitted at a time. It is not after the
+// calm began.
+func (l *Life) undisturbed(from time.Duration) time.Duration {
+	last := from
+	for _, f := range l.Faults {
+		last = max(last, min(l.until(f), l.Calm))
+	}
+	for _, c := range l.Changes {
+		last = max(last, min(c.At, l.Calm))
+	}
+	return last
+}
+
+// comingsAndGoings returns how many coordinators ended or began within a time. When one ends, its clients send unanswered batches again; when
+// one begins, streams move to it, and their clients do so too, after five seconds.
+func (l *Life) comingsAndGoings(from, until time.Duration) int {
+	n := 0
+	for _, life := range l.Lives {
+		if life.Kind != history.Coordinator {
+			continue
+		}
+		for _, at := range []time.Duration{life.Began, life.Ended} {
+			if from < at && at < until {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// storeAway reports whether the flow of a batch uses Redis, and it was in trouble, or had a wrong address, from the batch's first try to the
+// end of its last one.
+func (l *Life) storeAway(f *flow, b *history.Batch) bool {
+	from, until := l.span(b)
+	return f.usesStore() && (l.fault(from, until, 2*l.lease(), redisFault) || l.badConnector())
+}
+
+// longestWait returns how long the rows of one key, of those in a batch, may take one after the other: the flow's timeout for each copy of a
+// row of the key that was submitted until then and waits for something, after the functions of the flow's rows that take long. Rows of a
+// flow that uses Redis may wait for it, too, if it was in trouble.
+func (l *Life) longestWait(b *history.Batch) time.Duration {
+	f := l.flows[b.Flow]
+	if f == nil {
+		return 0
+	}
+	s := l.settingsOf(f)
+	_, until := l.span(b)
+	away := l.storeAway(f, b)
+	waiting := map[string]int{}
+	busy := time.Duration(0) // lanes are shared: a function that does not return holds up rows of other keys, too
+	for _, other := range l.Batches {
+		if other.Flow != b.Flow || len(other.Tries) == 0 || other.Tries[0].At > until {
+			continue
+		}
+		copies := len(other.Tries)
+		for _, t := range other.Tries {
+			copies = max(copies, l.copies(other, t))
+		}
+		for place, row := range other.Rows {
+			for _, a := range forms.ParseActions(row.Do) {
+				switch a.Kind {
+				case "block", "hang":
+					busy += time.Duration(copies) * s.longestTimeout
+				case "slow", "sleep":
+					busy += time.Duration(copies) * a.Lasts
+				}
+			}
+			if away || l.waits(f, rowOf{other, place}, s) > 0 {
+				waiting[row.Key] += copies
+			}
+		}
+	}
+	most := 0
+	for _, row := range b.Rows {
+		most = max(most, waiting[row.Key])
+	}
+	return busy + time.Duration(most)*s.flowTimeout
+}
+
+// badConnector reports whether the world gave the connector a wrong address for a time.
+func (l *Life) badConnector() bool {
+	return slices.ContainsFunc(l.Changes, func(c history.Change) bool { return c.Kind == "bad-connector" })
+}
+
+// atWork reports whether other rows of a flow came forward all the time until a late answer: there was more to do than time. Rows of a key
+// take one round trip to the store after the other, and one of them takes a second where a Save waits for a replica that lags.
+//
+// A row comes forward when a function gets it for the first time, or when its batch is answered for the first time. Runs in which rows are
+// repeated do not count, so rows that stand still while a poisoned row of theirs kills worker after worker are not excused. Nor are rows
+// that stay behind when the others have ended.
+func (l *Life) atWork(b *history.Batch, t *history.Try) bool {
+	f := l.flows[b.Flow]
+	if f == nil {
+		return false
+	}
+	pause := l.longestPause(f, b)
+	at := l.undisturbed(t.At)
+	for _, next := range l.steps(f.Name) {
+		switch {
+		case next < at:
+		case next > t.Ended:
+			return t.Ended-at <= pause
+		case next-at > pause:
+			return false
+		default:
+			at = next
+		}
+	}
+	return t.Ended-at <= pause
+}
+
+// longestPause returns how long no row of a flow may come forward while one of them takes its time: the timeouts of a row and of a function,
+// and ten seconds for a worker to be replaced. When the store is away, each row of a batch waits for it on its own.
+func (l *Life) longestPause(f *flow, b *history.Batch) time.Duration {
+	s := l.settingsOf(f)
+	waits := 1
+	if l.storeAway(f, b) {
+		for _, other := range l.Batches {
+			if other.Flow == f.Name {
+				waits = max(waits, len(other.Rows))
+			}
+		}
+	}
+	return time.Duration(waits)*s.flowTimeout + s.longestTimeout + 10*time.Second
+}
+
+// steps returns when rows of a flow came forward, in order.
+func (l *Life) steps(flow string) []time.Duration {
+	if known, ok := l.forward[flow]; ok {
+		return known
+	}
+	type call struct {
+		row      batch.RowID
+		function string
+	}
+	var all []time.Duration
+	seen := map[call]bool{}
+	for _, r := range l.Runs {
+		if c := (call{r.ID, r.Function}); r.Flow == flow && !seen[c] {
+			seen[c] = true
+			all = append(all, r.At)
+		}
+	}
+	for _, b := range l.Batches {
+		if i := slices.IndexFunc(b.Tries, func(t *history.Try) bool { return t.Answered }); b.Flow == flow && i >= 0 {
+			all = append(all, b.Tries[i].Ended)
+		}
+	}
+	slices.Sort(all)
+	l.forward[flow] = all
+	return all
+}
