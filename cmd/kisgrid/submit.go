@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kisgrid/kisgrid/internal/command"
-	"github.com/kisgrid/kisgrid/internal/rowfile"
+	"github.com/kisgrid/kisgrid/internal/submission"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/client/oteltrace"
@@ -17,7 +17,7 @@ import (
 // submitCommand makes the command kisgrid submit, which sends rows from a file or standard input through a flow.
 func submitCommand() *cobra.Command {
 	var s server
-	var sub rowfile.Submitter
+	var sub submission.Submitter
 	var tracing command.Tracing
 	cmd := &cobra.Command{
 		Use:   "submit FLOW -f rows.ndjson",
@@ -43,12 +43,12 @@ The exit code is 1 when a row is dead or failed, or has no answer.`,
 				return err
 			}
 			defer c.Close()
-			open := func(ctx context.Context) (rowfile.Stream, error) {
+			open := func(ctx context.Context) (submission.Stream, error) {
 				stream, err := c.Stream(ctx, sub.Flow)
 				return clientStream{stream}, err
 			}
 			err = sub.Run(cmd.Context(), open, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
-			if errors.Is(err, rowfile.ErrNotDone) {
+			if errors.Is(err, submission.ErrNotDone) {
 				return errReported
 			}
 			return err
@@ -60,17 +60,17 @@ The exit code is 1 when a row is dead or failed, or has no answer.`,
 	return cmd
 }
 
-// clientStream makes a stream of package client usable by package rowfile. It does not embed the stream, because rowfile needs only
-// these two methods.
+// clientStream makes a stream of package client usable by package submission. It does not embed the stream, because package submission
+// needs only these two methods.
 type clientStream struct{ stream *client.Stream }
 
-// Send implements rowfile.Stream: it sends one batch into the flow, with or without the flow's output in the answer.
-func (c clientStream) Send(ctx context.Context, b *batch.Batch, output bool) (rowfile.Answer, error) {
+// Send implements submission.Stream: it sends one batch into the flow, with or without the flow's output in the answer.
+func (c clientStream) Send(ctx context.Context, b *batch.Batch, output bool) (submission.Answer, error) {
 	if !output {
 		return c.stream.Send(ctx, b, client.NoOutput())
 	}
 	return c.stream.Send(ctx, b)
 }
 
-// Close implements rowfile.Stream: it closes the client's stream.
+// Close implements submission.Stream: it closes the client's stream.
 func (c clientStream) Close() error { return c.stream.Close() }

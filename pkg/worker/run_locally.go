@@ -16,8 +16,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kisgrid/kisgrid/internal/command"
-	"github.com/kisgrid/kisgrid/internal/rowfile"
 	"github.com/kisgrid/kisgrid/internal/serve"
+	"github.com/kisgrid/kisgrid/internal/submission"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
@@ -26,7 +26,7 @@ import (
 
 // runCommand makes the command "run", which runs a file of rows through a flow in this process, without a cluster.
 func runCommand(register func(*kis.Registry)) *cobra.Command {
-	r := localRun{rows: rowfile.Submitter{Results: true}, logging: command.Logging{Level: "warn"}}
+	r := localRun{rows: submission.Submitter{Results: true}, logging: command.Logging{Level: "warn"}}
 	cmd := &cobra.Command{
 		Use:   "run CONF FLOW [-f rows.ndjson]",
 		Short: "Run a flow in this process, without a cluster",
@@ -45,7 +45,7 @@ The exit status is 1 when a row is dead or failed.`,
 			defer stop()
 			r.rows.Flow, r.documents = args[1], r.access.Access(cmd.Flags())
 			err := r.run(ctx, args[0], register, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
-			if errors.Is(err, rowfile.ErrNotDone) {
+			if errors.Is(err, submission.ErrNotDone) {
 				return errAlreadyPrinted
 			}
 			return printMistakes(cmd.ErrOrStderr(), err)
@@ -63,9 +63,9 @@ The exit status is 1 when a row is dead or failed.`,
 
 // localRun has the flags and arguments of one "run" command.
 type localRun struct {
-	rows    rowfile.Submitter // reads, sends and reports the rows
-	metrics bool              // print the metrics at the end
-	http    string            // address for metrics; empty means none
+	rows    submission.Submitter // reads, sends and reports the rows
+	metrics bool                 // print the metrics at the end
+	http    string               // address for metrics; empty means none
 	logging command.Logging
 
 	access    command.DocumentAccess // flags for what documents may read
@@ -90,7 +90,7 @@ func (r *localRun) run(ctx context.Context, conf string, register func(*kis.Regi
 		}
 		defer stop()
 	}
-	open := func(ctx context.Context) (rowfile.Stream, error) {
+	open := func(ctx context.Context) (submission.Stream, error) {
 		stream, err := local.Stream(ctx, r.rows.Flow)
 		return inProcess{stream}, err
 	}
@@ -142,11 +142,11 @@ func writeMetrics(out io.Writer, metrics prometheus.Gatherer) error {
 	return nil
 }
 
-// inProcess makes a stream of flowexec.Local usable as the stream of package rowfile.
+// inProcess makes a stream of flowexec.Local usable as the stream of package submission.
 type inProcess struct{ *flowexec.Stream }
 
-// Send implements rowfile.Stream: it sends one batch into the flow, with or without the flow's output.
-func (p inProcess) Send(ctx context.Context, b *batch.Batch, output bool) (rowfile.Answer, error) {
+// Send implements submission.Stream: it sends one batch into the flow, with or without the flow's output.
+func (p inProcess) Send(ctx context.Context, b *batch.Batch, output bool) (submission.Answer, error) {
 	if !output {
 		return p.Stream.Send(ctx, b, flowexec.NoOutput())
 	}

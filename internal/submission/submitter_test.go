@@ -1,4 +1,4 @@
-package rowfile
+package submission
 
 import (
 	"bytes"
