@@ -20,6 +20,69 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
+const exprDocuments = `
+kistype: flow
+status: 1
+flow_name: Chain
+flows:
+  - fname: VerifyStu
+  - fname: AvgStuScore12
+  - fname: PrintStuAvgScore
+---
+kistype: func
+fname: VerifyStu
+fmode: Verify
+source: {name: scores, fields: {stu_id: int}}
+option:
+  verify: 0 <= stu_id && stu_id <= 999
+  reason: >-
+    "stu_id " + string(stu_id) + " is outside 0..999"
+---
+kistype: func
+fname: AvgStuScore12
+fmode: Calculate
+source: {name: scores, fields: {stu_id: int, score_1: int, score_2: int}}
+option:
+  calculate: {stu_id: stu_id, avg_score: (score_1 + score_2) / 2}
+---
+kistype: func
+fname: PrintStuAvgScore
+fmode: Expand
+source: {fields: {stu_id: int, avg_score: float}}
+option:
+  expand: {each: "[1]", set: {stu_id: stu_id, avg_score: avg_score}}
+`
+
+const exprUntyped = `
+kistype: flow
+status: 1
+flow_name: Chain
+flows:
+  - fname: VerifyStu
+  - fname: AvgStuScore12
+  - fname: PrintStuAvgScore
+---
+kistype: func
+fname: VerifyStu
+fmode: Verify
+option:
+  verify: 0 <= stu_id && stu_id <= 999
+  reason: >-
+    "stu_id " + string(stu_id) + " is outside 0..999"
+---
+kistype: func
+fname: AvgStuScore12
+fmode: Calculate
+option:
+  calculate: {stu_id: stu_id, avg_score: (score_1 + score_2) / 2}
+---
+kistype: func
+fname: PrintStuAvgScore
+fmode: Expand
+option:
+  expand: {each: "[1]", set: {stu_id: stu_id, avg_score: avg_score}}
+`
+
 const documents = `
 kistype: flow
 status: 1
@@ -319,6 +382,9 @@ func BenchmarkChain(b *testing.B) {
 	b.Run("typed", chain(students.Register, 1, n, false))
 	b.Run("typed-output", chain(students.Register, 1, n, true))
 	b.Run("typed-2", chain(students.Register, 2, n, false))
+	b.Run("expr", chainOf(exprDocuments, func(*kis.Registry) {}, 1, n, false))
+	b.Run("expr-output", chainOf(exprDocuments, func(*kis.Registry) {}, 1, n, true))
+	b.Run("expr-untyped", chainOf(exprUntyped, func(*kis.Registry) {}, 1, n, false))
 	b.Run("kisflow", chain(kisflow, 1, n, false))
 	b.Run("retries", chainOf(retriedDocuments, retried, 1, n, false)) // rows are copied before a function that may be tried again
 	b.Run("stretch", stretch(n, false))                               // each key has one row in a batch

@@ -38,7 +38,7 @@ func (d Document) doubts() Mistakes {
 
 // read parses a document, without regard to mistakes. The reader that it returns has the mistakes and doubts.
 func read(d Document) (Parsed, *reader) {
-	r := &reader{document: d.String(), storedAs: d.Name, offset: max(d.Line, 1) - 1}
+	r := &reader{document: d.String(), storedAs: d.Name, offset: max(d.Line, 1) - 1, source: d.YAML}
 	var p Parsed
 	if root := r.root(d.YAML); root != nil {
 		v := value{r: r, node: root}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/kisgrid/kisgrid/pkg/expr"
 )
 
 // parseFunction reads a function's document. Mistakes in it are added to the reader's list.
@@ -19,8 +21,11 @@ func parseFunction(v value) *Function {
 	if mode, ok := o.require("fmode", "one of "+strings.Join(modes, ", ")); ok {
 		f.Mode = Mode(mode.oneOf(modes...))
 	}
-	source := o.object("source", "name", "must")
-	f.Source = Source{Name: source.text("name"), Must: source.texts("must")}
+	source := o.object("source", "name", "must", "fields")
+	f.Source = Source{Name: source.text("name"), Must: source.texts("must"), Fields: expr.Any}
+	if v, ok := source.values["fields"]; ok {
+		f.Source.Fields = v.fieldTypes()
+	}
 	f.parseOption(o.object("option", optionKeys...))
 	return f
 }
@@ -28,6 +33,7 @@ func parseFunction(v value) *Function {
 // optionKeys are the keys under option.
 var optionKeys = []string{
 	"cname", "retry_times", "retry_duration", "return_duration", "default_params", "on_missing", "wait", "save", "load",
+	"verify", "reason", "calculate", "expand",
 }
 
 // modes lists the values that the key fmode may have.
@@ -61,6 +67,7 @@ func (f *Function) parseOption(o object) {
 	}
 	f.wantMode(o, "save", ModeSave)
 
+	f.parseExpressions(o)
 	f.Save, f.Load = o.declaredSave(), o.declaredLoad()
 	for _, key := range []string{"save", "load"} {
 		if v, ok := o.values[key]; ok && f.Connector == "" {

@@ -23,6 +23,7 @@ type reader struct {
 	document string
 	storedAs string // the name that the document must have; empty means any
 	offset   int    // lines of the file before the document
+	source   []byte // the document
 	aliased  int    // nodes that were read through aliases
 	mistakes Mistakes
 	doubts   Mistakes // values that people may read in another way than this package; they are mistakes only at intake

@@ -1,6 +1,10 @@
 package definition
 
-import "time"
+import (
+	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/expr"
+)
 
 // The defaults of `timeout` in flows and in functions, and of `option.wait` in Load functions.
 const (
@@ -73,6 +77,8 @@ type Source struct {
 	Name string
 	// Must are the fields that every row must have.
 	Must []string
+	// Fields are the types of the rows' fields, for expressions. expr.Any means that they are not declared.
+	Fields expr.Type
 }
 
 // Function is the document of one function: `kistype: func`. The code behind it is registered in the worker under the same name.
@@ -102,8 +108,12 @@ type Function struct {
 	// Save is `option.save`: a Save that needs no code. nil means none.
 	Save *DeclaredSave
 	// Load is `option.load`: a Load that needs no code. nil means none.
-	Load     *DeclaredLoad
-	Document Document
+	Load *DeclaredLoad
+	// Verify, Calculate and Expand are the expressions of a function that needs no code. nil means none.
+	Verify    *DeclaredVerify
+	Calculate *DeclaredCalculate
+	Expand    *DeclaredExpand
+	Document  Document
 }
 
 // SaveOp is the operation that a declared Save carries out on its key.

@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/expr"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
@@ -23,6 +25,14 @@ func (s *step) bind(b *definition.Bundle, doc *definition.Function, entry defini
 		})
 	}
 	code, ok := r.Lookup(s.Name)
+	if doc.Verify != nil || doc.Calculate != nil || doc.Expand != nil {
+		own, found := newExprCode(doc, expr.Value{})
+		if mistakes = append(mistakes, found...); len(mistakes) > 0 {
+			return mistakes
+		}
+		code, ok = own, true
+		s.Must = append(slices.Clone(s.Must), own.must...)
+	}
 	switch {
 	case !ok && doc.Save == nil && doc.Load == nil:
 		wrong(b.Flow.Document, entry.Line, fmt.Sprintf("flows[%d].fname", s.Index), batch.CodeUnknownFunction,

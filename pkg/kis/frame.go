@@ -158,6 +158,9 @@ func (f *Frame) late(function, what string) {
 	}
 }
 
+// Begin is called before a function is called for a row, by code that an executor brings itself.
+func (f *Frame) Begin(row int) error { return f.begin(row) }
+
 // begin is called before the function is called for a row: it sets f.Row, and calls Pause if another goroutine has set Watch. An
 // error means that the function must not be called for the row. Most times begin costs one atomic load.
 func (f *Frame) begin(row int) error {

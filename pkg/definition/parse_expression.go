@@ -1,0 +1,192 @@
+package definition
+
+import (
+	"errors"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/expr"
+)
+
+// expression reads an expression, and finds mistakes of its syntax. Types are checked when a flow is compiled.
+func (v value) expression() (expr.Source, bool) {
+	source, ok := v.expressionText()
+	if !ok {
+		return expr.Source{}, false
+	}
+	if err := source.Check(); err != nil {
+		v.expressionMistakes(err)
+		return expr.Source{}, false
+	}
+	return source, true
+}
+
+// expressionMistakes adds the mistakes of an expression to the reader's list.
+func (v value) expressionMistakes(err error) {
+	mistakes, ok := errors.AsType[expr.Mistakes](err)
+	if !ok {
+		v.mistake("%v", err)
+		return
+	}
+	for _, m := range mistakes {
+		line, _ := m.Position()
+		v.r.mistakes = append(v.r.mistakes, &Mistake{Document: v.r.document, Line: line, Key: v.path, Code: batch.CodeBadDocument, Problem: m.Explain()})
+	}
+}
+
+// expressionText returns the text of an expression, with its place in the file.
+func (v value) expressionText() (expr.Source, bool) {
+	n := v.node
+	if n.Kind != yaml.ScalarNode {
+		v.mistake("wants an expression such as score > 60, not %s", describe(n))
+		return expr.Source{}, false
+	}
+	source := expr.Source{Text: n.Value, Document: v.r.document, Path: v.path, Line: n.Line + v.r.offset, Column: n.Column, Margin: n.Column}
+	switch n.Style {
+	case yaml.LiteralStyle, yaml.FoldedStyle:
+		source.Text, source.Margin = v.r.block(n.Line)
+		source.Line, source.Column = n.Line+1+v.r.offset, source.Margin
+	case yaml.SingleQuotedStyle, yaml.DoubleQuotedStyle:
+		source.Column++
+	}
+	return source, true
+}
+
+// block returns the lines of a block scalar as they are written, without their common margin, and the column where they begin. line is the line of
+// its indicator.
+func (r *reader) block(line int) (text string, column int) {
+	lines := strings.Split(string(r.source), "\n")
+	margin := -1
+	var b strings.Builder
+	for _, l := range lines[min(line, len(lines)):] {
+		indent := len(l) - len(strings.TrimLeft(l, " "))
+		blank := strings.TrimSpace(l) == ""
+		if margin < 0 && !blank {
+			margin = indent
+		}
+		if !blank && indent < margin || margin == 0 {
+			break
+		}
+		b.WriteString(l[min(max(margin, 0), len(l)):] + "\n")
+	}
+	return b.String(), max(margin, 0) + 1
+}
+
+// expressionUnder reads the expression under a key; nil if the key is not there.
+func (o object) expressionUnder(key string) *expr.Source {
+	v, ok := o.values[key]
+	if !ok {
+		return nil
+	}
+	source, ok := v.expression()
+	if !ok {
+		return nil
+	}
+	return &source
+}
+
+// NamedExpression is a field and the expression that gives its value.
+type NamedExpression struct {
+	Name string
+	expr.Source
+}
+
+// namedExpressions reads a mapping from names of fields to expressions, in the order of the document.
+func (v value) namedExpressions() []NamedExpression {
+	var all []NamedExpression
+	for _, f := range v.fields() {
+		if source, ok := f.value.expression(); ok {
+			all = append(all, NamedExpression{f.name, source})
+		}
+	}
+	return all
+}
+
+// fieldTypes reads source.fields: the types of a row's fields. A list is written [T], an object as a mapping.
+func (v value) fieldTypes() expr.Type {
+	if v.node.Kind != yaml.MappingNode {
+		v.mistake("wants names of fields with their types, such as {stu_id: int}, not %s", describe(v.node))
+		return expr.Any
+	}
+	return v.fieldType()
+}
+
+// fieldType reads one type.
+func (v value) fieldType() expr.Type {
+	switch v.node.Kind {
+	case yaml.MappingNode:
+		var fields []expr.Field
+		for _, f := range v.fields() {
+			fields = append(fields, expr.Field{Name: f.name, Type: f.value.fieldType()})
+		}
+		if len(fields) == 1 && fields[0].Name == "*" {
+			return expr.Map(fields[0].Type)
+		}
+		return expr.Object(fields...)
+	case yaml.SequenceNode:
+		if len(v.node.Content) != 1 {
+			v.mistake("has %d types; a list has one type of elements: write [T]", len(v.node.Content))
+			return expr.Any
+		}
+		return expr.List(value{r: v.r, path: v.path, node: v.r.follow(v.node.Content[0])}.fieldType())
+	}
+	text, ok := v.text()
+	if !ok {
+		return expr.Any
+	}
+	t, err := expr.ParseType(text)
+	if err != nil {
+		v.mistake("%v", err)
+	}
+	return t
+}
+
+// DeclaredVerify is `option.verify`: a row for which If gives false is filtered, with the text that Reason gives.
+type DeclaredVerify struct {
+	If expr.Source
+	// Reason is `option.reason`. nil means none.
+	Reason *expr.Source
+}
+
+// DeclaredCalculate is `option.calculate`: the fields of the new row.
+type DeclaredCalculate struct {
+	Fields []NamedExpression
+}
+
+// DeclaredExpand is `option.expand`: a row for each element of the list that Each gives.
+type DeclaredExpand struct {
+	Each  expr.Source
+	As    string
+	Where *expr.Source
+	Set   []NamedExpression
+}
+
+// parseExpressions reads the expressions under option into the function.
+func (f *Function) parseExpressions(o object) {
+	for key, mode := range map[string]Mode{"verify": ModeVerify, "reason": ModeVerify, "calculate": ModeCalculate, "expand": ModeExpand} {
+		f.wantMode(o, key, mode)
+	}
+	if If := o.expressionUnder("verify"); If != nil {
+		f.Verify = &DeclaredVerify{If: *If, Reason: o.expressionUnder("reason")}
+	}
+	if v, ok := o.values["calculate"]; ok {
+		f.Calculate = &DeclaredCalculate{v.namedExpressions()}
+	}
+	if v, ok := o.values["expand"]; ok {
+		e := v.object("each", "as", "where", "set")
+		f.Expand = &DeclaredExpand{As: "item", Where: e.expressionUnder("where")}
+		if as := e.text("as"); as != "" {
+			f.Expand.As = as
+		}
+		if _, ok := e.require("each", "an expression that gives a list"); ok {
+			if each := e.expressionUnder("each"); each != nil {
+				f.Expand.Each = *each
+			}
+		}
+		if set, ok := e.values["set"]; ok {
+			f.Expand.Set = set.namedExpressions()
+		}
+	}
+}
