@@ -36,7 +36,7 @@ func TestDeclared(t *testing.T) {
 	forms := map[string]struct {
 		conf     fs.FS
 		register func(*kis.Registry)
-	}{"Go": {students.Conf, students.Register}, "declared": {students.ConfDeclared, withoutStores}}
+	}{"Go": {students.Conf, students.Register}, "declared": {students.ConfDeclared, withoutStores}, "expressions": {students.ConfExpressions, func(*kis.Registry) {}}}
 	results, stored := map[string]string{}, map[string]string{}
 	for name, form := range forms {
 		local, err := flowexec.NewLocalFS(form.conf, form.register)
@@ -64,6 +64,9 @@ func TestDeclared(t *testing.T) {
 		if results[name] != want {
 			t.Errorf("%s:\n%s\nnot as Go locally:\n%s", name, results[name], want)
 		}
+	}
+	if stored["Go"] != stored["expressions"] {
+		t.Errorf("Redis has, by Go code:\n%s\nby expressions:\n%s", stored["Go"], stored["expressions"])
 	}
 	if stored["Go"] != stored["declared"] || strings.Count(stored["Go"], "avg_score") != class {
 		t.Errorf("Redis has, by Go code:\n%s\nas declared:\n%s", stored["Go"], stored["declared"])

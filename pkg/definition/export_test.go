@@ -47,7 +47,7 @@ flows:
 `},
 		{(&Function{Name: "f", Mode: ModeCalculate}).Marshal, "func/f", "kistype: func\nfname: f\nfmode: Calculate\n"},
 		{(&Function{
-			Name: "f", Mode: ModeLoad, Timeout: time.Second, Source: Source{"s", []string{"stu_id"}}, Connector: "c", RetryTimes: 3,
+			Name: "f", Mode: ModeLoad, Timeout: time.Second, Source: Source{Name: "s", Must: []string{"stu_id"}}, Connector: "c", RetryTimes: 3,
 			RetryInterval: 1500 * time.Millisecond, OnMissing: OnMissingNull, Wait: time.Minute, DefaultParams: map[string]string{"a": ""},
 			Load: &DeclaredLoad{Key: key, Fields: map[string]string{"avg": "avg_score"}},
 		}).Marshal, "func/f", `kistype: func
@@ -250,7 +250,7 @@ func drawSet(t *rapid.T) *Set {
 	connector := rapid.SampledFrom(slices.Sorted(maps.Keys(s.Connectors)))
 	for _, n := range rapid.SliceOfNDistinct(name, 1, 3, rapid.ID).Draw(t, "functions") {
 		f := &Function{
-			Name: n, Mode: Mode(rapid.SampledFrom(modes).Draw(t, "mode")), Source: Source{text.Draw(t, "source"), texts.Draw(t, "must")},
+			Name: n, Mode: Mode(rapid.SampledFrom(modes).Draw(t, "mode")), Source: Source{Name: text.Draw(t, "source"), Must: texts.Draw(t, "must")},
 			Timeout: duration.Draw(t, "timeout"), RetryTimes: rapid.IntRange(0, 1000).Draw(t, "retries"),
 			RetryInterval: duration.Draw(t, "interval"), DefaultParams: params.Draw(t, "params"), OnMissing: OnMissingWait, Wait: DefaultWait,
 		}

@@ -85,7 +85,7 @@ func (y *asYAML) parsed(got Parsed) Parsed {
 	case KindFunc:
 		o := &y.Option
 		f := &Function{
-			Name: y.Fname, Mode: Mode(y.Fmode), Source: Source(y.Source), Timeout: y.Timeout, Connector: o.Cname, ConnectorLine: got.Function.ConnectorLine,
+			Name: y.Fname, Mode: Mode(y.Fmode), Source: Source{Name: y.Source.Name, Must: y.Source.Must}, Timeout: y.Timeout, Connector: o.Cname, ConnectorLine: got.Function.ConnectorLine,
 			RetryTimes: o.RetryTimes, RetryInterval: time.Duration(o.ReturnDuration) * time.Millisecond, DefaultParams: o.DefaultParams,
 			OnMissing: OnMissingWait, Wait: o.Wait,
 		}

@@ -87,6 +87,105 @@ func (o object) expressionUnder(key string) *expr.Source {
 	return &source
 }
 
+// valueExpression reads the value under a key, if it is written as "= expression".
+func (o object) valueExpression(key string) *expr.Source {
+	v, ok := o.values[key]
+	if !ok || v.node.Kind != yaml.ScalarNode || !strings.HasPrefix(v.node.Value, "=") {
+		return nil
+	}
+	source, ok := v.expressionText()
+	if !ok {
+		return nil
+	}
+	at := strings.IndexByte(source.Text, '=') // a block has the text as it is written
+	source.Text, source.Column = source.Text[at+1:], source.Column+1
+	if err := source.Check(); err != nil {
+		v.expressionMistakes(err)
+	}
+	return &source
+}
+
+// valueExpressions reads those values of a mapping that are written as "= expression". fields are its names.
+func (o object) valueExpressions(key string, fields map[string]string) map[string]expr.Source {
+	var all map[string]expr.Source
+	v := o.values[key]
+	if v.node.Kind != yaml.MappingNode {
+		return nil
+	}
+	m := object{value: v, values: map[string]value{}}
+	for i := 0; i+1 < len(v.node.Content); i += 2 {
+		name := v.node.Content[i].Value
+		if !strings.HasPrefix(fields[name], "=") {
+			continue
+		}
+		m.values[name] = value{r: v.r, path: join(v.path, name), node: v.r.follow(v.node.Content[i+1])}
+		if source := m.valueExpression(name); source != nil {
+			if all == nil {
+				all = map[string]expr.Source{}
+			}
+			all[name] = *source
+		}
+	}
+	return all
+}
+
+// ParamValues returns the params of the function at place i of the flow, over the defaults of its document, with the types that YAML gives them.
+func (b *Bundle) ParamValues(i int) (expr.Value, error) {
+	entry := b.Flow.Functions[i]
+	values := map[string]expr.Value{}
+	add := func(texts map[string]string, params *yaml.Node) error {
+		for name, text := range texts {
+			values[name] = expr.StringValue(text)
+		}
+		if params == nil || params.Kind != yaml.MappingNode {
+			return nil
+		}
+		for k := 0; k+1 < len(params.Content); k += 2 {
+			var v any
+			if err := params.Content[k+1].Decode(&v); err != nil {
+				return err
+			}
+			value, err := expr.ValueOf(v)
+			if err != nil {
+				return err
+			}
+			values[params.Content[k].Value] = value
+		}
+		return nil
+	}
+	function := b.Functions[entry.Name]
+	if err := add(function.DefaultParams, function.Document.node("option", "default_params")); err != nil {
+		return expr.Value{}, err
+	}
+	var params *yaml.Node
+	if flows := b.Flow.Document.node("flows"); flows != nil && i < len(flows.Content) {
+		if k := valueOf(flows.Content[i], "params"); k >= 0 {
+			params = flows.Content[i].Content[k]
+		}
+	}
+	if err := add(entry.Params, params); err != nil {
+		return expr.Value{}, err
+	}
+	return expr.ObjectValue(values), nil
+}
+
+// node returns the value under a path of keys; nil if the document does not have it.
+func (d Document) node(keys ...string) *yaml.Node {
+	var root yaml.Node
+	if err := yaml.Unmarshal(d.YAML, &root); err != nil || len(root.Content) == 0 {
+		return nil
+	}
+	n := root.Content[0]
+	for _, key := range keys {
+		i := valueOf(n, key)
+		if i < 0 {
+			return nil
+		}
+		n = n.Content[i]
+	}
+	return n
+}
+
 // NamedExpression is a field and the expression that gives its value.
 type NamedExpression struct {
 	Name string
@@ -153,6 +252,9 @@ type DeclaredVerify struct {
 // DeclaredCalculate is `option.calculate`: the fields of the new row.
 type DeclaredCalculate struct {
 	Fields []NamedExpression
+	// KeepAll says that other fields of the row are passed on, Keep names those that are, if not all are.
+	KeepAll bool
+	Keep    []string
 }
 
 // DeclaredExpand is `option.expand`: a row for each element of the list that Each gives.
@@ -172,7 +274,17 @@ func (f *Function) parseExpressions(o object) {
 		f.Verify = &DeclaredVerify{If: *If, Reason: o.expressionUnder("reason")}
 	}
 	if v, ok := o.values["calculate"]; ok {
-		f.Calculate = &DeclaredCalculate{v.namedExpressions()}
+		f.Calculate = &DeclaredCalculate{Fields: v.namedExpressions()}
+	}
+	if v, ok := o.values["keep"]; ok {
+		switch {
+		case f.Calculate == nil:
+			v.mistake("is for functions with calculate")
+		case v.node.Kind == yaml.SequenceNode:
+			f.Calculate.Keep = o.texts("keep")
+		default:
+			f.Calculate.KeepAll = v.oneOf("all") == "all"
+		}
 	}
 	if v, ok := o.values["expand"]; ok {
 		e := v.object("each", "as", "where", "set")

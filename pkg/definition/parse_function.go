@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
-
-	"github.com/kisgrid/kisgrid/pkg/expr"
 )
 
 // parseFunction reads a function's document. Mistakes in it are added to the reader's list.
@@ -22,7 +20,7 @@ func parseFunction(v value) *Function {
 		f.Mode = Mode(mode.oneOf(modes...))
 	}
 	source := o.object("source", "name", "must", "fields")
-	f.Source = Source{Name: source.text("name"), Must: source.texts("must"), Fields: expr.Any}
+	f.Source = Source{Name: source.text("name"), Must: source.texts("must")}
 	if v, ok := source.values["fields"]; ok {
 		f.Source.Fields = v.fieldTypes()
 	}
@@ -33,7 +31,7 @@ func parseFunction(v value) *Function {
 // optionKeys are the keys under option.
 var optionKeys = []string{
 	"cname", "retry_times", "retry_duration", "return_duration", "default_params", "on_missing", "wait", "save", "load",
-	"verify", "reason", "calculate", "expand",
+	"verify", "reason", "calculate", "keep", "expand",
 }
 
 // modes lists the values that the key fmode may have.
@@ -107,7 +105,10 @@ func (o object) declaredSave() *DeclaredSave {
 		return nil
 	}
 	s := v.object("key", "set", "incr", "append", "delete")
-	save := &DeclaredSave{Key: s.template("key"), Line: v.node.Line + v.r.offset}
+	save := &DeclaredSave{Line: v.node.Line + v.r.offset}
+	if save.KeyExpression = s.valueExpression("key"); save.KeyExpression == nil {
+		save.Key = s.template("key")
+	}
 	for _, op := range saveOps {
 		operation, ok := s.values[op]
 		switch {
@@ -120,6 +121,7 @@ func (o object) declaredSave() *DeclaredSave {
 		save.Op = SaveOp(op)
 		if save.Op != SaveDelete {
 			save.Fields = s.fieldMap(op)
+			save.Expressions = s.valueExpressions(op, save.Fields)
 		} else if !s.flag(op) && operation.node.Kind == yaml.ScalarNode {
 			operation.mistake("is %s; it may only be true", quote(operation.node.Value))
 		}
@@ -137,7 +139,10 @@ func (o object) declaredLoad() *DeclaredLoad {
 		return nil
 	}
 	l := v.object("key", "set", "types")
-	load := &DeclaredLoad{Key: l.template("key"), Line: v.node.Line + v.r.offset}
+	load := &DeclaredLoad{Line: v.node.Line + v.r.offset}
+	if load.KeyExpression = l.valueExpression("key"); load.KeyExpression == nil {
+		load.Key = l.template("key")
+	}
 	if _, ok := l.require("set", "the row fields to set, as row field: field"); ok {
 		load.Fields = l.fieldMap("set")
 	}

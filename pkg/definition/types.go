@@ -77,7 +77,7 @@ type Source struct {
 	Name string
 	// Must are the fields that every row must have.
 	Must []string
-	// Fields are the types of the rows' fields, for expressions. expr.Any means that they are not declared.
+	// Fields are the types of the rows' fields, for expressions. The zero Type means that they are not declared.
 	Fields expr.Type
 }
 
@@ -116,6 +116,11 @@ type Function struct {
 	Document  Document
 }
 
+// Declared reports whether the function is made of its document, by option.save, load, verify, calculate or expand, so that no Go code is needed.
+func (f *Function) Declared() bool {
+	return f.Save != nil || f.Load != nil || f.Verify != nil || f.Calculate != nil || f.Expand != nil
+}
+
 // SaveOp is the operation that a declared Save carries out on its key.
 type SaveOp string
 
@@ -135,6 +140,10 @@ type DeclaredSave struct {
 	Op  SaveOp
 	// Fields maps a field of the key to the row's field that has its value. It is empty for SaveDelete.
 	Fields map[string]string
+	// KeyExpression gives the key, where it is written as "= expression". Key is empty then. Expressions are those values of Fields that are
+	// written so: they give the value of the field of that name. nil means none.
+	KeyExpression *expr.Source
+	Expressions   map[string]expr.Source
 	// Line is the line of the declaration in the document.
 	Line int
 }
@@ -155,6 +164,8 @@ const (
 // to types).
 type DeclaredLoad struct {
 	Key Template
+	// KeyExpression gives the key, where it is written as "= expression". Key is empty then. nil means none.
+	KeyExpression *expr.Source
 	// Fields maps a field of the row to the field of the key that has its value.
 	Fields map[string]string
 	// Types gives the types of fields of the row. A later function that reads a field decides its type itself, so Types matter

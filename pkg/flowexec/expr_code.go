@@ -29,6 +29,12 @@ type exprCode struct {
 	item, rowID    int // inputs of the scope; -1 where there is none
 	gives          []exprField
 	frames         sync.Pool // of *expr.Frame
+
+	// raw says that rows stay JSON: see callRaw. record makes the new row then; nil means that an Expand passes its elements on.
+	raw     bool
+	record  *expr.Record
+	keepAll bool
+	keep    []string
 }
 
 // exprField is a field of a row's struct: where it stands, and the input of the scope that it sets, or the program that gives its value.
@@ -39,19 +45,44 @@ type exprField struct {
 	kind    expr.Kind // int, float, bool and string stand there as such; any for a json.RawMessage
 }
 
+// namesOf returns the names that the expressions of a document may use.
+func namesOf(doc *definition.Function, params expr.Value) expr.Names {
+	names := expr.Names{Row: doc.Source.Fields, Params: params}
+	if names.Row.Kind() != expr.KindObject {
+		names.Row = expr.Any
+	}
+	return names
+}
+
+// exprCompiler compiles expressions of one function, and gathers their mistakes.
+type exprCompiler struct {
+	function string
+	scope    *expr.Scope
+	mistakes definition.Mistakes
+}
+
+// compile compiles an expression. It returns nil after a mistake.
+func (c *exprCompiler) compile(source expr.Source, want expr.Type) *expr.Program {
+	source.Function = c.function
+	p, err := c.scope.Compile(source, want)
+	found, _ := errors.AsType[expr.Mistakes](err)
+	for _, m := range found {
+		line, _ := m.Position()
+		c.mistakes = append(c.mistakes, &definition.Mistake{Document: source.Document, Line: line, Key: source.Path, Code: batch.CodeFlowUncompilable, Problem: m.Explain()})
+	}
+	return p
+}
+
 // newExprCode compiles the expressions of a function's document.
 func newExprCode(doc *definition.Function, params expr.Value) (*exprCode, definition.Mistakes) {
-	names := expr.Names{Row: doc.Source.Fields, Variables: []expr.Field{{Name: "row_id", Type: expr.String}}, Params: params}
+	names := namesOf(doc, params)
+	names.Variables = append(names.Variables, expr.Field{Name: "row_id", Type: expr.String})
 	c := &exprCode{item: -1, rowID: -1}
 	var mistakes definition.Mistakes
 	compile := func(source expr.Source, want expr.Type) *expr.Program {
-		source.Function = doc.Name
-		p, err := c.scope.Compile(source, want)
-		found, _ := errors.AsType[expr.Mistakes](err)
-		for _, m := range found {
-			line, _ := m.Position()
-			mistakes = append(mistakes, &definition.Mistake{Document: source.Document, Line: line, Key: source.Path, Code: batch.CodeFlowUncompilable, Problem: m.Explain()})
-		}
+		compiler := exprCompiler{function: doc.Name, scope: c.scope}
+		p := compiler.compile(source, want)
+		mistakes = append(mistakes, compiler.mistakes...)
 		return p
 	}
 	var given []definition.NamedExpression
@@ -64,7 +95,8 @@ func newExprCode(doc *definition.Function, params expr.Value) (*exprCode, defini
 		}
 	case doc.Calculate != nil:
 		c.form, c.scope = kis.FormCalculate, expr.NewScope(names)
-		given = doc.Calculate.Fields
+		given, c.keepAll, c.keep = doc.Calculate.Fields, doc.Calculate.KeepAll, doc.Calculate.Keep
+		c.raw = c.keepAll || len(c.keep) > 0
 	default:
 		c.form, c.scope = kis.FormExpand, expr.NewScope(names)
 		if c.each = compile(doc.Expand.Each, expr.List(expr.Any)); c.each == nil {
@@ -77,6 +109,7 @@ func newExprCode(doc *definition.Function, params expr.Value) (*exprCode, defini
 			c.where = compile(*doc.Expand.Where, expr.Bool)
 		}
 		given = doc.Expand.Set
+		c.raw = len(given) == 0
 	}
 	var outFields []reflect.StructField
 	for i, f := range given {
@@ -98,6 +131,12 @@ func newExprCode(doc *definition.Function, params expr.Value) (*exprCode, defini
 			c.gives[i].offset = c.out.Field(i).Offset
 		}
 	}
+	for _, in := range c.scope.Inputs() {
+		c.raw = c.raw || in.Name == ""
+	}
+	if c.raw {
+		return c.asRaw(given, doc.Name), mistakes
+	}
 	var inFields []reflect.StructField
 	for i, in := range c.scope.Inputs() {
 		switch {
@@ -105,8 +144,6 @@ func newExprCode(doc *definition.Function, params expr.Value) (*exprCode, defini
 			c.rowID = i
 		case in.Variable:
 			c.item = i
-		case in.Name == "":
-			mistakes = append(mistakes, &definition.Mistake{Document: doc.Document.String(), Code: batch.CodeFlowUncompilable, Problem: "the row as a whole can't be used yet: name its fields"})
 		default:
 			field, kind := structField(i, in.Name, in.Type)
 			c.reads = append(c.reads, exprField{input: i, kind: kind})
@@ -123,6 +160,34 @@ func newExprCode(doc *definition.Function, params expr.Value) (*exprCode, defini
 	c.frames.New = func() any { return c.scope.NewFrame(expr.Budget{}) }
 	return c, mistakes
 }
+
+// asRaw makes code for rows that stay JSON. The fields have been compiled before, so they have no mistakes that are not told.
+func (c *exprCode) asRaw(given []definition.NamedExpression, function string) *exprCode {
+	c.in, c.raw = rawType, true
+	if c.form != kis.FormVerify {
+		c.out = rawType
+	}
+	var fields []expr.RecordSource
+	for _, f := range given {
+		f.Source.Function = function
+		fields = append(fields, expr.RecordSource{Name: f.Name, Source: f.Source})
+	}
+	if len(fields) > 0 {
+		c.record, _ = c.scope.CompileRecord(fields)
+	}
+	for i, in := range c.scope.Inputs() {
+		if in.Variable && in.Name == "row_id" {
+			c.rowID = i
+		} else if in.Variable {
+			c.item = i
+		}
+	}
+	c.frames.New = func() any { return c.scope.NewFrame(expr.Budget{}) }
+	return c
+}
+
+// rawType is the type of rows that stay JSON.
+var rawType = reflect.TypeFor[json.RawMessage]()
 
 // structField returns the field of a row's struct for a value of a type, and how it stands there.
 func structField(i int, name string, t expr.Type) (reflect.StructField, expr.Kind) {
@@ -151,17 +216,40 @@ func (c *exprCode) Form() kis.Form       { return c.form }
 func (c *exprCode) In() []reflect.Type   { return []reflect.Type{c.in} }
 func (c *exprCode) Out() reflect.Type    { return c.out }
 func (c *exprCode) Saved() reflect.Type  { return nil }
-func (c *exprCode) NewIn(int) kis.Vector { return newStructVector(c.in) }
+func (c *exprCode) NewIn(int) kis.Vector { return c.vector(c.in) }
 func (c *exprCode) NewSaved() kis.Vector { return nil }
-func (c *exprCode) NewOut() kis.Vector   { return newStructVector(c.out) }
+func (c *exprCode) NewOut() kis.Vector   { return c.vector(c.out) }
 func (c *exprCode) Keys(*kis.Frame, int, int) (int, error) {
 	panic("flowexec: expressions load nothing")
+}
+
+// vector makes a vector of one of the row types.
+func (c *exprCode) vector(row reflect.Type) kis.Vector {
+	switch {
+	case row == nil:
+		return nil
+	case c.raw:
+		return new(kis.Vec[json.RawMessage])
+	}
+	return newStructVector(row)
 }
 
 // Call implements kis.Code.
 func (c *exprCode) Call(f *kis.Frame, lo, hi int) (int, error) {
 	fr := c.frames.Get().(*expr.Frame)
 	defer c.frames.Put(fr)
+	if c.raw {
+		for i := lo; i < hi; i++ {
+			if err := f.Begin(i); err != nil {
+				return i, err
+			}
+			fr.Next()
+			if err := c.callRaw(f, fr, i); err != nil {
+				return i, err
+			}
+		}
+		return hi, nil
+	}
 	base, size := f.In[0].Pointer(), c.in.Size()
 	var out unsafe.Pointer
 	var outSize uintptr

@@ -72,6 +72,8 @@ type step struct {
 	save *definition.DeclaredSave
 	load *definition.DeclaredLoad
 	sets decode.LoadedFields
+	// effects are the expressions of save or load; nil means that there are none.
+	effects *effectExpressions
 }
 
 // ShardKey returns the name of the field whose value decides which slot, and so which lane, a row goes to. It is empty for a flow without a

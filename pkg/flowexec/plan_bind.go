@@ -25,8 +25,21 @@ func (s *step) bind(b *definition.Bundle, doc *definition.Function, entry defini
 		})
 	}
 	code, ok := r.Lookup(s.Name)
+	var params expr.Value
+	if doc.Verify != nil || doc.Calculate != nil || doc.Expand != nil || doc.Save != nil || doc.Load != nil {
+		var err error
+		if params, err = b.ParamValues(s.Index); err != nil {
+			wrong(b.Flow.Document, entry.Line, fmt.Sprintf("flows[%d].params", s.Index), batch.CodeFlowUncompilable, "%v", err)
+			return mistakes
+		}
+	}
+	if doc.Save != nil || doc.Load != nil {
+		var found definition.Mistakes
+		s.effects, found = compileEffects(doc, params)
+		mistakes = append(mistakes, found...)
+	}
 	if doc.Verify != nil || doc.Calculate != nil || doc.Expand != nil {
-		own, found := newExprCode(doc, expr.Value{})
+		own, found := newExprCode(doc, params)
 		if mistakes = append(mistakes, found...); len(mistakes) > 0 {
 			return mistakes
 		}

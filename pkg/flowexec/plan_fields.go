@@ -95,6 +95,9 @@ func (s *step) declared() []declaredField {
 	if s.save != nil {
 		template("option.save.key", s.save.Key)
 		for _, name := range slices.Sorted(maps.Keys(s.save.Fields)) {
+			if _, computed := s.save.Expressions[name]; computed {
+				continue
+			}
 			all = append(all, declaredField{"option.save." + string(s.save.Op) + "." + name, s.save.Fields[name]})
 		}
 	}

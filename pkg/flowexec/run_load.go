@@ -346,7 +346,19 @@ func (ld *loading) declaredKeys(s *step, rs *rows.Set) {
 			ld.st.lose(i, undecodable(s, err))
 			continue
 		}
-		key, err := keyOf(s.load.Key, fields)
+		var key string
+		if s.effects == nil {
+			key, err = keyOf(s.load.Key, fields)
+		} else {
+			var row effectRow
+			if row, err = s.effects.read(&ld.x.reader, rs, i); err == nil {
+				key, err = row.text(s.effects.key)
+			}
+			if err != nil {
+				ld.st.lose(i, failedExpression(err))
+				continue
+			}
+		}
 		if err != nil {
 			ld.st.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeMissingField, Attempts: 1, Reason: decode.Trimmed(err.Error())})
 			continue

@@ -3,6 +3,7 @@ package flowexec
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/expr"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/decode"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 	"github.com/kisgrid/kisgrid/pkg/kis"
@@ -203,8 +205,20 @@ func (sv *saving) declare(s *step, rs *rows.Set) {
 			sv.st.lose(i, undecodable(s, err))
 			continue
 		}
+		var row effectRow
+		if s.effects != nil {
+			if row, err = s.effects.read(&sv.x.reader, rs, i); err != nil {
+				sv.st.lose(i, failedExpression(err))
+				continue
+			}
+		}
 		start := len(f.Effects)
-		key, err := keyOf(s.save.Key, fields)
+		var key string
+		if s.effects != nil && s.effects.key != nil {
+			key, err = row.text(s.effects.key)
+		} else {
+			key, err = keyOf(s.save.Key, fields)
+		}
 		if err == nil && s.save.Op == definition.SaveDelete {
 			f.Effects = append(f.Effects, kis.Effect{Op: kis.OpDelete, Key: key, Row: i})
 		}
@@ -213,13 +227,22 @@ func (sv *saving) declare(s *step, rs *rows.Set) {
 			if err != nil {
 				break
 			}
-			if value, err = textOf(fields, s.save.Fields[name]); err == nil {
+			if s.effects != nil && s.effects.values[name] != nil {
+				value, err = row.text(s.effects.values[name])
+			} else {
+				value, err = textOf(fields, s.save.Fields[name])
+			}
+			if err == nil {
 				f.Effects = append(f.Effects, kis.Effect{Op: declaredOps[s.save.Op], Key: key, Field: name, Value: value, Row: i})
 			}
 		}
 		if err != nil {
 			f.Effects = f.Effects[:start]
-			sv.st.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeMissingField, Attempts: 1, Reason: decode.Trimmed(err.Error())})
+			o := failedExpression(err)
+			if _, failed := errors.AsType[*expr.Failure](err); !failed {
+				o.Code = batch.CodeMissingField
+			}
+			sv.st.lose(i, o)
 		}
 	}
 }

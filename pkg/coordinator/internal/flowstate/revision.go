@@ -68,7 +68,7 @@ func FromBundle(b *definition.Bundle, name batch.Revision) *Revision {
 		r.steps = append(r.steps, f.Name)
 	}
 	for _, name := range b.FunctionNames() {
-		if f := b.Functions[name]; f.Save == nil && f.Load == nil { // a function with save or load is made of its document; workers need no code for it
+		if !b.Functions[name].Declared() { // workers need no code for a function that is made of its document
 			r.Functions = append(r.Functions, name)
 		}
 	}

@@ -82,22 +82,23 @@ func (o Object) replace(fields map[string]json.RawMessage, name string) {
 	}
 }
 
+// JSON returns row i as JSON. The bytes must not be changed. It may run code of the row's type.
+func (r *Reader) JSON(rs *rows.Set, i int) ([]byte, error) {
+	if rs.Vec == nil {
+		return r.source(rs, i), nil
+	}
+	if m, ok := rs.Vec.At(i).(proto.Message); ok {
+		return jsonOfMessage(m)
+	}
+	return r.Types.appendJSON(nil, rs.Vec.At(i))
+}
+
 // Object returns the fields of row i's JSON. It is an error if the row is no JSON object; for null the Object is nil. It may run
 // code of the row's type.
 func (r *Reader) Object(rs *rows.Set, i int) (Object, error) {
-	var raw []byte
-	if rs.Vec == nil {
-		raw = r.source(rs, i)
-	} else {
-		var err error
-		if m, ok := rs.Vec.At(i).(proto.Message); ok {
-			raw, err = jsonOfMessage(m)
-		} else {
-			raw, err = r.Types.appendJSON(nil, rs.Vec.At(i))
-		}
-		if err != nil {
-			return nil, err
-		}
+	raw, err := r.JSON(rs, i)
+	if err != nil {
+		return nil, err
 	}
 	var fields Object
 	if err := json.Unmarshal(raw, &fields); err != nil {
