@@ -12,6 +12,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/expr"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowjson"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
@@ -208,7 +209,7 @@ func structField(i int, name string, t expr.Type) (reflect.StructField, expr.Kin
 			return f, expr.KindString
 		}
 	}
-	f.Type, f.Tag = reflect.TypeFor[json.RawMessage](), reflect.StructTag(fmt.Sprintf("json:%q", name+",omitempty"))
+	f.Type, f.Tag = reflect.TypeFor[rowjson.Shared](), reflect.StructTag(fmt.Sprintf("json:%q", name+",omitempty"))
 	return f, expr.KindAny
 }
 
@@ -304,7 +305,7 @@ func (c *exprCode) load(fr *expr.Frame, p unsafe.Pointer) error {
 		case expr.KindString:
 			fr.Set(r.input, expr.StringValue(*(*string)(at)))
 		default:
-			raw := *(*json.RawMessage)(at)
+			raw := *(*rowjson.Shared)(at)
 			if err := c.scope.ReadField(fr, r.input, unsafe.String(unsafe.SliceData(raw), len(raw))); err != nil {
 				return err
 			}
@@ -347,9 +348,9 @@ func (c *exprCode) give(fr *expr.Frame, p unsafe.Pointer) error {
 			case g.kind == expr.KindString:
 				*(*string)(at) = v.Text()
 			case v.Kind() == expr.KindMissing:
-				*(*json.RawMessage)(at) = nil
+				*(*rowjson.Shared)(at) = nil
 			default:
-				*(*json.RawMessage)(at), err = fr.AppendJSON(nil, v)
+				*(*rowjson.Shared)(at), err = fr.AppendJSON(nil, v)
 			}
 		}
 		if err != nil {

@@ -149,6 +149,29 @@ func (c *Codec) Append(dst []byte, from unsafe.Pointer) ([]byte, error) {
 	return AppendAny(dst, reflect.NewAt(c.row, from).Interface())
 }
 
+// plain reports whether values of the kind are strings, bools or numbers.
+func (k kind) plain() bool { return k != kindOther && k != kindShared }
+
+// Shared is the JSON of a field as it stands in the row, with which it shares its memory. It may not be changed. Nil means that the row does not
+// have the field.
+type Shared []byte
+
+var sharedType = reflect.TypeFor[Shared]()
+
+// MarshalJSON implements json.Marshaler.
+func (s Shared) MarshalJSON() ([]byte, error) {
+	if s == nil {
+		return []byte("null"), nil
+	}
+	return s, nil
+}
+
+// UnmarshalJSON implements json.Unmarshaler. It copies the text.
+func (s *Shared) UnmarshalJSON(text []byte) error {
+	*s = slices.Clone(text)
+	return nil
+}
+
 // kind says how compiled code reads and writes a field: as a Go type of that name, or not at all (kindOther).
 type kind uint8
 
@@ -170,6 +193,8 @@ const (
 	kindUint64
 	kindFloat32
 	kindFloat64
+	// kindShared is the kind of Shared.
+	kindShared
 )
 
 // kinds maps each Go kind that compiled code handles to its kind. A lookup of another Go kind gives kindOther.
@@ -182,6 +207,9 @@ var kinds = map[reflect.Kind]kind{
 
 // kindOf returns the kind of a field of type t.
 func kindOf(t reflect.Type) kind {
+	if t == sharedType {
+		return kindShared
+	}
 	if marshalsItself(t) || t == numberType {
 		return kindOther
 	}

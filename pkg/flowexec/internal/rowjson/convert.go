@@ -54,9 +54,9 @@ func newMoveList(from, to *Codec, within []typePair) *moveList {
 			m.to = &to.fields[place]
 		}
 		switch {
-		case m.to != nil && (m.from.kind == kindOther || m.to.kind == kindOther):
+		case m.to != nil && (!m.from.kind.plain() || !m.to.kind.plain()):
 			m.convert = converterFor(m.from.typ, m.to.typ, within)
-		case m.to == nil && m.from.kind == kindOther:
+		case m.to == nil && !m.from.kind.plain():
 			if isAlwaysEncodable(m.from.typ, nil) {
 				continue
 			}

@@ -62,6 +62,12 @@ func (f *field) encode(dst []byte, p unsafe.Pointer) ([]byte, bool) {
 	case kindFloat64:
 		return appendFloat(dst, *(*float64)(p), 64)
 	}
+	if f.kind == kindShared {
+		if raw := *(*Shared)(p); raw != nil {
+			return append(dst, raw...), true
+		}
+		return append(dst, "null"...), true
+	}
 	// A struct's field is addressable, so encoding/json calls a MarshalJSON of its pointer, too.
 	dst, err := AppendAny(dst, reflect.NewAt(f.typ, p).Interface())
 	return dst, err == nil

@@ -25,7 +25,7 @@ func converterFor(from, to reflect.Type, within []typePair) convertFunc {
 	within = append(slices.Clip(within), p)
 	a, b := kindOf(from), kindOf(to)
 	switch {
-	case a != kindOther && b != kindOther:
+	case a.plain() && b.plain():
 		return (&move{from: &field{kind: a}, to: &field{kind: b}}).copyPlain
 	case from.Kind() == reflect.Pointer:
 		inner := converterFor(from.Elem(), to, within)
@@ -33,7 +33,7 @@ func converterFor(from, to reflect.Type, within []typePair) convertFunc {
 			from = *(*unsafe.Pointer)(from)
 			return from == nil || inner(to, from)
 		}
-	case to.Kind() == reflect.Pointer && (a != kindOther || from.Kind() == reflect.Struct): // these are never null in JSON
+	case to.Kind() == reflect.Pointer && (a.plain() || from.Kind() == reflect.Struct): // these are never null in JSON
 		elem, inner := to.Elem(), converterFor(from, to.Elem(), within)
 		return func(to, from unsafe.Pointer) bool {
 			made := reflect.New(elem).UnsafePointer()
@@ -59,7 +59,7 @@ func isBinary(slice reflect.Type) bool {
 
 // isPlainMap reports whether a type is a map from strings to strings, bools or numbers that have no methods to read or write themselves.
 func isPlainMap(t reflect.Type) bool {
-	return t.Kind() == reflect.Map && t.Key().Kind() == reflect.String && !marshalsItself(t.Key()) && kindOf(t.Elem()) != kindOther
+	return t.Kind() == reflect.Map && t.Key().Kind() == reflect.String && !marshalsItself(t.Key()) && kindOf(t.Elem()).plain()
 }
 
 // throughJSON returns a convertFunc that writes a value as JSON and reads it again as the type p.to. If p.to is nil, the convertFunc only
@@ -141,5 +141,5 @@ func isAlwaysEncodable(t reflect.Type, within []reflect.Type) bool {
 	case reflect.Struct:
 		return !slices.ContainsFunc(Fields(t), func(f Field) bool { return !isAlwaysEncodable(f.Type, within) })
 	}
-	return kindOf(t) != kindOther
+	return kindOf(t).plain()
 }
