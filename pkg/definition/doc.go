@@ -25,6 +25,7 @@
 //   - parse.go: Parse: from a document's text to its type.
 //   - parse_documents.go: the keys of flows, connectors and global settings.
 //   - parse_function.go: the keys of functions.
+//   - parse_expression.go: expressions of functions, types of fields, and params with their types.
 //   - reader.go: mappings with known keys, and the mistakes in them.
 //   - scalars.go: texts, numbers, durations and lists.
 //   - template.go: keys with fields of the row in them.

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/expr"
 )
 
 // ExportDir writes each document into a file of a folder: flow-<name>.yaml, func-<name>.yaml, conn-<name>.yaml or global.yaml. It
@@ -73,6 +75,11 @@ func (f *Function) Marshal() (Document, error) {
 	source := newWriter()
 	source.text("name", f.Source.Name)
 	source.texts("must", f.Source.Must)
+	fields := newWriter()
+	for _, field := range f.Source.Fields.Fields() {
+		fields.put(field.Name, textNode(field.Type.String()))
+	}
+	source.object("fields", fields)
 	w.object("source", source)
 
 	option := newWriter()
@@ -86,14 +93,14 @@ func (f *Function) Marshal() (Document, error) {
 	option.textMap("default_params", f.DefaultParams)
 	if f.Save != nil {
 		save := newWriter()
-		save.put("key", textNode(f.Save.Key.Text))
+		save.put("key", keyNode(f.Save.Key, f.Save.KeyExpression))
 		save.flag("delete", f.Save.Op == SaveDelete)
 		save.textMap(string(f.Save.Op), f.Save.Fields)
 		option.object("save", save)
 	}
 	if f.Load != nil {
 		load := newWriter()
-		load.put("key", textNode(f.Load.Key.Text))
+		load.put("key", keyNode(f.Load.Key, f.Load.KeyExpression))
 		load.textMap("set", f.Load.Fields)
 		types := make(map[string]string, len(f.Load.Types))
 		for name, kind := range f.Load.Types {
@@ -102,8 +109,51 @@ func (f *Function) Marshal() (Document, error) {
 		load.textMap("types", types)
 		option.object("load", load)
 	}
+	f.writeExpressions(option)
 	w.object("option", option)
 	return w.document()
+}
+
+// keyNode makes the YAML node of the key of a declared Save or Load.
+func keyNode(t Template, e *expr.Source) *yaml.Node {
+	if e != nil {
+		return textNode("= " + strings.TrimSpace(e.Text))
+	}
+	return textNode(t.Text)
+}
+
+// writeExpressions adds the function's expressions to option.
+func (f *Function) writeExpressions(option writer) {
+	named := func(all []NamedExpression) writer {
+		w := newWriter()
+		for _, e := range all {
+			w.put(e.Name, textNode(e.Text))
+		}
+		return w
+	}
+	if f.Verify != nil {
+		option.text("verify", f.Verify.If.Text)
+		if f.Verify.Reason != nil {
+			option.text("reason", f.Verify.Reason.Text)
+		}
+	}
+	if f.Calculate != nil {
+		option.object("calculate", named(f.Calculate.Fields))
+		option.texts("keep", f.Calculate.Keep)
+		if f.Calculate.KeepAll {
+			option.text("keep", "all")
+		}
+	}
+	if f.Expand != nil {
+		e := newWriter()
+		e.text("each", f.Expand.Each.Text)
+		e.text("as", f.Expand.As)
+		if f.Expand.Where != nil {
+			e.text("where", f.Expand.Where.Text)
+		}
+		e.object("set", named(f.Expand.Set))
+		option.object("expand", e)
+	}
 }
 
 // Marshal writes a connector, which a program made or changed, as a document. Values that are at their default are left out. The

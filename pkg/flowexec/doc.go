@@ -61,6 +61,10 @@
 //   - park_waiter.go: why there are two ways of waiting, and the interfaces that both have.
 //   - plan.go: Plan and step; Compile and CompileAll.
 //   - plan_bind.go: the code behind a step.
+//   - expr_code.go: exprCode, the code of a function whose document has expressions.
+//   - expr_raw.go: the same for rows that stay JSON.
+//   - expr_row.go: expressions in the keys and values of declared Saves and Loads.
+//   - expr_vector.go: structVector, rows of a type that is made when a flow is compiled.
 //   - plan_warnings.go: Plan.Warnings, slips that keep no flow from running.
 //   - plan_inputs.go: how the rows of each step are read: row types, and rows decoded once for several functions.
 //   - plan_fields.go: the fields of row types, and whether neighbouring steps agree on them.

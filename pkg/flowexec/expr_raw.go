@@ -82,7 +82,7 @@ func (c *exprCode) makeRaw(fr *expr.Frame, row []byte) ([]byte, error) {
 		if len(made) > 1 {
 			made = append(made, ',')
 		}
-		quoted, _ := json.Marshal(name) //nolint:errcheck // a text is always written
+		quoted, _ := json.Marshal(name)
 		made = append(append(append(made, quoted...), ':'), value...)
 	})
 	return append(made, '}'), err

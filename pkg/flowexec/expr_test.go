@@ -113,7 +113,9 @@ func TestExpressionFunctions(t *testing.T) {
 		},
 		"Go and expressions": {
 			func(r *kis.Registry) {
-				r.Func("G", kis.Calculate(func(_ context.Context, row goRow) (goRow, error) { return goRow{row.ID + 1, row.Name + "!", row.Note}, nil }))
+				r.Func("G", kis.Calculate(func(_ context.Context, row goRow) (goRow, error) {
+					return goRow{row.ID + 1, row.Name + "!", row.Note}, nil
+				}))
 			},
 			[]string{
 				"fname: C\nfmode: Calculate\nsource: {fields: {id: int, name: string}}\noption:\n  calculate: {id: id * 2, name: upper(name), note: \"missing\"}\n",

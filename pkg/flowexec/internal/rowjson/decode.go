@@ -118,14 +118,7 @@ func sameLetters(a []byte, b string) bool {
 // decode reads the JSON value that begins at row[i] into the field at into, and returns the place behind the value. It returns false
 // if it can't be sure of the result; the field may have any value then.
 func (f *field) decode(row []byte, i int, into unsafe.Pointer) (int, bool) {
-	if f.kind == kindShared {
-		end, ok := skipValue(row, i, 0)
-		if ok {
-			*(*Shared)(into) = row[i:end:end]
-		}
-		return end, ok
-	}
-	if i < len(row) && row[i] == 'n' && f.kind != kindOther {
+	if i < len(row) && row[i] == 'n' && f.kind.plain() {
 		return skipLiteral(row, i, "null") // null leaves a plain field as it is
 	}
 	switch f.kind {
@@ -166,6 +159,12 @@ func (f *field) decode(row []byte, i int, into unsafe.Pointer) (int, bool) {
 		return end, err == nil
 	}
 	end, ok := skipValue(row, i, 0)
+	if f.kind == kindShared {
+		if ok {
+			*(*Shared)(into) = row[i:end:end]
+		}
+		return end, ok
+	}
 	return end, ok && unmarshal(row[i:end], reflect.NewAt(f.typ, into)) == nil
 }
 
