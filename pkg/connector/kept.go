@@ -74,7 +74,7 @@ func (k *Kept) Renew(revision int64) {
 		k.conn.keepers++
 		k.conn.kept = true
 	}
-	k.conn.revision = max(k.conn.revision, revision)
+	k.conn.renew(revision)
 }
 
 // Standing returns the state of the connection. If that is Degraded, it also returns the reason, without secrets; else the text
@@ -96,7 +96,7 @@ func (k *Kept) Standing() (Standing, string) {
 }
 
 // InForce says that flows run with the document from now on. Once the connection is open, the connections of earlier documents
-// close when their last users leave.
+// close when nobody uses them any more.
 func (k *Kept) InForce() {
 	if k.find == nil {
 		return

@@ -65,7 +65,7 @@ func (p *Pool) Restrict(access definition.Access) { p.access = access }
 // The first Get opens the connection in the background. A failed try is repeated, with pauses of 100 ms to 5 s, until the
 // connection is open, even if the caller has left. Get waits for that as long as ctx allows; its error says how long, and why the
 // last try failed. It returns an error at once if the document is wrong. A changed document has a connection of its own: once
-// that is open, the connection of the older version closes when its last user leaves.
+// that is open, the connection of the older version closes when nobody has used it for ten seconds.
 func (p *Pool) Get(ctx context.Context, c *definition.Connector) (Connection, error) {
 	// A document with a revision comes from a cluster, which checked it when it was taken in.
 	warnings, err := p.access.CheckNames(c, c.Document.Revision > 0)
@@ -156,6 +156,9 @@ func (p *Pool) Down() map[string]string {
 	for name, conns := range p.conns {
 		used := slices.ContainsFunc(conns, func(pc *pooledConn) bool { return pc.used })
 		for _, pc := range conns {
+			if pc.retired && pc.users == 0 {
+				continue // it only lingers
+			}
 			if why := pc.down(); why != nil && pc.used == used { // else it is kept, and another version is used
 				down[name] = pc.redactor.Text(why.Error())
 			}
@@ -179,10 +182,12 @@ func (p *Pool) unopened(ctx context.Context, pc *pooledConn) error {
 }
 
 // leave counts one user of a connection less, and closes the connection if nobody needs it any more. It returns the error of
-// closing.
+// closing. A retired connection closes later, if nobody uses it until then.
 func (p *Pool) leave(pc *pooledConn) error {
 	p.mu.Lock()
-	pc.users--
+	if pc.users--; pc.users == 0 && pc.retired && pc.conn != nil {
+		pc.left = time.Now()
+	}
 	idle := p.idle(pc.document.Name)
 	p.mu.Unlock()
 	return closeAll(idle)

@@ -159,17 +159,71 @@ func TestPoolReplacesAChangedDocument(t *testing.T) {
 		end(t, third)
 		expect(t, s, "opened a, opened b")
 		end(t, fourth)
-		expect(t, s, "opened a, opened b, closed a")
 		end(t, b)
+		time.Sleep(10 * time.Second)
 		expect(t, s, "opened a, opened b, closed a") // the newest stays
 
 		// An older revision that is wanted once more gets its connection, and takes it away again.
 		end(t, get(t, p, document("a", 1)))
+		time.Sleep(10 * time.Second)
 		expect(t, s, "opened a, opened b, closed a, opened a, closed a")
 		// A document written anew that says the same is the newest from then on.
 		end(t, get(t, p, document("b", 9)))
 		end(t, get(t, p, document("c", 5)))
+		time.Sleep(10 * time.Second)
 		expect(t, s, "opened a, opened b, closed a, opened a, closed a, opened c, closed c")
+	})
+}
+
+// A replaced document's connection is not opened anew for each run of batches that began with it. It closes ten seconds after the last run,
+// says nothing about the connector in that time, and takes its place again if the document comes back.
+func TestPoolKeepsAReplacedConnectionBetweenRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shop{}
+		p := s.pool(t)
+		old := get(t, p, document("a", 1))
+		end(t, get(t, p, document("b", 2)))
+		end(t, old)
+		for range 20 {
+			time.Sleep(9 * time.Second)
+			end(t, get(t, p, document("a", 1)))
+		}
+		expect(t, s, "opened a, opened b")
+		time.Sleep(10*time.Second - 1)
+		expect(t, s, "opened a, opened b")
+		time.Sleep(1)
+		expect(t, s, "opened a, opened b, closed a")
+
+		end(t, get(t, p, document("a", 1)))
+		end(t, get(t, p, document("a", 3))) // the document comes back
+		expect(t, s, "opened a, opened b, closed a, opened a, closed b")
+		time.Sleep(time.Minute)
+		end(t, get(t, p, document("a", 3)))
+		expect(t, s, "opened a, opened b, closed a, opened a, closed b")
+	})
+}
+
+// A replaced connection that nobody uses now does not make the connector one that can't be used.
+func TestDownLeavesOutWhatLingers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		away := &doubtful{}
+		p := connector.NewPool(map[string]connector.Opener{"redis": func(_ context.Context, c *definition.Connector) (connector.Connection, error) {
+			if c.Addrs[0] == "a" {
+				return away, nil
+			}
+			return &doubtful{}, nil
+		}}, nil, nil, nil)
+		defer p.Close()
+		old := get(t, p, document("a", 1))
+		end(t, get(t, p, document("b", 2)))
+		away.why = errors.New("it is switched off")
+		if down := p.Down(); len(down) != 1 {
+			t.Errorf("a store that somebody uses is away, and down are %v", down)
+		}
+		end(t, old)
+		if down := p.Down(); len(down) != 0 {
+			t.Errorf("nobody uses the old store, and down are %v", down)
+		}
 	})
 }
 

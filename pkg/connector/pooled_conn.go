@@ -27,12 +27,13 @@ import (
 //	                            |                            v
 //	                            v                         retired
 //	                          failed                         |
-//	                            |                            | the last user
-//	                            |                            v leaves
+//	                            |                            | nobody has used it
+//	                            |                            v for 10 s
 //	                            +-----------------------> dropped
 //
 // It is dropped, and closes, when it has no users and nobody needs it: it is retired, or everybody who kept it has released it,
-// or nobody ever used it. Pool.Close drops all.
+// or nobody ever used it. Pool.Close drops all. One that is retired stays open for a while after a user has left, since batches of
+// an older revision use it for each of their runs: opening takes many round trips.
 type pooledConn struct {
 	document *definition.Connector // with its ${NAME} filled in
 	secrets  []definition.Secret   // the values that were filled in
@@ -54,14 +55,20 @@ type pooledConn struct {
 	used     bool  // there is a user, or was one, or InForce was called
 	retired  bool  // another version is open and used
 	dropped  bool  // the pool no longer has it
+
+	left    time.Time   // when the last user left; only kept while it is retired and open
+	closing *time.Timer // looks later whether it can close; nil until its last user has left while it was retired
 }
+
+// lingers is how long a retired connection stays open after its last user has left.
+const lingers = 10 * time.Second
 
 // pooled returns the connection of a document whose ${NAME} are filled in. If there is none, it makes one and starts to open it
 // with open. warnings are logged then. p.mu is held.
 func (p *Pool) pooled(ctx context.Context, resolved *definition.Connector, secrets []definition.Secret, warnings []string, open Opener) *pooledConn {
 	for _, pc := range p.conns[resolved.Name] {
 		if same(pc.document, resolved) && slices.Equal(pc.secrets, secrets) { // with other secrets it would log values that this document hides
-			pc.revision = max(pc.revision, resolved.Document.Revision)
+			pc.renew(resolved.Document.Revision)
 			return pc
 		}
 	}
@@ -74,6 +81,18 @@ func (p *Pool) pooled(ctx context.Context, resolved *definition.Connector, secre
 		p.open(ctx, pc, warnings, open)
 	})
 	return pc
+}
+
+// renew notes that a document of a revision describes the connection. If an older one did so far, and the connection is retired, it takes
+// the place of the others again when it is used next. The pool's mu is held.
+func (pc *pooledConn) renew(revision int64) {
+	if revision <= pc.revision {
+		return
+	}
+	pc.revision = revision
+	if pc.retired {
+		pc.retired, pc.used = false, false
+	}
 }
 
 // same reports whether two documents describe the same connection. Where the documents come from, and which functions use the
@@ -237,9 +256,15 @@ func (pc *pooledConn) down() error {
 // the caller closes them. p.mu is held.
 func (p *Pool) idle(name string) (idle []*pooledConn) {
 	for _, pc := range p.conns[name] {
-		if pc.users == 0 && (pc.retired || pc.keepers == 0 && (pc.kept || !pc.used)) {
-			idle = append(idle, pc)
+		unwanted := pc.keepers == 0 && (pc.kept || !pc.used)
+		if pc.users > 0 || !unwanted && !pc.retired {
+			continue
 		}
+		if more := lingers - time.Since(pc.left); more > 0 && !unwanted {
+			p.closeIn(pc, more)
+			continue
+		}
+		idle = append(idle, pc)
 	}
 	for _, pc := range idle {
 		p.drop(pc)
@@ -247,9 +272,28 @@ func (p *Pool) idle(name string) (idle []*pooledConn) {
 	return idle
 }
 
+// closeIn closes a connection after a time if it is idle then. p.mu is held.
+func (p *Pool) closeIn(pc *pooledConn, after time.Duration) {
+	pointLingers.Hit()
+	if pc.closing != nil {
+		pc.closing.Reset(after)
+		return
+	}
+	pc.closing = time.AfterFunc(after, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if !pc.dropped {
+			p.closeLater(p.idle(pc.document.Name))
+		}
+	})
+}
+
 // drop takes a connection out of the pool's list, so that no Get finds it, and the caller can close it. p.mu is held.
 func (p *Pool) drop(pc *pooledConn) {
 	pc.dropped = true
+	if pc.closing != nil {
+		pc.closing.Stop()
+	}
 	rest := slices.DeleteFunc(slices.Clone(p.conns[pc.document.Name]), func(o *pooledConn) bool { return o == pc })
 	if p.conns[pc.document.Name] = rest; len(rest) == 0 {
 		delete(p.conns, pc.document.Name)
