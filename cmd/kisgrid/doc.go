@@ -8,6 +8,7 @@
 //   - demo.go: demo, which runs a cluster and the students' flows in this process, and ends.
 //   - dev.go: dev, which runs a cluster in this process until Ctrl-C.
 //   - new.go: new, which writes a Go project from the templates.
+//   - test.go: test and run, which run rows through flows in this process.
 //   - lint.go: lint, which checks documents without a cluster.
 //   - eval.go: eval, which tries an expression on rows.
 //   - rollout.go: rollout, which follows, lists and undoes changes of a flow.

@@ -44,6 +44,8 @@ var arrows = []struct {
 	{"internal/authority", nil},
 	{"internal/rowfile", []string{"pkg/batch"}},
 	{"internal/submission", []string{"pkg/batch", "internal/rowfile"}},
+	{"internal/casefile", []string{"internal/rowfile", "pkg/flowexec", "pkg/kis", "pkg/connector", "pkg/connector/memory", "pkg/definition", "pkg/batch"}},
+	{"internal/flowcmd", []string{"internal/casefile", "internal/command", "internal/submission", "internal/serve", "pkg/flowexec", "pkg/kis", "pkg/definition", "pkg/batch"}},
 
 	// The processes, and their clients.
 	{"pkg/coordinator", []string{
@@ -59,7 +61,7 @@ var arrows = []struct {
 	}},
 	{"pkg/worker", []string{
 		"pkg/flowexec", "pkg/kis", "pkg/cluster", "pkg/definition", "pkg/connector", "pkg/connector/redis", "pkg/connector/memory", "pkg/batch",
-		"internal/wire", "internal/transport", "internal/network", "internal/serve", "internal/tracing", "internal/command", "internal/submission", "internal/rowfile", "proto/kisgrid/v1", "internal/bitset", "internal/keyslot", "internal/ranges",
+		"internal/wire", "internal/transport", "internal/network", "internal/serve", "internal/tracing", "internal/command", "internal/flowcmd", "internal/submission", "internal/rowfile", "proto/kisgrid/v1", "internal/bitset", "internal/keyslot", "internal/ranges",
 	}},
 	{"pkg/client", []string{"pkg/batch", "internal/wire", "internal/transport", "proto/kisgrid/v1"}},
 	{"pkg/client/oteltrace", []string{"pkg/client", "pkg/batch", "internal/tracing"}},
@@ -75,7 +77,7 @@ var arrows = []struct {
 	{"cmd/worker", []string{"pkg/worker", "examples/students"}},
 	{"cmd/kisgrid", []string{
 		"pkg/client", "pkg/client/oteltrace", "pkg/coordinator", "pkg/worker", "pkg/cluster", "pkg/definition", "pkg/expr", "pkg/flowexec", "pkg/kis", "pkg/batch",
-		"internal/devcluster", "internal/wire", "internal/transport", "internal/serve", "internal/authority", "internal/command", "internal/submission", "internal/rowfile", "proto/kisgrid/v1", "examples/students",
+		"internal/devcluster", "internal/wire", "internal/transport", "internal/serve", "internal/authority", "internal/command", "internal/flowcmd", "internal/submission", "internal/rowfile", "proto/kisgrid/v1", "examples/students",
 	}},
 	{"cmd/kisgrid/…", []string{"pkg/…", "internal/…", "proto/kisgrid/v1", "examples/…", "cmd/kisgrid/…"}},
 	{"examples/…", []string{"pkg/kis…", "pkg/client…", "pkg/batch", "pkg/flowexec", "pkg/worker", "examples/…"}},

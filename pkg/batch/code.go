@@ -3,6 +3,8 @@ package batch
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -98,6 +100,9 @@ func (c Code) String() string {
 	}
 	return strconv.Itoa(int(c))
 }
+
+// CodeNames returns the names of all codes, sorted.
+func CodeNames() []string { return slices.Sorted(maps.Values(codeNames)) }
 
 // Error is the project's error type. It has a stable code, and a message which says what was being done, what is wrong,
 // and what to do next.

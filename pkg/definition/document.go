@@ -1,6 +1,7 @@
 package definition
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -165,6 +166,18 @@ func (ms Mistakes) Error() string {
 		text = append(text, m.Error()...)
 	}
 	return string(text)
+}
+
+// MistakesOf returns the mistakes that err has, and those of each error joined in it. It returns nil if there are none.
+func MistakesOf(err error) (all Mistakes) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { // made by errors.Join
+		for _, e := range joined.Unwrap() {
+			all = append(all, MistakesOf(e)...)
+		}
+		return all
+	}
+	all, _ = errors.AsType[Mistakes](err)
+	return all
 }
 
 // cut shortens the mistakes of one document to the first maxMistakes, followed by one that says how many more there are.

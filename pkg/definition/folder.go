@@ -27,7 +27,8 @@ func Load(dir string) (*Set, []Document, error) {
 
 // Read reads the documents of a file, or of the .yml and .yaml files of a folder and the folders in it, in the order of their
 // paths. It does not parse them. It passes over files and folders whose names begin with a dot, since Kubernetes keeps copies of
-// a mounted folder in those. It follows a symbolic link to a file, and does not follow one to a folder.
+// a mounted folder in those, and over test files in a folder: see IsTestFile and HasKind. It follows a symbolic link to a file, and
+// does not follow one to a folder.
 func Read(path string) ([]Document, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -49,9 +50,12 @@ func Read(path string) ([]Document, error) {
 		case entry.IsDir() || !isYAML(name):
 			return nil
 		}
-		more, err := readFile(filepath.Join(path, filepath.FromSlash(name)))
-		docs = append(docs, more...)
-		return err
+		text, err := os.ReadFile(filepath.Join(path, filepath.FromSlash(name)))
+		if err != nil || IsTestFile(name) && !HasKind(text) {
+			return err
+		}
+		docs = append(docs, Split(filepath.Join(path, filepath.FromSlash(name)), text)...)
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reading definitions under %s: %w", path, err)
@@ -60,6 +64,22 @@ func Read(path string) ([]Document, error) {
 		return nil, batch.Errorf(batch.CodeNotFound, "no .yml or .yaml file is under %s", path)
 	}
 	return docs, nil
+}
+
+// IsTestFile reports whether the name of a file is that of a test file: it ends in _test.yml or _test.yaml. Such a file with HasKind has
+// documents all the same.
+func IsTestFile(name string) bool {
+	return isYAML(name) && strings.HasSuffix(strings.TrimSuffix(name, filepath.Ext(name)), "_test")
+}
+
+// HasKind reports whether a line of a file begins with kistype:, as a line of every document does and of a test file does not.
+func HasKind(text []byte) bool {
+	for line := range bytes.Lines(text) {
+		if bytes.HasPrefix(line, []byte("kistype:")) {
+			return true
+		}
+	}
+	return false
 }
 
 // isYAML reports whether the name of a file ends in .yml or .yaml.

@@ -60,6 +60,20 @@ func newSet(docs []Document, read func(Document) (Parsed, Mistakes)) (*Set, erro
 	return s, all.err()
 }
 
+// Known reports whether there is a document of this kind and name, also if it has mistakes and so is not in the set.
+func (s *Set) Known(kind Kind, name string) bool {
+	_, wrong := s.mistakes[reference{kind, name}]
+	switch kind {
+	case KindFlow:
+		return wrong || s.Flows[name] != nil
+	case KindFunc:
+		return wrong || s.Functions[name] != nil
+	case KindConn:
+		return wrong || s.Connectors[name] != nil
+	}
+	return false
+}
+
 // reference returns the kind and name of d, the document that was parsed: those of the place where d is stored, or if it has
 // none, those that are written in the document.
 func (p Parsed) reference(d Document) reference {

@@ -1,6 +1,7 @@
 package flowexec
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,6 +43,7 @@ type LocalOption func(*localOptions)
 // localOptions are the options of one Local. The function With… of an option says what it means.
 type localOptions struct {
 	openers    map[string]connector.Opener
+	memory     *memory.Store // nil means a new one
 	lookup     func(string) (string, bool)
 	logger     hclog.Logger
 	registerer prometheus.Registerer
@@ -52,6 +54,13 @@ type localOptions struct {
 // connectors, whatever their type, share one memory store, which is empty at first and ends with the Local.
 func WithOpeners(openers map[string]connector.Opener) LocalOption {
 	return func(o *localOptions) { o.openers = openers }
+}
+
+// WithMemory gives the memory store that all connectors share, whatever their type, for tests that put data into it before, or look at it
+// afterwards with Store.Data. Each connector has its data under its name. It means nothing beside WithOpeners. Default, also for nil: a new
+// store.
+func WithMemory(store *memory.Store) LocalOption {
+	return func(o *localOptions) { o.memory = store }
 }
 
 // WithEnvironment sets the function that looks up environment variables, which connectors' documents name as ${NAME}. lookup returns a
@@ -87,7 +96,7 @@ func NewLocal(dir string, register func(*kis.Registry), options ...LocalOption) 
 }
 
 // NewLocalFS makes a Local, as NewLocal does, of the documents in a file system, such as files that are embedded in the program. It reads
-// all files there, whatever their names: use fs.Sub or an embed pattern to leave out files that are no documents.
+// all files there, whatever their names, but test files (*_test.yml): use fs.Sub or an embed pattern to leave out files that are no documents.
 func NewLocalFS(files fs.FS, register func(*kis.Registry), options ...LocalOption) (*Local, error) {
 	if files == nil {
 		return nil, batch.Errorf(batch.CodeBadMessage, "read the documents: the file system is nil: give one")
@@ -98,8 +107,11 @@ func NewLocalFS(files fs.FS, register func(*kis.Registry), options ...LocalOptio
 			return err
 		}
 		text, err := fs.ReadFile(files, path)
+		if err != nil || definition.IsTestFile(path) && !definition.HasKind(text) {
+			return err
+		}
 		docs = append(docs, definition.Split(path, text)...)
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the documents: %w", err)
@@ -136,7 +148,7 @@ func newLocal(set *definition.Set, wrong error, register func(*kis.Registry), op
 	}
 	standIn := o.openers == nil
 	if standIn {
-		store := memory.New()
+		store := cmp.Or(o.memory, memory.New())
 		o.openers = make(map[string]connector.Opener)
 		for _, c := range set.Connectors {
 			o.openers[c.Type] = store.Open

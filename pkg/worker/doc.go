@@ -22,8 +22,6 @@
 // The files, in reading order:
 //
 //   - main.go: Main, the command line of a worker program, and its flags.
-//   - run_locally.go: the command "run", which runs a flow in this process, without a cluster.
-//   - lint.go: the command "lint", which checks a folder of documents.
 //   - worker.go: Config and Worker; opens everything, waits, and closes everything.
 //   - membership.go: the worker's record in etcd, and its probes of readiness.
 //   - drain.go: the end in good order: hand rows back, finish the running ones, deliver results.

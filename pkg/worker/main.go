@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/kisgrid/kisgrid/internal/command"
+	"github.com/kisgrid/kisgrid/internal/flowcmd"
 	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/kis"
@@ -27,29 +28,23 @@ func Main(register func(*kis.Registry)) {
 	os.Exit(execute(register, os.Args, os.Stdin, os.Stdout, os.Stderr))
 }
 
-// errAlreadyPrinted ends a command with exit status 1 without printing an error. Commands return it when their output has
-// explained the failure.
-var errAlreadyPrinted = errors.New("the output has said why")
-
-// execute runs one command line and returns the exit status, 0 or 1. args begins with the name of the program.
+// execute runs one command line and returns the exit status: 0, 1, or 2 where the verb test could run nothing. args begins with the name of
+// the program.
 func execute(register func(*kis.Registry), args []string, in io.Reader, out, errs io.Writer) int {
 	name := filepath.Base(args[0])
 	cmd := rootCommand(name, register)
-	cmd.SetArgs(args[1:])
+	cmd.SetArgs(flowcmd.Arguments(args[1:]))
 	cmd.SetIn(in)
 	cmd.SetOut(out)
 	cmd.SetErr(errs)
 	err := cmd.ExecuteContext(context.Background())
-	switch {
-	case err == nil:
-		return 0
-	case !errors.Is(err, errAlreadyPrinted):
+	if err != nil && !errors.Is(err, flowcmd.ErrReported) {
 		fmt.Fprintf(errs, "%s: %v\n", name, err)
 	}
-	return 1
+	return flowcmd.ExitStatus(err)
 }
 
-// rootCommand makes the command line of a worker program: the commands "serve", "lint" and "run". Without a command the
+// rootCommand makes the command line of a worker program: the commands "serve", "lint", "run" and "test". Without a command the
 // program serves.
 func rootCommand(name string, register func(*kis.Registry)) *cobra.Command {
 	var s serveFlags
@@ -61,13 +56,14 @@ func rootCommand(name string, register func(*kis.Registry)) *cobra.Command {
 Without a command it serves the cluster: it registers in etcd under its name, and coordinators then dial it and send it flow
 definitions and rows. You can start any number of workers; the rows are divided among them.
 
-The command "run" runs a flow without a cluster, and "lint" checks your documents.
+The command "run" runs a flow without a cluster, "test" runs the test files beside your documents, and "lint" checks the documents.
 
 SIGTERM or SIGINT drains the worker: rows that have not begun go back to their coordinators, running rows end, and their results are
 delivered. A second signal cuts the running rows off; they run again on other workers.`,
 		Example: "  " + name + " --etcd etcd-0:2379,etcd-1:2379 --advertise $(hostname -i):7701\n" +
 			"  " + name + " lint ./conf\n" +
-			"  " + name + " run ./conf CalStuAvgScore12 -f rows.ndjson",
+			"  " + name + " run ./conf CalStuAvgScore12 -f rows.ndjson\n" +
+			"  " + name + " test ./conf",
 		Args: cobra.NoArgs, SilenceUsage: true, SilenceErrors: true, Version: command.Build(),
 		RunE: s.run(register),
 	}
@@ -77,7 +73,7 @@ delivered. A second signal cuts the running rows off; they run again on other wo
 	}
 	s.bind(cmd.Flags())
 	s.bind(serve.Flags())
-	cmd.AddCommand(serve, lintCommand(register), runCommand(register))
+	cmd.AddCommand(serve, flowcmd.Lint(register), flowcmd.Run(register), flowcmd.Test(register))
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	command.FromEnvironment(cmd)
 	return cmd

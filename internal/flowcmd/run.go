@@ -1,4 +1,4 @@
-package worker
+package flowcmd
 
 import (
 	"context"
@@ -24,8 +24,13 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// runCommand makes the command "run", which runs a file of rows through a flow in this process, without a cluster.
-func runCommand(register func(*kis.Registry)) *cobra.Command {
+// Run makes the command "run", which runs a file of rows through a flow in this process, without a cluster. register registers the Go functions
+// of the program; nil means that it has none.
+func Run(register func(*kis.Registry)) *cobra.Command {
+	examples := "  worker run ./conf Grades -f rows.ndjson\n  worker run ./conf Grades -f rows.ndjson --results=false --metrics"
+	if register == nil {
+		examples = "  kisgrid run examples/students/conf-expressions CalStuAvgScore12 -f examples/students/rows.ndjson\n  echo '{\"student\": \"ada\", \"points\": 71}' | kisgrid run ./conf Grades -f -"
+	}
 	r := localRun{rows: submission.Submitter{Results: true}, logging: command.Logging{Level: "warn"}}
 	cmd := &cobra.Command{
 		Use:   "run CONF FLOW [-f rows.ndjson]",
@@ -39,16 +44,17 @@ not done, and a summary, go to standard error. With -o json the summary is one l
 results go there. --metrics adds the metrics, and --http serves them while rows run.
 
 The exit status is 1 when a row is dead or failed.`,
-		Args: exactArgs("a folder of documents", "the name of a flow"),
+		Example: examples,
+		Args:    ExactArgs("a folder of documents", "the name of a flow"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
 			r.rows.Flow, r.documents = args[1], r.access.Access(cmd.Flags())
 			err := r.run(ctx, args[0], register, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 			if errors.Is(err, submission.ErrNotDone) {
-				return errAlreadyPrinted
+				return ErrReported
 			}
-			return printMistakes(cmd.ErrOrStderr(), err)
+			return PrintMistakes(cmd.ErrOrStderr(), err)
 		},
 	}
 	fs := cmd.Flags()
@@ -79,7 +85,13 @@ func (r *localRun) run(ctx context.Context, conf string, register func(*kis.Regi
 		return err
 	}
 	metrics := prometheus.NewRegistry()
-	local, err := flowexec.NewLocal(conf, register, flowexec.WithLogger(log), flowexec.WithMetrics(metrics), flowexec.WithDocuments(r.documents))
+	options := []flowexec.LocalOption{flowexec.WithLogger(log), flowexec.WithMetrics(metrics), flowexec.WithDocuments(r.documents)}
+	var local *flowexec.Local
+	if register == nil {
+		local, err = localWithoutGo(conf, r.rows.Flow, options)
+	} else {
+		local, err = flowexec.NewLocal(conf, register, options...)
+	}
 	if err != nil {
 		return err
 	}

@@ -1,12 +1,10 @@
-package worker
+package flowcmd
 
 import (
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -16,9 +14,9 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// lintCommand makes the command "lint", which compiles a folder of documents with this program's functions and prints every
+// Lint makes the command "lint" of a worker's program, which compiles a folder of documents with this program's functions and prints every
 // mistake.
-func lintCommand(register func(*kis.Registry)) *cobra.Command {
+func Lint(register func(*kis.Registry)) *cobra.Command {
 	var access command.DocumentAccess
 	var steps int
 	cmd := &cobra.Command{
@@ -30,7 +28,7 @@ unknown keys, missing functions, wrong modes, and fields that a function reads b
 
 It prints every mistake, one in each line, and then exits with 1. A possible mistake is a warning: a field that a Verify function
 reads but rows never have at this place, and a key that differs from the shard key only in spelling.`,
-		Args: exactArgs("a folder of documents"),
+		Args: ExactArgs("a folder of documents"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			registry := kis.NewRegistry()
 			register(registry)
@@ -43,19 +41,19 @@ reads but rows never have at this place, and a key that differs from the shard k
 				return err
 			}
 			set, err := definition.NewSet(docs)
-			if err := printNotices(cmd.ErrOrStderr(), "warning", set.Warnings()); err != nil {
+			if err := PrintNotices(cmd.ErrOrStderr(), "warning", set.Warnings()); err != nil {
 				return err
 			}
 			plans, err := flowexec.CompileAll(set, err, registry)
 			if err := errors.Join(err, set.Intake(steps), documents.CheckSet(set)); err != nil {
-				return printMistakes(cmd.ErrOrStderr(), err)
+				return PrintMistakes(cmd.ErrOrStderr(), err)
 			}
 			warnings, notes := set.FlowWarnings(), set.Notes()
 			for _, name := range slices.Sorted(maps.Keys(plans)) {
 				warnings = append(warnings, plans[name].Warnings()...)
 				notes = append(notes, plans[name].Notes()...)
 			}
-			if err := errors.Join(printNotices(cmd.ErrOrStderr(), "warning", warnings), printNotices(cmd.ErrOrStderr(), "note", notes)); err != nil {
+			if err := errors.Join(PrintNotices(cmd.ErrOrStderr(), "warning", warnings), PrintNotices(cmd.ErrOrStderr(), "note", notes)); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d flows are right, with their %d functions and %d connectors\n",
@@ -66,49 +64,4 @@ reads but rows never have at this place, and a key that differs from the shard k
 	access.BindFlags(cmd.Flags())
 	cmd.Flags().IntVar(&steps, "max-steps", definition.MaxSteps, "how many `steps` a flow may have; use the value that the coordinators have")
 	return cmd
-}
-
-// printNotices writes warnings or notes, one in each line, with the kind in front.
-func printNotices(out io.Writer, kind string, texts []string) error {
-	for _, text := range texts {
-		if _, err := fmt.Fprintln(out, kind+": "+text); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// printMistakes writes the mistakes in documents that err has, one in each line as compilers do, and then returns
-// errAlreadyPrinted. An error without mistakes is returned unchanged.
-func printMistakes(out io.Writer, err error) error {
-	mistakes := mistakesOf(err)
-	if mistakes == nil {
-		return err
-	}
-	if _, err := fmt.Fprintln(out, mistakes); err != nil {
-		return err
-	}
-	return errAlreadyPrinted
-}
-
-// mistakesOf collects the mistakes in documents that err, or each error joined in it, has. It returns nil when there are none.
-func mistakesOf(err error) (all definition.Mistakes) {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { // made by errors.Join
-		for _, e := range joined.Unwrap() {
-			all = append(all, mistakesOf(e)...)
-		}
-		return all
-	}
-	all, _ = errors.AsType[definition.Mistakes](err)
-	return all
-}
-
-// exactArgs accepts exactly as many arguments as there are names. The error lists the names.
-func exactArgs(names ...string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) == len(names) {
-			return nil
-		}
-		return fmt.Errorf("%s needs %s, but the arguments are %q: write %s", cmd.CommandPath(), strings.Join(names, " and "), args, cmd.UseLine())
-	}
 }
