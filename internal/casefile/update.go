@@ -274,7 +274,7 @@ var (
 	// plainText matches a text that YAML takes as it is, also within { }, unless it is one of the words for true, false and null.
 	plainText = regexp.MustCompile(`^[A-Za-z_]([A-Za-z0-9_ .%/()-]*[A-Za-z0-9_%/()])?$`)
 	// noPlainText matches those words, in all spellings of all versions of YAML.
-	noPlainText = regexp.MustCompile(`^(?i:y|n|yes|no|on|off|true|false|null)$`)
+	noPlainText = regexp.MustCompile(`^(?i:yes|no|on|off|true|false|null)$`)
 )
 
 // yamlText returns a text as YAML, in quotes if it needs them.
