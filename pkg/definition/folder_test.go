@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -131,4 +132,31 @@ DIR/a.yml:3: flows[0].fname: no document describes the function "A"`, "DIR", dir
 	empty := write(t, map[string]string{"README.md": ""})
 	_, _, err = Load(empty)
 	wantText(t, err, "NOT_FOUND: no .yml or .yaml file is under "+empty)
+}
+
+// Read passes over test files in a folder, but not over documents whose file has the name of one, nor over a test file that is named itself.
+func TestReadPassesOverTestFiles(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"flow.yml": "kistype: flow\nflow_name: F\n", "flow_test.yml": "tests: []\n", "more_test.yaml": "# kistype: flow\ntests: [{name: 'kistype: flow'}]\n",
+		"old_test.yml": "# documents\nkistype: conn\ncname: c\n", "test.yml": "kistype: func\nfname: f\n", "_test.yml.bak": "x",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	docs, err := Read(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, d := range docs {
+		got = append(got, filepath.Base(d.Path))
+	}
+	if want := []string{"flow.yml", "old_test.yml", "test.yml"}; !slices.Equal(got, want) {
+		t.Errorf("read %q, want %q", got, want)
+	}
+	if docs, err := Read(filepath.Join(dir, "flow_test.yml")); err != nil || len(docs) != 1 {
+		t.Errorf("a file by its name: %d documents, %v", len(docs), err)
+	}
 }
