@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 // Limits of the HTTP port.
 const (
 	maxBodyBytes       = 1 << 20 // the body of one request has at most so many bytes
+	maxHTTPStreams     = 100     // one connection of HTTP/2 may have so many requests under way
 	maxHTTPConnections = 100     // at most so many connections may have made a request; further ones are refused while these are busy
 )
 
@@ -35,6 +37,9 @@ type HTTPConfig struct {
 	Profiles bool
 	// Handlers are further pages, by pattern as in http.ServeMux.
 	Handlers map[string]http.Handler
+	// API answers the requests for /openapi.json and for paths below /v1/, and limits their bodies, times and certificates itself. nil
+	// means that there are no such paths.
+	API http.Handler
 }
 
 // NewHTTPServer makes the HTTP server. The caller serves it on a listener of Listen, with ServeTLS(l, "", "") where its
@@ -67,13 +72,22 @@ func NewHTTPServer(c HTTPConfig) (*http.Server, error) {
 	if c.Profiles {
 		handleProfiles(mux)
 	}
-	var pages http.Handler = mux
+	pages := http.MaxBytesHandler(mux, maxBodyBytes)
 	if c.Transport.RequireClientCert {
-		pages = requireCert(&c.Transport, mux)
+		pages = requireCert(&c.Transport, pages)
 	}
+	if c.API != nil {
+		pages = withAPI(c.API, pages)
+	}
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
 	places := &httpConns{connections: newConnLimiter(maxHTTPConnections, maxHTTPConnections*3/4), entries: map[net.Conn]*connEntry{}}
 	return &http.Server{
-		Handler:           http.MaxBytesHandler(places.limit(pages), maxBodyBytes),
+		Handler:           places.limit(pages),
+		Protocols:         &protocols,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxHTTPStreams},
 		ConnContext:       places.add,
 		ConnState:         places.stateChanged,
 		TLSConfig:         config,
@@ -84,6 +98,17 @@ func NewHTTPServer(c HTTPConfig) (*http.Server, error) {
 		MaxHeaderBytes:    transport.MaxHeaderBytes,
 		ErrorLog:          c.Transport.Log().StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Warn}),
 	}, nil
+}
+
+// withAPI passes requests for paths of the API on to it, and others to the pages.
+func withAPI(api, pages http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/openapi.json" || strings.HasPrefix(r.URL.Path, "/v1/") {
+			api.ServeHTTP(w, r)
+			return
+		}
+		pages.ServeHTTP(w, r)
+	})
 }
 
 // isProbe reports whether a request is a health probe, which limits must not keep out.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,6 +25,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/admin"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/httpapi"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/refuse"
 	"github.com/kisgrid/kisgrid/pkg/deadletter"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -45,8 +45,11 @@ type Config struct {
 	// Advertise is the address of this coordinator that clients and other coordinators are told, as host:port. They must be able to dial
 	// it. Default: the listener's.
 	Advertise string
-	// HTTP accepts requests for metrics and health. Run closes it. Default: nil, which serves neither.
+	// HTTP accepts requests of the HTTP API, and for metrics and health. Run closes it. Default: nil, which serves none of them.
 	HTTP net.Listener
+	// HTTPHosts are further names of this coordinator that the Host header of an HTTP request may have. Addresses, names without a dot, and
+	// names that nobody can buy are allowed in any case. "*" allows all names. Default: none.
+	HTTPHosts []string
 	// Transport secures both listeners and the connections to workers. Default: no TLS.
 	Transport transport.Config
 	// DialWorker makes the network connection to a worker, over which TLS runs if Transport has it. Default: TCP to the worker's address.
@@ -93,6 +96,7 @@ type Coordinator struct {
 	letters    *letterKeeper
 	rejections *prometheus.CounterVec // counts revisions that this coordinator, as the leader, has rejected, by flow
 	server     *serve.Server
+	api        *httpapi.API // the HTTP API
 
 	leading           atomic.Bool
 	leadershipChanged chan struct{} // holds a token when leading has changed and the record in etcd does not say so yet
@@ -169,11 +173,18 @@ func New(c Config) (*Coordinator, error) {
 		budget: newBudget(c.Budget), ready: k.ready, draining: k.draining, streams: map[batch.StreamID]*stream{},
 	}
 	pb.RegisterIngestServer(server, k.ingest)
-	pb.RegisterAdminServer(server, admin.New(admin.Config{
+	calls := admin.New(admin.Config{
 		ID: k.id, Address: c.Advertise, Build: c.Build, Started: processStart, Store: c.Store, Letters: c.DeadLetters, Board: k.board,
 		Fleet: k.fleet, Rows: k.loop, Budget: k.ingest.budget, Limits: c.Limits, MaxSteps: c.MaxSteps, Draining: k.draining,
 		Runner: &letterRunner{loop: k.loop, board: k.board, letters: k.letters, budget: k.ingest.budget, limits: c.Limits},
-	}))
+	})
+	pb.RegisterAdminServer(server, calls)
+	if k.api, err = httpapi.New(httpapi.Config{
+		Ingest: k.ingest, Admin: calls, Unary: passUnary, Stream: passStream, Limits: c.Limits, MessageBytes: c.Transport.MessageBytes(),
+		Budget: k.ingest.budget, Hosts: append(ownHosts(c.Advertise), c.HTTPHosts...), RequireCert: c.Transport.RequireClientCert, Draining: k.draining,
+	}); err != nil {
+		return nil, fmt.Errorf("make a coordinator: %w", err)
+	}
 	c.Registry.MustRegister(&collector{coordinator: k}, k.rejections, k.letters.kept, k.letters.notKept, k.letters.redriven)
 	return k, nil
 }
@@ -258,6 +269,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 		return nil
 	})
 	err := g.Wait()
+	c.api.Wait()
 	if asked.Err() != nil || isClosed(c.stop) {
 		return nil // the goroutines ended because they were told to
 	}
@@ -275,6 +287,7 @@ func (c *Coordinator) Drain(ctx context.Context) error {
 		close(c.draining)
 	})
 	err := c.server.Drain(ctx)
+	c.api.Drain(ctx)
 	c.stopOnce.Do(func() { close(c.stop) })
 	<-c.done
 	return err
@@ -329,38 +342,4 @@ func (c *Coordinator) tellReady(ctx context.Context) error {
 			return nil
 		}
 	}
-}
-
-// serveHTTP serves metrics and health on the HTTP listener until ctx is done, and then returns nil.
-func (c *Coordinator) serveHTTP(ctx context.Context) error {
-	server, err := serve.NewHTTPServer(serve.HTTPConfig{Transport: c.config.Transport, Metrics: c.config.Registry, Ready: func(context.Context) error {
-		select {
-		case <-c.ready:
-			return nil
-		default:
-			return errors.New("the flows are not known yet: this coordinator waits for etcd")
-		}
-	}})
-	if err != nil {
-		return err
-	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		<-ctx.Done()
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		_ = server.Shutdown(closing) // requests that do not end in time are cut off below
-		_ = server.Close()
-	}()
-	defer func() { <-ended }()
-	if server.TLSConfig != nil {
-		err = server.ServeTLS(c.config.HTTP, "", "")
-	} else {
-		err = server.Serve(c.config.HTTP)
-	}
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
-	return fmt.Errorf("serve metrics on %s: %w", c.config.HTTP.Addr(), err)
 }

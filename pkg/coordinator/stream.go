@@ -41,6 +41,7 @@ type stream struct {
 	movedHere       bool                    // the client moved the stream here from another coordinator, which had more than its share of streams
 	maxAnswer       int                     // the most bytes of one answer that the client accepts
 	acceptsOmission bool                    // the client understands answers whose output was left out
+	tellFinished    bool                    // the client wants to know of each row that has ended, before its batch has
 
 	askedToMove  time.Time     // guarded by ingest.mu: when the client was last asked to move the stream
 	movePatience time.Duration // guarded by ingest.mu: for how long after that the stream counts as moving
@@ -208,7 +209,7 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (_ *stream, failed error) {
 	s := &stream{
 		ingest: i, server: server, id: id, flow: o.GetFlow(), window: w, endings: newQueue[ending](), moveRequests: make(chan int, 1), movedHere: o.GetMoving(),
 		done: make(chan struct{}), revision: r.ID(), unanswered: map[uint64]*submission{},
-		maxAnswer: i.clientTakes(o.GetTakesBytes()), acceptsOmission: o.GetTakesBytes() > 0,
+		maxAnswer: i.clientTakes(o.GetTakesBytes()), acceptsOmission: o.GetTakesBytes() > 0, tellFinished: o.GetTellFinished(),
 	}
 	opened := &pb.Opened{
 		Protocol: wire.Protocol, Coordinator: i.id, Revision: r.Number, Digest: wire.FromDigest(r.Digest), ShardKey: r.ShardKey,
@@ -289,6 +290,7 @@ func (s *stream) receive(ctx context.Context) error {
 			continue
 		}
 		sub.endings, sub.answers, sub.streamed, sub.lent, sub.spent = s.endings, s.window.answers, true, lent, spent
+		sub.tellFinished = s.tellFinished
 		if err := s.track(sub); err != nil {
 			return err
 		}

@@ -48,6 +48,7 @@ type submission struct {
 	spent         size                        // how much credit of its stream's window the batch has used
 	answers       *heldAnswers                // counts the bytes of answers until the client has read them; nil means that they are not counted
 	streamed      bool                        // the client gets answers one by one; false means all at once, when the batch has ended
+	tellFinished  bool                        // answers list every row that has ended
 	span          *batchSpan                  // nil means that tracing is off
 	outputDropped atomic.Bool                 // output is dropped when it comes; set by any goroutine
 	omitted       atomic.Pointer[batch.Error] // why output is missing; nil means that all of it is there; set by any goroutine
@@ -271,7 +272,10 @@ func (s *submission) addResult(all []*pb.Answer, e ending) []*pb.Answer {
 			a.NotDone = append(a.NotDone, o)
 		}
 	}
-	if len(r.GetFinished()) > 0 {
+	switch {
+	case s.tellFinished && r.GetLast():
+		a.Finished = wire.FromRanges(ranges.Of(endedByLast(r, p, counts)))
+	case len(r.GetFinished()) > 0:
 		var rows []uint32
 		for _, f := range r.GetFinished() {
 			for i := f.GetFirst(); i < min(f.GetFirst()+f.GetCount(), n); i++ {
@@ -297,6 +301,23 @@ func (s *submission) addResult(all []*pb.Answer, e ending) []*pb.Answer {
 		return all
 	}
 	return append(all, a)
+}
+
+// endedByLast returns the rows of a part that have ended by the part's last result, by number in the batch, without those for which counts
+// returns false. Some may have ended by an earlier result.
+func endedByLast(r *result, p *scheduler.Part, counts func(row uint32) bool) (rows []uint32) {
+	returned := bitset.New(p.Len())
+	for _, back := range r.GetReturned() {
+		for i := back.GetFirst(); i < min(back.GetFirst()+back.GetCount(), uint32(p.Len())); i++ {
+			returned.Add(i)
+		}
+	}
+	for i := range uint32(p.Len()) {
+		if counts(i) && !returned.Has(i) {
+			rows = append(rows, p.Row(i))
+		}
+	}
+	return rows
 }
 
 // translateOutput returns the output of the rows for which counts returns true, with row numbers in the batch instead of the part; nil

@@ -238,7 +238,10 @@ type Open struct {
 	Moving bool `protobuf:"varint,7,opt,name=moving,proto3" json:"moving,omitempty"`
 	// The most bytes that the client takes in one message, at least 2 MiB. 0 means that the client's build does not say, and
 	// takes 11 MiB. A client that says it also understands Answer.output_omitted on a stream.
-	TakesBytes    uint32 `protobuf:"varint,15,opt,name=takes_bytes,json=takesBytes,proto3" json:"takes_bytes,omitempty"`
+	TakesBytes uint32 `protobuf:"varint,15,opt,name=takes_bytes,json=takesBytes,proto3" json:"takes_bytes,omitempty"`
+	// Answers list every row that has ended in finished or in not_done, as soon as a worker has told of it, and not only rows
+	// that ended before their worker's part of the batch.
+	TellFinished  bool `protobuf:"varint,16,opt,name=tell_finished,json=tellFinished,proto3" json:"tell_finished,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -327,6 +330,13 @@ func (x *Open) GetTakesBytes() uint32 {
 		return x.TakesBytes
 	}
 	return 0
+}
+
+func (x *Open) GetTellFinished() bool {
+	if x != nil {
+		return x.TellFinished
+	}
+	return false
 }
 
 // Submission is one batch.
@@ -1059,7 +1069,7 @@ const file_kisgrid_v1_ingest_proto_rawDesc = "" +
 	"\n" +
 	"submission\x18\x02 \x01(\v2\x16.kisgrid.v1.SubmissionH\x00R\n" +
 	"submissionB\x06\n" +
-	"\x04kind\"\xe7\x01\n" +
+	"\x04kind\"\x8c\x02\n" +
 	"\x04Open\x12!\n" +
 	"\fprotocol_min\x18\x01 \x01(\rR\vprotocolMin\x12!\n" +
 	"\fprotocol_max\x18\x02 \x01(\rR\vprotocolMax\x12\x12\n" +
@@ -1071,7 +1081,8 @@ const file_kisgrid_v1_ingest_proto_rawDesc = "" +
 	"unanswered\x12\x16\n" +
 	"\x06moving\x18\a \x01(\bR\x06moving\x12\x1f\n" +
 	"\vtakes_bytes\x18\x0f \x01(\rR\n" +
-	"takesBytes\"\x8a\x03\n" +
+	"takesBytes\x12#\n" +
+	"\rtell_finished\x18\x10 \x01(\bR\ftellFinished\"\x8a\x03\n" +
 	"\n" +
 	"Submission\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x14\n" +

@@ -1,0 +1,70 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/kisgrid/kisgrid/internal/serve"
+)
+
+// passUnary is the interceptor that passes every call on.
+func passUnary(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	return handle(ctx, request)
+}
+
+// passStream is the interceptor that passes every stream on.
+func passStream(server any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+	return handle(server, stream)
+}
+
+// ownHosts returns the names by which this coordinator knows itself: the host of its address, and the name of its machine.
+func ownHosts(address string) (hosts []string) {
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		hosts = append(hosts, host)
+	}
+	if name, err := os.Hostname(); err == nil {
+		hosts = append(hosts, name)
+	}
+	return hosts
+}
+
+// serveHTTP serves the API, metrics and health on the HTTP listener until ctx is done, and then returns nil.
+func (c *Coordinator) serveHTTP(ctx context.Context) error {
+	server, err := serve.NewHTTPServer(serve.HTTPConfig{Transport: c.config.Transport, Metrics: c.config.Registry, API: c.api, Ready: func(context.Context) error {
+		select {
+		case <-c.ready:
+			return nil
+		default:
+			return errors.New("the flows are not known yet: this coordinator waits for etcd")
+		}
+	}})
+	if err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		<-ctx.Done()
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = server.Shutdown(closing) // requests that do not end in time are cut off below
+		_ = server.Close()
+	}()
+	defer func() { <-ended }()
+	if server.TLSConfig != nil {
+		err = server.ServeTLS(c.config.HTTP, "", "")
+	} else {
+		err = server.Serve(c.config.HTTP)
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serve HTTP on %s: %w", c.config.HTTP.Addr(), err)
+}

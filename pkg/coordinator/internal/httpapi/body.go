@@ -1,0 +1,188 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+)
+
+// Limits of a body.
+const (
+	// rowPatience is how long a client may take to send one row, and may be silent between two rows.
+	rowPatience = time.Minute
+	// readPatience is for how long the client may leave the answer unread, while the body is not read either because of that, before the
+	// rest of the body is no longer taken.
+	readPatience = 5 * time.Second
+	// maxBodyBytes is the most bytes of a body, as it comes and uncompressed.
+	maxBodyBytes = 1 << 30
+)
+
+// patientBody is the body of a request. A read fails when the client takes too long for a row. One goroutine reads; waiting, discard and
+// interrupt may be used by others.
+type patientBody struct {
+	reader      io.ReadCloser
+	control     *http.ResponseController
+	traceParent string
+	lastRow     time.Time   // when the last row had come, or when the reader went on after it had waited for room
+	isWaiting   atomic.Bool // a read is under way, so that there is no row to take at the moment
+	onWait      signal      // is woken when a read begins
+	discard     atomic.Bool // rows are thrown away
+	left        int64       // bytes that may still come
+}
+
+// newPatientBody makes the body of a request.
+func newPatientBody(r *http.Request, control *http.ResponseController) *patientBody {
+	b := &patientBody{reader: r.Body, control: control, left: maxBodyBytes}
+	if parent := r.Header.Get("traceparent"); len(parent) <= 64 {
+		b.traceParent = parent
+	}
+	return b
+}
+
+// waiting reports whether all rows that have come were given to the submitter.
+func (b *patientBody) waiting() bool { return b.isWaiting.Load() }
+
+// interrupt makes reads fail from now on.
+func (b *patientBody) interrupt() {
+	_ = b.control.SetReadDeadline(time.Unix(1, 0)) // an error says that the connection is gone
+}
+
+// Read implements io.Reader.
+func (b *patientBody) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, batch.Errorf(batch.CodeBatchTooLarge, "the body has more than %d bytes: send the other rows in another request", maxBodyBytes)
+	}
+	if int64(len(p)) > b.left {
+		p = p[:b.left]
+	}
+	if err := b.control.SetReadDeadline(b.lastRow.Add(rowPatience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return 0, err
+	}
+	b.isWaiting.Store(true)
+	b.onWait.wake()
+	n, err := b.reader.Read(p)
+	b.isWaiting.Store(false)
+	b.left -= int64(n)
+	_ = b.control.SetReadDeadline(time.Time{}) // otherwise the time until the next read would count, and after the end the deadline would end the request
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = statusError{batch.Errorf(batch.CodeDeadline, "no row has come for %v: send rows faster, or the other rows in another request", rowPatience), http.StatusRequestTimeout}
+	}
+	return n, err
+}
+
+// readBody reads the rows of the body until it ends, or the request does.
+func (s *submitter) readBody() {
+	s.body.lastRow, s.body.onWait = time.Now(), s.work
+	err := s.addRows()
+	s.mu.Lock()
+	s.ended = true
+	if s.readErr == nil && !errors.Is(err, io.EOF) {
+		s.readErr = err
+	}
+	s.mu.Unlock()
+	s.work.wake()
+	if !errors.Is(err, io.EOF) {
+		s.throwAway()
+	}
+}
+
+// addRows adds the rows of the body to the next batch until there is an error: io.EOF at the end.
+func (s *submitter) addRows() error {
+	rows, err := openRows(s.body, s.limits)
+	if err != nil {
+		return err
+	}
+	for {
+		row, err := rows.Next()
+		if err != nil {
+			return s.judge(err)
+		}
+		if err := s.add(row); err != nil {
+			return err
+		}
+		s.body.lastRow = time.Now()
+	}
+}
+
+// judge returns the error of a read for the client. An error that is none of ours says that the client is gone, or that the body is no HTTP.
+func (s *submitter) judge(err error) error {
+	if _, ours := errors.AsType[*batch.Error](err); ours || errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
+	}
+	gone := batch.Errorf(batch.CodeCancelled, "the body broke off: %w", err)
+	s.cancel(gone)
+	return gone
+}
+
+// add adds a row to the next batch. It blocks while that is full, and returns an error if the row is not taken.
+func (s *submitter) add(row []byte) error {
+	for {
+		s.mu.Lock()
+		if s.ended {
+			s.mu.Unlock()
+			return io.ErrClosedPipe
+		}
+		if s.whole && len(s.next.Data)+len(row) > s.limits.BatchBytes || s.request.oneBatch && s.next.Len() >= s.limits.BatchRows {
+			defer s.mu.Unlock()
+			return batch.Errorf(batch.CodeBatchTooLarge, "a request that can be made again may have %d bytes of rows, and with %s %d rows: send fewer rows in each request",
+				s.limits.BatchBytes, sequenceHeader, s.limits.BatchRows)
+		}
+		if s.whole || !s.full() {
+			first := s.next.Len() == 0
+			if first {
+				s.nextSince = time.Now()
+				if s.next.Data == nil {
+					s.next = batch.Columns{Data: make([]byte, 0, fullBytes+len(row)), Ends: make([]uint32, 0, fullRows)}
+				}
+			}
+			s.next.Append(row)
+			wake := first || s.full()
+			s.mu.Unlock()
+			if wake {
+				s.work.wake()
+			}
+			return nil
+		}
+		s.mu.Unlock()
+		if err := s.await(s.room, time.Second); err != nil {
+			return err
+		}
+		if stalled := s.out.stalled(); stalled >= readPatience {
+			return batch.Errorf(batch.CodeOverloaded, "the client has left %v of answers unread while it sent rows: read answers while you send, "+
+				"send fewer rows in each request, or ask for fewer answers with list=not_done and output=false", stalled.Round(time.Second))
+		}
+		s.body.lastRow = time.Now()
+	}
+}
+
+// throwAway reads the rest of the body, so that a client that sends all of it before it reads gets to the answer.
+func (s *submitter) throwAway() {
+	ctx, cancel := context.WithTimeout(s.ctx, rowPatience)
+	defer cancel()
+	defer context.AfterFunc(ctx, s.body.interrupt)()
+	s.body.lastRow = time.Now()
+	_, _ = io.Copy(io.Discard, s.body) // an error says that the client is gone
+}
+
+var errNoSuchEncoding = errors.New("unknown")
+
+// rowReader reads the rows of a body, one after the other.
+type rowReader interface {
+	// Next returns the next row, as JSON without line breaks. The row is valid until the next call. The error is io.EOF after the last row.
+	Next() ([]byte, error)
+}
+
+// openRows makes the reader of a body's rows.
+func openRows(body io.Reader, limits batch.Limits) (rowReader, error) {
+	if limits.RowBytes <= 0 {
+		return nil, fmt.Errorf("the limit of a row is %d: %w", limits.RowBytes, errNoSuchEncoding)
+	}
+	return newLines(body, limits.RowBytes), nil
+}

@@ -1,0 +1,4 @@
+package httpapi
+
+// Keys remembers keys of idempotency.
+type Keys interface{}
