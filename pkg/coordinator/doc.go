@@ -14,6 +14,7 @@
 //   - registration.go: this coordinator's key in etcd.
 //   - leadership.go: the election of the leader.
 //   - metrics.go: the metrics.
+//   - http.go: the HTTP port: the API, metrics and health.
 //   - views.go: the statuses that the command line reads.
 //   - ingest.go: the service that takes batches, and the call with one batch.
 //   - gathered_answer.go: the answers of one batch, gathered into one.

@@ -122,8 +122,8 @@ func (o *answerWriter) write() {
 	for {
 		o.mu.Lock()
 		lines, closed := o.lines, o.closed
-		o.lines = spare[:0]
 		if len(lines) > 0 {
+			o.lines, spare = spare[:0], nil
 			o.writing = time.Now()
 		}
 		o.mu.Unlock()

@@ -1,9 +1,11 @@
 package httpapi
 
 import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -35,6 +37,7 @@ type patientBody struct {
 	onWait      signal      // is woken when a read begins
 	discard     atomic.Bool // rows are thrown away
 	left        int64       // bytes that may still come
+	broken      bool        // a read has failed, so that the client may be gone
 }
 
 // newPatientBody makes the body of a request.
@@ -57,11 +60,9 @@ func (b *patientBody) interrupt() {
 // Read implements io.Reader.
 func (b *patientBody) Read(p []byte) (int, error) {
 	if b.left <= 0 {
-		return 0, batch.Errorf(batch.CodeBatchTooLarge, "the body has more than %d bytes: send the other rows in another request", maxBodyBytes)
+		return 0, tooLong()
 	}
-	if int64(len(p)) > b.left {
-		p = p[:b.left]
-	}
+	p = p[:min(int64(len(p)), b.left)]
 	if err := b.control.SetReadDeadline(b.lastRow.Add(rowPatience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return 0, err
 	}
@@ -70,6 +71,7 @@ func (b *patientBody) Read(p []byte) (int, error) {
 	n, err := b.reader.Read(p)
 	b.isWaiting.Store(false)
 	b.left -= int64(n)
+	b.broken = err != nil && !errors.Is(err, io.EOF)
 	_ = b.control.SetReadDeadline(time.Time{}) // otherwise the time until the next read would count, and after the end the deadline would end the request
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = statusError{batch.Errorf(batch.CodeDeadline, "no row has come for %v: send rows faster, or the other rows in another request", rowPatience), http.StatusRequestTimeout}
@@ -111,10 +113,14 @@ func (s *submitter) addRows() error {
 	}
 }
 
-// judge returns the error of a read for the client. An error that is none of ours says that the client is gone, or that the body is no HTTP.
+// judge returns the error of a read for the client.
 func (s *submitter) judge(err error) error {
-	if _, ours := errors.AsType[*batch.Error](err); ours || errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+	_, ours := errors.AsType[*batch.Error](err)
+	switch {
+	case ours || err == io.EOF: //nolint:errorlint // io.EOF as it is means the end of the rows
 		return err
+	case !s.body.broken:
+		return batch.Errorf(batch.CodeBadMessage, "%w", err)
 	}
 	gone := batch.Errorf(batch.CodeCancelled, "the body broke off: %w", err)
 	s.cancel(gone)
@@ -171,8 +177,6 @@ func (s *submitter) throwAway() {
 	_, _ = io.Copy(io.Discard, s.body) // an error says that the client is gone
 }
 
-var errNoSuchEncoding = errors.New("unknown")
-
 // rowReader reads the rows of a body, one after the other.
 type rowReader interface {
 	// Next returns the next row, as JSON without line breaks. The row is valid until the next call. The error is io.EOF after the last row.
@@ -180,9 +184,51 @@ type rowReader interface {
 }
 
 // openRows makes the reader of a body's rows.
-func openRows(body io.Reader, limits batch.Limits) (rowReader, error) {
-	if limits.RowBytes <= 0 {
-		return nil, fmt.Errorf("the limit of a row is %d: %w", limits.RowBytes, errNoSuchEncoding)
+func openRows(body *patientBody, limits batch.Limits) (rowReader, error) {
+	in, err := body.plain()
+	if err != nil {
+		return nil, err
 	}
-	return newLines(body, limits.RowBytes), nil
+	return newLines(in, limits.RowBytes), nil
+}
+
+// gzipStart are the first bytes of a body that is compressed with gzip.
+var gzipStart = []byte{0x1f, 0x8b}
+
+// plain returns the reader of the body's bytes without compression. It recognizes gzip by the first bytes.
+func (b *patientBody) plain() (io.Reader, error) {
+	in := bufio.NewReaderSize(b, 64<<10)
+	if start, _ := in.Peek(len(gzipStart)); !bytes.Equal(start, gzipStart) {
+		return in, nil // an error comes again with the next read
+	}
+	z, err := gzip.NewReader(in)
+	if err != nil {
+		return nil, batch.Errorf(batch.CodeBadMessage, "the body begins as gzip does, and can't be decompressed: %w", err)
+	}
+	out := bufio.NewReaderSize(&bounded{z, maxBodyBytes}, 64<<10)
+	if start, _ := out.Peek(len(gzipStart)); bytes.Equal(start, gzipStart) {
+		return nil, batch.Errorf(batch.CodeBadMessage, "the body is compressed twice: compress it once")
+	}
+	return out, nil
+}
+
+// bounded is a reader that fails where more than left bytes come.
+type bounded struct {
+	io.Reader
+	left int64
+}
+
+// Read implements io.Reader.
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, tooLong()
+	}
+	n, err := b.Reader.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	return n, err
+}
+
+// tooLong is the error of a body with too many bytes.
+func tooLong() error {
+	return batch.Errorf(batch.CodeBatchTooLarge, "the body has more than %d bytes: send the other rows in another request", maxBodyBytes)
 }

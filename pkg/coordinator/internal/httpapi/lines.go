@@ -4,31 +4,36 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
-	"github.com/kisgrid/kisgrid/pkg/batch"
 	"io"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
+// lines reads rows, one in each line. Empty lines are left out.
 type lines struct {
-	in   *bufio.Reader
-	most int
-	n    int
+	in    *bufio.Reader
+	limit int // of a line, in bytes
+	read  int // the number of lines that were read
 }
 
-func newLines(r io.Reader, most int) *lines {
-	return &lines{in: bufio.NewReaderSize(r, most+1), most: most}
+// newLines makes the reader of the lines of r.
+func newLines(r io.Reader, limit int) *lines {
+	return &lines{in: bufio.NewReaderSize(r, limit+1), limit: limit}
 }
+
+// Next implements rowReader.
 func (l *lines) Next() ([]byte, error) {
 	for {
-		l.n++
-		b, err := l.in.ReadSlice('\n')
+		l.read++
+		line, err := l.in.ReadSlice('\n')
 		if errors.Is(err, bufio.ErrBufferFull) {
-			return nil, batch.Errorf(batch.CodeRowTooLarge, "line %d has over %d bytes", l.n, l.most)
+			return nil, batch.Errorf(batch.CodeRowTooLarge, "line %d has over %d bytes", l.read, l.limit)
 		}
-		if err != nil && (err != io.EOF || len(b) == 0) {
+		if err != nil && (err != io.EOF || len(line) == 0) { //nolint:errorlint // io.EOF as it is means the end
 			return nil, err
 		}
-		if b = bytes.TrimSpace(b); len(b) > 0 {
-			return b, nil
+		if line = bytes.TrimSpace(line); len(line) > 0 {
+			return line, nil
 		}
 	}
 }

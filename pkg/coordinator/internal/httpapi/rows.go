@@ -71,6 +71,11 @@ func readRequest(r *http.Request) (q rowsRequest, err error) {
 			return q, err
 		}
 	}
+	switch coding := strings.ToLower(strings.Join(r.Header.Values("Content-Encoding"), ",")); coding {
+	case "", "identity", "gzip", "x-gzip":
+	default:
+		return q, statusError{batch.Errorf(batch.CodeBadMessage, "bodies with the Content-Encoding %.40q are not read: compress with gzip, or not at all", coding), http.StatusUnsupportedMediaType}
+	}
 	for _, name := range []string{streamHeader, sequenceHeader, ageHeader, revisionHeader, timeoutHeader, keyHeader} {
 		if n := len(r.Header.Values(name)); n > 1 {
 			return q, batch.Errorf(batch.CodeBadMessage, "header %s is given %d times: give it once", name, n)

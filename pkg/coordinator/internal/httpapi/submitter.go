@@ -53,7 +53,8 @@ type submitter struct {
 	readErr    error                 // guarded by mu: why no more rows come; nil at the end of the body
 	sequence   uint64                // guarded by mu: of the next batch
 	rows       int64                 // guarded by mu: how many rows were sent
-	credit     pb.Credit             // guarded by mu: how much may be sent; rows and bytes stay at 0 when a batch overdraws them
+	rowCredit  int64                 // guarded by mu: how many rows may be sent; below 0 when a batch has overdrawn it
+	byteCredit int64                 // guarded by mu: how many bytes may be sent, in the same way
 	unanswered map[uint64]*sentBatch // guarded by mu: by sequence
 	refusal    error                 // guarded by mu: why the only batch was refused
 	revision   batch.Revision        // guarded by mu: that the rows run on; zero means the active one
@@ -169,7 +170,7 @@ func (s *submitter) take(now time.Time) (submission *pb.Submission, wait time.Du
 	switch {
 	case s.next.Len() == 0 && s.ended, s.whole && s.ended && s.readErr != nil:
 		return nil, 0, io.EOF
-	case s.next.Len() == 0 || s.whole && !s.ended || s.credit.GetRows() == 0 || s.credit.GetBytes() == 0:
+	case s.next.Len() == 0 || s.whole && !s.ended || s.rowCredit <= 0 || s.byteCredit <= 0:
 		return nil, 0, nil
 	}
 	if idle := len(s.unanswered) == 0 && s.body.waiting(); !s.ended && !idle && !s.full() {
@@ -178,8 +179,8 @@ func (s *submitter) take(now time.Time) (submission *pb.Submission, wait time.Du
 		}
 	}
 	columns := s.cut()
-	s.credit.Rows -= min(s.credit.Rows, uint32(columns.Len()))
-	s.credit.Bytes -= min(s.credit.Bytes, uint32(len(columns.Data)))
+	s.rowCredit -= int64(columns.Len())
+	s.byteCredit -= int64(len(columns.Data))
 	s.unanswered[s.sequence] = &sentBatch{first: s.rows, rows: columns.Len(), told: newRowsSet(columns.Len())}
 	submission = &pb.Submission{
 		Sequence: s.sequence, Floor: 0, Revision: s.revision.Number, Digest: wire.FromDigest(s.revision.Digest), Output: s.request.output,
@@ -240,8 +241,8 @@ func (s *submitter) SendMsg(m any) error {
 		return s.opened(kind.Opened)
 	case *pb.StreamResponse_Credit:
 		s.mu.Lock()
-		s.credit.Rows += kind.Credit.GetRows()
-		s.credit.Bytes += kind.Credit.GetBytes()
+		s.rowCredit += int64(kind.Credit.GetRows())
+		s.byteCredit += int64(kind.Credit.GetBytes())
 		s.mu.Unlock()
 		s.work.wake()
 	case *pb.StreamResponse_Answer:
