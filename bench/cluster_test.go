@@ -120,7 +120,7 @@ func throughput(b *testing.B, columns batch.Columns, underWay int, output bool, 
 	if !output {
 		options, want = []client.SubmitOption{client.NoOutput()}, 0
 	}
-	processes.start()
+	processes.start(b)
 	var sent atomic.Int64
 	slots := make(chan struct{}, underWay)
 	var all errgroup.Group
@@ -163,7 +163,7 @@ func throughput(b *testing.B, columns batch.Columns, underWay int, output bool, 
 	if err := all.Wait(); err != nil {
 		b.Fatal(err)
 	}
-	processes.stop(b.N * columns.Len())
+	processes.stop(b, b.N * columns.Len())
 }
 
 // BenchmarkCluster sends batches of 1,000 rows of 50 bytes over 127.0.0.1. Client, coordinator and two workers are separate
@@ -177,7 +177,7 @@ func BenchmarkCluster(b *testing.B) {
 	b.Run("passthrough", func(b *testing.B) { throughput(b, columns, underWay, true, "Pass") })
 	b.Run("students", func(b *testing.B) { throughput(b, columns, underWay, false, "Average") })
 	b.Run("streams-16", func(b *testing.B) { throughput(b, columns, underWay, true, slices.Repeat([]string{"Pass"}, 16)...) })
-	for _, rows := range []int{1, 10, 100, 10000} {
+	for _, rows := range []int{1, 10, 100, 10000, 60000} {
 		b.Run(fmt.Sprintf("rows-%d", rows), func(b *testing.B) { throughput(b, fiftyBytes(rows), underWay, true, "Pass") })
 	}
 	for _, batches := range []int{1, 4, 16} {
@@ -203,7 +203,7 @@ func BenchmarkCluster(b *testing.B) {
 		}
 		defer s.Close()
 		took := make([]time.Duration, b.N)
-		processes.start()
+		processes.start(b)
 		for i := range took {
 			began := time.Now()
 			p, err := s.Send(b.Context(), client.Pack(one))
@@ -215,7 +215,7 @@ func BenchmarkCluster(b *testing.B) {
 			}
 			took[i] = time.Since(began)
 		}
-		processes.stop(b.N)
+		processes.stop(b, b.N)
 		reportMedian(b, took)
 	})
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/coordinator"
+	"github.com/kisgrid/kisgrid/pkg/deadletter"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 	"github.com/kisgrid/kisgrid/pkg/worker"
 )
@@ -32,6 +33,10 @@ const (
 	roleVariable = "KISGRID_BENCH_ROLE"
 	nextVariable = "KISGRID_BENCH_NEXT" // the address of the process that it uses: etcd, or the echo
 	nameVariable = "KISGRID_BENCH_NAME"
+	// lettersVariable is the address of a Redis in which coordinators keep dead rows; without it they keep none. mostVariable is how many of a
+	// flow they keep.
+	lettersVariable = "KISGRID_BENCH_LETTERS"
+	mostVariable    = "KISGRID_BENCH_MOST"
 )
 
 var roles = map[string]func(ctx context.Context, next, name string) error{
@@ -68,16 +73,18 @@ func cpuTime() time.Duration {
 
 // processes are the processes of a benchmark: those in roles, and its own, which is the client.
 type processes struct {
-	b     *testing.B
+	b     testing.TB
+	env   []string // environment variables of further processes, besides those that say the role
 	roles []*player
 	used  map[string]time.Duration // by role: the CPU time when start was called
 }
 
 // player is a process in a role.
 type player struct {
-	role string
-	in   io.Writer
-	out  *bufio.Reader
+	role    string
+	process int // its id
+	in      io.Writer
+	out     *bufio.Reader
 }
 
 // cpu is the CPU time that each role has used so far.
@@ -102,23 +109,23 @@ func (p *processes) cpu() map[string]time.Duration {
 }
 
 // start begins the measurement.
-func (p *processes) start() {
+func (p *processes) start(b *testing.B) {
 	p.used = p.cpu()
-	p.b.ReportAllocs()
-	p.b.ResetTimer()
+	b.ReportAllocs()
+	b.ResetTimer()
 }
 
 // stop ends the measurement. It reports rows per second, and CPU time per row, in total and for each role.
-func (p *processes) stop(rows int) {
-	p.b.StopTimer()
+func (p *processes) stop(b *testing.B, rows int) {
+	b.StopTimer()
 	total := time.Duration(0)
 	for role, used := range p.cpu() {
 		used -= p.used[role]
 		total += used
-		p.b.ReportMetric(float64(used.Nanoseconds())/float64(rows), role+"-ns/row")
+		b.ReportMetric(float64(used.Nanoseconds())/float64(rows), role+"-ns/row")
 	}
-	p.b.ReportMetric(float64(total.Nanoseconds())/float64(rows), "cpu-ns/row")
-	p.b.ReportMetric(float64(rows)/p.b.Elapsed().Seconds(), "rows/s")
+	b.ReportMetric(float64(total.Nanoseconds())/float64(rows), "cpu-ns/row")
+	b.ReportMetric(float64(rows)/b.Elapsed().Seconds(), "rows/s")
 }
 
 // run runs a role in a new process until the benchmark ends, and returns its address.
@@ -127,6 +134,7 @@ func (p *processes) run(role, next, name string) (address string) {
 	b.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), roleVariable+"="+role, nextVariable+"="+next, nameVariable+"="+name)
+	cmd.Env = append(cmd.Env, p.env...)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -143,7 +151,7 @@ func (p *processes) run(role, next, name string) (address string) {
 		_ = in.Close()
 		_ = cmd.Wait()
 	})
-	r := &player{role: role, in: in, out: bufio.NewReader(out)}
+	r := &player{role: role, process: cmd.Process.Pid, in: in, out: bufio.NewReader(out)}
 	line, err := r.out.ReadString('\n')
 	if err != nil {
 		b.Fatalf("the %s printed no address: %v", role, err)
@@ -183,7 +191,18 @@ func runCoordinator(ctx context.Context, etcd, _ string) error {
 	if err != nil {
 		return err
 	}
-	c, err := coordinator.New(coordinator.Config{Store: store, Listener: l})
+	config := coordinator.Config{Store: store, Listener: l}
+	if redis := os.Getenv(lettersVariable); redis != "" {
+		most, err := strconv.Atoi(os.Getenv(mostVariable))
+		if err != nil {
+			return err
+		}
+		if config.DeadLetters, err = deadletter.Open(deadletter.Config{URL: "redis://" + redis, Max: most}); err != nil {
+			return err
+		}
+		defer config.DeadLetters.Close()
+	}
+	c, err := coordinator.New(config)
 	if err != nil {
 		return err
 	}
@@ -194,6 +213,7 @@ func runCoordinator(ctx context.Context, etcd, _ string) error {
 func runWorker(ctx context.Context, etcd, name string) error {
 	r := kis.NewRegistry()
 	register(r)
+	registerGrowth(r)
 	w, err := worker.New(worker.Config{Registry: r, Name: name, Listen: "127.0.0.1:0", Etcd: cluster.Config{Endpoints: []string{etcd}}})
 	if err != nil {
 		return err
