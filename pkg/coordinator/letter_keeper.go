@@ -94,6 +94,7 @@ func (k *letterKeeper) checkStore(ctx context.Context) {
 // the reason why they are not in the store, or with 0 if all of them are.
 type deadCase struct {
 	letters []*deadletter.Letter
+	refused int // instead of letters: how many letters have no room, as is known without asking the store
 	decide  func(batch.NotKept)
 }
 
@@ -101,22 +102,38 @@ type deadCase struct {
 // one flow. It blocks until the store has answered: many rows need several requests, but after one that fails it makes no more.
 func (k *letterKeeper) keep(ctx context.Context, endings []ending) {
 	var cases []deadCase
-	flow := ""
+	flow, full := "", false
 	for i := range endings {
 		if e := &endings[i]; e.submission.revision != nil {
-			flow = e.submission.Flow
-			cases = append(cases, e.dead()...)
+			if flow == "" {
+				flow = e.submission.Flow
+				full = k.store != nil && k.store.Full(flow)
+			}
+			cases = append(cases, e.dead(full && e.submission.first)...)
 		}
 	}
 	if len(cases) == 0 {
 		return
 	}
-	var letters []*deadletter.Letter
-	for _, c := range cases {
-		letters = append(letters, c.letters...)
+	refused, n := 0, 0
+	for i := range cases {
+		n += len(cases[i].letters)
+		refused += cases[i].refused
+	}
+	letters := make([]*deadletter.Letter, 0, n)
+	for i := range cases {
+		letters = append(letters, cases[i].letters...)
+	}
+	if refused > 0 {
+		k.store.Refuse(flow, refused)
 	}
 	kept, why := k.put(ctx, flow, letters)
-	for _, c := range cases {
+	for i := range cases {
+		c := &cases[i]
+		if c.refused > 0 {
+			c.decide(batch.StoreFull)
+			continue
+		}
 		own := min(len(c.letters), len(kept))
 		verdict := batch.NotKept(0)
 		for _, ok := range kept[:own] {
@@ -191,44 +208,45 @@ func (k *letterKeeper) noteStoreState(ctx context.Context, flow string, kept []b
 }
 
 // dead returns a deadCase for each dead row of the ending. With the batch's first ending it also returns the rows that were dead before the
-// batch reached the scheduler (Ended).
-func (e *ending) dead() (cases []deadCase) {
+// batch reached the scheduler (Ended). If full is true, the store has no room for the batch's letters, so they are counted and not made.
+func (e *ending) dead(full bool) (cases []deadCase) {
 	s := e.submission
 	if !s.ownDecided {
 		s.ownDecided, s.ownOutcomes = true, slices.Clone(s.Ended)
 		for i := range s.ownOutcomes {
-			cases = s.outsideFunctions(cases, &s.ownOutcomes[i])
+			cases = s.outsideFunctions(cases, &s.ownOutcomes[i], full)
 		}
 	}
 	if len(e.rows) > 0 {
 		e.failed = s.outcomesOf(e)
 		for i := range e.failed {
-			cases = s.outsideFunctions(cases, &e.failed[i])
+			cases = s.outsideFunctions(cases, &e.failed[i], full)
 		}
 	}
 	if e.part == nil {
 		return cases
 	}
 	r := e.result
-	var rows map[uint32][]*deadletter.Letter
+	letters := s.lettersOf(e.part.Row, r.GetDead(), full)
+	if cases == nil {
+		cases = make([]deadCase, 0, len(letters))
+	}
 	for _, o := range r.GetNotDone() {
 		if o.GetOutcome() != pb.Outcome_OUTCOME_DEAD || !e.counts(o.GetRow()) {
 			continue
 		}
-		if rows == nil {
-			rows = s.lettersOf(e.part.Row, r.GetDead())
-		}
-		letters := rows[o.GetRow()]
-		if len(letters) == 0 && o.GetNotKept() == 0 {
+		own := letters[o.GetRow()]
+		if len(own.letters) == 0 && own.refused == 0 && o.GetNotKept() == 0 {
 			o.NotKept = pb.NotKept_NOT_KEPT_NOTHING_LEFT // the worker is of a build that gives no reason
 		}
-		cases = append(cases, deadCase{letters, func(why batch.NotKept) {
+		own.decide = func(why batch.NotKept) {
 			if own := batch.NotKept(o.GetNotKept()); own != 0 && s.keepsDead {
 				why = own // the worker says why it could not describe the row
 			}
 			why = s.countKept(why)
 			o.Kept, o.NotKept = why == 0, pb.NotKept(why)
-		}})
+		}
+		cases = append(cases, own)
 	}
 	return cases
 }
@@ -240,13 +258,17 @@ func (e *ending) counts(row uint32) bool {
 }
 
 // outsideFunctions appends the deadCase of a row that no function has seen, if o says that the row is dead, and returns the result. The
-// letter has the row as it was submitted.
-func (s *submission) outsideFunctions(cases []deadCase, o *batch.RowOutcome) []deadCase {
+// letter has the row as it was submitted. full is as for dead.
+func (s *submission) outsideFunctions(cases []deadCase, o *batch.RowOutcome, full bool) []deadCase {
 	if o.Outcome != batch.Dead {
 		return cases
 	}
 	c := deadCase{decide: func(why batch.NotKept) { o.NotKept = s.countKept(why); o.Kept = o.NotKept == 0 }}
-	if s.keepsDead {
+	switch {
+	case !s.keepsDead:
+	case full:
+		c.refused = 1
+	default:
 		c.letters = []*deadletter.Letter{s.letter(o.Row, batch.DeadRow{
 			Code: o.Code, Reason: o.Reason, Encoding: s.columns.Encoding, Data: s.columns.Row(int(o.Row)),
 		})}
@@ -271,21 +293,30 @@ func (s *submission) countKept(why batch.NotKept) batch.NotKept {
 	return why
 }
 
-// lettersOf makes the letters of a part's dead rows, and returns them by the row's number in the part. place returns the number in the
-// batch of a row of the part. If the batch's dead rows are not kept, there are no letters.
-func (s *submission) lettersOf(place func(uint32) uint32, dead []*pb.DeadRow) map[uint32][]*deadletter.Letter {
+// lettersOf makes the letters of a part's dead rows, and returns them by the row's number in the part, each row's as a deadCase that has no
+// decide yet. place returns the number in the batch of a row of the part. full is as for dead. If the batch's dead rows are not kept, there
+// are no letters.
+func (s *submission) lettersOf(place func(uint32) uint32, dead []*pb.DeadRow, full bool) map[uint32]deadCase {
 	if !s.keepsDead || len(dead) == 0 {
-		return map[uint32][]*deadletter.Letter{}
+		return nil
 	}
 	rows, err := wire.ToDeadRows(dead, maxRows)
 	if err != nil {
-		return map[uint32][]*deadletter.Letter{} // receiveResult has checked the rows
+		return nil // receiveResult has checked the rows
 	}
-	all := make(map[uint32][]*deadletter.Letter, len(rows))
-	for _, d := range rows {
-		if int(d.Row) < s.Rows() {
-			all[d.Row] = append(all[d.Row], s.letter(place(d.Row), d))
+	all := make(map[uint32]deadCase, len(rows))
+	for i := range rows {
+		d := &rows[i]
+		if int(d.Row) >= s.Rows() {
+			continue
 		}
+		c := all[d.Row]
+		if full {
+			c.refused++
+		} else {
+			c.letters = append(c.letters, s.letter(place(d.Row), *d))
+		}
+		all[d.Row] = c
 	}
 	return all
 }
@@ -296,7 +327,7 @@ func (s *submission) letter(row uint32, d batch.DeadRow) *deadletter.Letter {
 	l := &deadletter.Letter{
 		ID: deadletter.NewID(s.Flow, origin, d.Path, d.Visit, d.Function, d.Use), Sequence: 1,
 		Flow: s.Flow, Revision: s.Revision, Function: d.Function, Use: d.Use, Code: d.Code, Reason: d.Reason, Attempts: d.Attempts,
-		Encoding: d.Encoding, Row: d.Data, Origin: origin, Path: d.Path, Visit: d.Visit,
+		Encoding: d.Encoding, Row: d.Data, Origin: origin, Path: d.Path, Visit: d.Visit, First: s.first,
 	}
 	if int(row) < len(s.columns.Keys) {
 		l.ShardKey, l.Key = s.revision.ShardKey, s.columns.Keys[row]

@@ -35,7 +35,9 @@ type submission struct {
 	letters  *letterKeeper
 	// keepsDead says that dead rows are kept as dead letters. reportOnly says that the client wants them to be reported only.
 	keepsDead, reportOnly bool
-	redrive               bool // the batch is a dead letter's row, which runs again
+	// first says that the batch was never sent to a coordinator before, so that no row of it can have been kept as a dead letter.
+	first   bool
+	redrive bool // the batch is a dead letter's row, which runs again
 	// answerPiece is the number of bytes of rows, about, that go into one answer; 0 means wire.SplitBytes. maxOutputRow is the most bytes
 	// of one row of output that the client accepts; 0 means that it accepts any row that a worker sends.
 	answerPiece, maxOutputRow int
@@ -135,7 +137,7 @@ func newSubmission(r *flowstate.Revision, limits batch.Limits, flow string, stre
 		return nil, batch.Errorf(batch.CodeBadBatchID, "the batch has no sequence: count a stream's batches from 1")
 	}
 	s := &submission{
-		id: batch.ID{Stream: stream, Sequence: in.GetSequence()}, floor: in.GetFloor(), output: in.GetOutput(), revision: r,
+		id: batch.ID{Stream: stream, Sequence: in.GetSequence()}, floor: in.GetFloor(), output: in.GetOutput(), first: in.GetFirst(), revision: r,
 		born: now.Add(-wire.Duration(in.GetAgeMilliseconds())), columns: wire.ToColumns(in.GetRows()),
 	}
 	s.users.Store(1)

@@ -52,28 +52,26 @@ type Settlement struct {
 // Settle removes letters whose redrive has ended, and puts the letters in Stay in their places. A settlement for a letter that is not
 // there any more does nothing. After an error some of the settlements may have been applied.
 func (s *Store) Settle(ctx context.Context, flow string, all []Settlement) error {
-	const doing = "note how dead letters ended"
 	for len(all) > 0 {
 		var args []any
 		n, size := 0, 0
 		for ; n < min(len(all), scriptLetters) && size < scriptBytes; n++ {
 			args = append(args, all[n].ID.String(), len(all[n].Stay))
 			for _, l := range all[n].Stay {
-				text, err := l.encode()
-				if err != nil {
-					return batch.Errorf(batch.CodeInternal, "%s: write letter %s: %w", doing, l.ID, err)
-				}
-				args = append(args, l.ID.String(), text)
+				id := l.ID.String()
+				text := string(l.appendRecord(nil, id))
+				args = append(args, id, text)
 				size += len(text)
 			}
 		}
 		all = all[n:]
-		if err := s.operatorCall(ctx, doing, func(ctx context.Context) error {
+		if err := s.operatorCall(ctx, "note how dead letters ended", func(ctx context.Context) error {
 			return s.runScript(ctx, settleScript, s.keys(flow), args...).Err()
 		}); err != nil {
 			return err
 		}
 	}
+	s.noteRoom(flow, true)
 	return nil
 }
 
@@ -122,5 +120,6 @@ func (s *Store) Drop(ctx context.Context, flow string, letters []*Letter) (n int
 			return n, err
 		}
 	}
+	s.noteRoom(flow, true)
 	return n, nil
 }

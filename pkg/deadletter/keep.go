@@ -4,9 +4,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"context"
+	"slices"
 	"time"
-
-	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
 // goneFor is how long Redis remembers the ids of letters that were settled or dropped. If the row of such a letter runs again in this
@@ -24,20 +23,19 @@ func (s *Store) Keep(ctx context.Context, flow string, letters []*Letter) ([]boo
 	if err := s.expire(ctx, flow); err != nil {
 		return nil, err
 	}
-	const doing = "keep dead letters"
+	var record []byte
 	for len(letters) > 0 {
-		args := []any{s.config.Max, goneFor.Milliseconds()}
+		args := make([]any, 2, 2+2*min(len(letters), scriptLetters))
+		args[0], args[1] = s.config.Max, goneFor.Milliseconds()
 		n, size := 0, 0
 		for ; n < min(len(letters), scriptLetters) && size < scriptBytes; n++ {
-			text, err := letters[n].encode()
-			if err != nil {
-				return kept, batch.Errorf(batch.CodeInternal, "%s: write letter %s: %w", doing, letters[n].ID, err)
-			}
-			args = append(args, letters[n].ID.String(), text)
-			size += len(text)
+			id := letters[n].ID.String()
+			record = letters[n].appendRecord(record[:0], id)
+			args = append(args, id, string(record))
+			size += len(record)
 		}
 		letters = letters[n:]
-		if err := s.clientCall(ctx, doing, func(ctx context.Context) error {
+		if err := s.clientCall(ctx, "keep dead letters", func(ctx context.Context) error {
 			verdicts, err := s.runScript(ctx, keepScript, s.keys(flow), args...).Int64Slice()
 			if err == nil && len(verdicts) != n {
 				err = wrongNumber(len(verdicts), n)
@@ -56,6 +54,7 @@ func (s *Store) Keep(ctx context.Context, flow string, letters []*Letter) ([]boo
 			return kept, err
 		}
 	}
+	s.noteRoom(flow, !slices.Contains(kept, false))
 	return kept, nil
 }
 

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
-	"unicode/utf8"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
@@ -55,6 +54,8 @@ type Letter struct {
 	ShardKey string
 	Key      uint64
 	Edited   bool
+	// First says that the row's batch was sent for the first time, so that no letter of the row can be in the store yet. It is not stored.
+	First bool
 
 	// Kept is when the letter was kept. Begun is when a redrive of it began of which the end is not known; zero means none. Both are times of
 	// Redis's clock, and set by the Store.
@@ -103,24 +104,6 @@ type record struct {
 	ShardKey string     `json:"shard_key,omitempty"`
 	Key      uint64     `json:"key,omitempty,string"`
 	Edited   bool       `json:"edited,omitempty"`
-}
-
-// encode makes the JSON of a letter.
-func (l *Letter) encode() (string, error) {
-	r := record{
-		ID: l.ID.String(), Sequence: l.Sequence, Revision: l.Revision, Function: l.Function, Use: l.Use, Code: l.Code.String(), Number: l.Code,
-		Reason: l.Reason, Attempts: l.Attempts, Redrives: l.Redrives, Encoding: l.Encoding,
-		Stream: l.Origin.Batch.Stream.String(), Batch: l.Origin.Batch.Sequence, Place: l.Origin.Row, Path: l.Path, Visit: l.Visit,
-		ShardKey: l.ShardKey, Key: l.Key, Edited: l.Edited,
-	}
-	if utf8.Valid(l.Row) {
-		text := string(l.Row)
-		r.Row = &text
-	} else {
-		r.RowBytes = l.Row
-	}
-	text, err := json.Marshal(r)
-	return string(text), err
 }
 
 // decode parses the JSON of a letter of a flow.

@@ -42,6 +42,7 @@ func (s *Store) Status(ctx context.Context, flow string) (Status, error) {
 	if err := s.expire(ctx, flow); err != nil {
 		return status, err
 	}
+	s.tellRefused(ctx)
 	err := s.operatorCall(ctx, "count the dead letters of flow "+flow, func(ctx context.Context) error {
 		letters, counts := goredis.NewIntCmd(ctx, "xlen", s.key(flow, "letters")), goredis.NewMapStringStringCmd(ctx, "hgetall", s.key(flow, "counts"))
 		err := s.send(ctx, letters, counts)

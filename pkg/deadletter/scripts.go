@@ -86,27 +86,32 @@ end
 if #old > 0 then redis.call('HINCRBY', counts, 'expired', #old) end
 return #old`)
 
-// keepScript keeps letters.
+// keepScript keeps letters. It asks for all ids at once, and writes the index at once, because each command of a script costs Redis about as
+// much as the work that it does.
 // ARGV: the limit for the number of letters, and for how many milliseconds to remember ids of letters that are gone; then for each letter its id and
 // its record. Returns 1 for each letter that is kept, or was kept once, and 0 for each that has no room.
 var keepScript = goredis.NewScript(prelude + `
 local most = tonumber(ARGV[1])
 redis.call('ZREMRANGEBYSCORE', gone, '-inf', now - tonumber(ARGV[2]))
-local n = redis.call('XLEN', letters)
-local verdicts, refused = {}, 0
-for i = 3, #ARGV, 2 do
-  local id = ARGV[i]
+local n, forgotten = redis.call('XLEN', letters), redis.call('ZCARD', gone) > 0
+local ids, added, verdicts, refused = {}, {}, {}, 0
+for i = 3, #ARGV, 2 do ids[#ids + 1] = ARGV[i] end
+local known = redis.call('HMGET', index, unpack(ids))
+for i, id in ipairs(ids) do
   local kept = 1
-  if redis.call('HEXISTS', index, id) == 0 and not redis.call('ZSCORE', gone, id) then
+  if not known[i] and not added[id] and not (forgotten and redis.call('ZSCORE', gone, id)) then
     if n < most then
-      redis.call('HSET', index, id, redis.call('XADD', letters, '*', 'id', id, 'letter', ARGV[i + 1]))
+      local entry = redis.call('XADD', letters, '*', 'id', id, 'letter', ARGV[2 * i + 2])
+      added[#added + 1], added[#added + 2] = id, entry
+      added[id] = true
       n = n + 1
     else
       kept, refused = 0, refused + 1
     end
   end
-  verdicts[#verdicts + 1] = kept
+  verdicts[i] = kept
 end
+if #added > 0 then redis.call('HSET', index, unpack(added)) end
 if refused > 0 then redis.call('HINCRBY', counts, 'refused', refused) end
 return verdicts`)
 

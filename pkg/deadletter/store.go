@@ -57,6 +57,10 @@ type Store struct {
 	mu      sync.Mutex
 	flows   map[string]bool      // flows that are in the set of flows already; guarded by mu
 	expired map[string]time.Time // when this process last looked for letters that are too old, by flow; guarded by mu
+	full    map[string]*fullFlow // flows that have no room for letters; guarded by mu
+	teller  *time.Timer          // calls tellRefused; nil while nothing is to be told; guarded by mu
+	closed  bool                 // Close was called; guarded by mu
+	tellers sync.WaitGroup       // the call of tellRefused that teller makes
 }
 
 // Open makes a Store. It does not wait for Redis. An error says what is wrong in the configuration.
@@ -108,7 +112,7 @@ func Open(c Config) (*Store, error) {
 	}
 	client := goredis.NewClient(options)
 	redisreply.Own(client)
-	return &Store{config: c, client: client, lockFor: lockFor, flows: map[string]bool{}, expired: map[string]time.Time{}}, nil
+	return &Store{config: c, client: client, lockFor: lockFor, flows: map[string]bool{}, expired: map[string]time.Time{}, full: map[string]*fullFlow{}}, nil
 }
 
 // hidden returns the reason within an error of parsing a URL, without the URL itself, which may hold a secret.
@@ -118,9 +122,6 @@ func hidden(err error) error {
 	}
 	return errors.New("the URL can't be parsed")
 }
-
-// Close closes the connections.
-func (s *Store) Close() error { return s.client.Close() }
 
 // Max returns the limit for the letters of one flow.
 func (s *Store) Max() int { return s.config.Max }

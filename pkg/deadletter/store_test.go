@@ -248,6 +248,7 @@ func TestFull(t *testing.T) {
 			t.Fatalf("kept %v, %v", kept, err)
 		}
 		keep(t, s, letter("F", 4)) // it is there already
+		keep(t, s, letter("F", 5), letter("F", 5))
 		if n, err := s.Drop(t.Context(), "F", letters("F", 0, 2)); n != 2 || err != nil {
 			t.Fatalf("dropped %d, %v", n, err)
 		}
@@ -256,6 +257,50 @@ func TestFull(t *testing.T) {
 		want := deadletter.Status{Flow: "F", Letters: 10, Max: 10, MaxAge: deadletter.DefaultMaxAge, Refused: 3}
 		if err != nil || status != want {
 			t.Errorf("the status is %+v, %v; want %+v", status, err, want)
+		}
+	})
+}
+
+// TestFullIsRemembered remembers that a flow has no room until somebody drops letters, and counts letters that were refused without asking
+// Redis.
+func TestFullIsRemembered(t *testing.T) {
+	onEach(t, func(t *testing.T, address string) {
+		s := open(t, address, func(c *deadletter.Config) { c.Max = 3 })
+		keep(t, s, letters("F", 0, 3)...)
+		if s.Full("F") {
+			t.Fatal("the flow counts as full before a letter was refused")
+		}
+		if kept, err := s.Keep(t.Context(), "F", letters("F", 2, 4)); err != nil || !kept[0] || kept[1] {
+			t.Fatalf("kept %v, %v", kept, err)
+		}
+		if !s.Full("F") || s.Full("G") {
+			t.Fatal("the flow that is full is not remembered, or another one is")
+		}
+		s.Refuse("F", 5)
+		status, err := s.Status(t.Context(), "F")
+		if err != nil || status.Refused != 6 || status.Letters != 3 {
+			t.Fatalf("the status is %+v, %v", status, err)
+		}
+		if _, err := s.Drop(t.Context(), "F", letters("F", 0, 1)); err != nil {
+			t.Fatal(err)
+		}
+		if s.Full("F") {
+			t.Error("the flow counts as full after a letter was dropped")
+		}
+		s.Refuse("F", 2)
+		again := open(t, address, nil)
+		for deadline := time.Now().Add(20 * time.Second); ; {
+			status, err := again.Status(t.Context(), "F")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if status.Refused == 8 {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("another process sees the status %+v", status)
+			}
+			time.Sleep(20 * time.Millisecond) // Redis gives no signal
 		}
 	})
 }
