@@ -18,7 +18,7 @@ type fullFlow struct {
 }
 
 // Full reports whether a flow had no room for letters less than a second ago, as far as this process knows. Then a letter that is certainly
-// not in the store (Letter.First) need not be offered to Keep. Whoever refuses letters for that reason says so with Refuse.
+// not in the store (Letter.First) need not be offered to Keep. A caller that refuses letters for that reason counts them with Refuse.
 func (s *Store) Full(flow string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
