@@ -32,6 +32,8 @@ type flags struct {
 	budget                         int64
 	limits                         batch.Limits
 	steps, txnOps                  int
+	access                         string
+	accessPlaintext                bool
 	transport                      transport.Config
 	logging                        command.Logging
 	tracing                        command.Tracing
@@ -80,6 +82,8 @@ SIGTERM or SIGINT drains the coordinator: it takes no new batches, and ends when
 	fs.IntVar(&f.txnOps, "max-txn-ops", cluster.DefaultMaxOperations, "most `documents` that one transaction writes: no more than etcd's --max-txn-ops")
 	f.dead.BindFlags(fs)
 	serve.BindFlags(&f.transport, fs)
+	fs.StringVar(&f.access, "access-file", "", "`file` that says who may do what, and which processes are coordinators and workers (default: everybody who can connect may do everything)")
+	fs.BoolVar(&f.accessPlaintext, "access-plaintext", false, "take tokens also without TLS from other machines, because something else encrypts the connections")
 	f.logging.BindFlags(fs)
 	f.tracing.BindFlags(fs)
 	command.FromEnvironment(cmd)
@@ -136,7 +140,7 @@ func (f *flags) run(ctx context.Context, errs io.Writer) error {
 		return err
 	}
 	config := coordinator.Config{
-		Store: store, Listener: listener, Advertise: advertise, Transport: f.transport, Lease: f.lease, NoWorker: f.noWorker,
+		Store: store, Listener: listener, Advertise: advertise, Transport: f.transport, AccessFile: f.access, AccessPlaintext: f.accessPlaintext, Lease: f.lease, NoWorker: f.noWorker,
 		Limits: f.limits, MaxSteps: f.steps, Budget: f.budget, DeadLetters: letters, Build: command.Build(), Logger: log, Tracing: provider,
 	}
 	if f.http != "" {

@@ -52,6 +52,8 @@ func TestFlags(t *testing.T) {
 		{"tls-ca", "", "a", "KISGRID_TLS_CA", "b"},
 		{"tls-server-name", "", "n", "KISGRID_TLS_SERVER_NAME", "m"},
 		{"tls-require-client-cert", "false", "true", "KISGRID_TLS_REQUIRE_CLIENT_CERT", "true"},
+		{"access-file", "", "a.yml", "KISGRID_ACCESS_FILE", "b.yml"},
+		{"access-plaintext", "false", "true", "KISGRID_ACCESS_PLAINTEXT", "true"},
 		{"log-level", "info", "debug", "KISGRID_LOG_LEVEL", "warn"},
 		{"log-format", "text", "json", "KISGRID_LOG_FORMAT", "json"},
 	} {

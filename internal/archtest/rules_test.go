@@ -42,6 +42,7 @@ var arrows = []struct {
 	{"pkg/cluster", []string{"pkg/batch", "pkg/definition", "internal/network"}},
 	{"internal/command", []string{"pkg/cluster", "pkg/deadletter", "pkg/definition", "internal/transport", "internal/serve"}},
 	{"internal/authority", nil},
+	{"internal/access", []string{"pkg/batch", "internal/wire", "proto/kisgrid/v1"}},
 	{"internal/rowfile", []string{"pkg/batch"}},
 	{"internal/submission", []string{"pkg/batch", "internal/rowfile"}},
 	{"internal/casefile", []string{"internal/rowfile", "pkg/flowexec", "pkg/kis", "pkg/connector", "pkg/connector/memory", "pkg/definition", "pkg/batch"}},
@@ -50,7 +51,7 @@ var arrows = []struct {
 	// The processes, and their clients.
 	{"pkg/coordinator", []string{
 		"pkg/coordinator/internal/…", "pkg/scheduler", "pkg/cluster", "pkg/definition", "pkg/deadletter", "pkg/batch",
-		"internal/wire", "internal/transport", "internal/serve", "internal/tracing", "proto/kisgrid/v1", "internal/bitset", "internal/ranges",
+		"internal/access", "internal/wire", "internal/transport", "internal/serve", "internal/tracing", "proto/kisgrid/v1", "internal/bitset", "internal/ranges",
 	}},
 	{"pkg/coordinator/internal/flowstate", []string{"pkg/cluster", "pkg/definition", "pkg/batch", "internal/wire", "proto/kisgrid/v1"}},
 	{"pkg/coordinator/internal/refuse", []string{"pkg/batch"}},
@@ -58,11 +59,11 @@ var arrows = []struct {
 	{"pkg/coordinator/internal/leader", []string{"pkg/coordinator/internal/flowstate", "pkg/cluster", "pkg/definition", "pkg/batch"}},
 	{"pkg/coordinator/internal/admin", []string{
 		"pkg/coordinator/internal/flowstate", "pkg/coordinator/internal/leader", "pkg/coordinator/internal/refuse",
-		"pkg/scheduler", "pkg/cluster", "pkg/definition", "pkg/deadletter", "pkg/batch", "internal/wire", "internal/keyslot", "proto/kisgrid/v1",
+		"pkg/scheduler", "pkg/cluster", "pkg/definition", "pkg/deadletter", "pkg/batch", "internal/access", "internal/wire", "internal/keyslot", "proto/kisgrid/v1",
 	}},
 	{"pkg/worker", []string{
 		"pkg/flowexec", "pkg/kis", "pkg/cluster", "pkg/definition", "pkg/connector", "pkg/connector/redis", "pkg/connector/memory", "pkg/batch",
-		"internal/wire", "internal/transport", "internal/network", "internal/serve", "internal/tracing", "internal/command", "internal/flowcmd", "internal/submission", "internal/rowfile", "proto/kisgrid/v1", "internal/bitset", "internal/keyslot", "internal/ranges",
+		"internal/access", "internal/wire", "internal/transport", "internal/network", "internal/serve", "internal/tracing", "internal/command", "internal/flowcmd", "internal/submission", "internal/rowfile", "proto/kisgrid/v1", "internal/bitset", "internal/keyslot", "internal/ranges",
 	}},
 	{"pkg/client", []string{"pkg/batch", "internal/wire", "internal/transport", "proto/kisgrid/v1"}},
 	{"pkg/client/oteltrace", []string{"pkg/client", "pkg/batch", "internal/tracing"}},

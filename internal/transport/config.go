@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"crypto/x509"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -49,6 +50,9 @@ type Config struct {
 	// gRPC listener. When there are more, the connection is cut whose bytes have cost most, by their number and age. Default
 	// 64 MiB; at least four times MessageBytes are used.
 	ReceiveBytes int64
+	// CheckServer is called with the certificate that a dialled gRPC server has proved to have. An error refuses the server. It
+	// is not called without TLS. Default nil: every certificate of the authorities is accepted.
+	CheckServer func(*x509.Certificate) error
 	// Network is the network over which to dial and to look names up. Default: that of the machine.
 	Network network.Network
 	// Logger logs reloaded files and refused connections. Default nil: nothing is logged.

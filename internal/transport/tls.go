@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -134,7 +135,22 @@ func (t *tlsCredentials) ClientHandshake(ctx context.Context, authority string, 
 	if err != nil {
 		return nil, nil, t.files.config.explainClient(dialled, err)
 	}
+	if check := t.files.config.CheckServer; check != nil {
+		if err := checkServer(info, check); err != nil {
+			_ = conn.Close()
+			return nil, nil, fmt.Errorf("connect to %s: %w", dialled, err)
+		}
+	}
 	return t.files.config.explainReads(dialled, conn), info, nil
+}
+
+// checkServer calls check with the certificate of the server with which the handshake was made.
+func checkServer(info credentials.AuthInfo, check func(*x509.Certificate) error) error {
+	tls, ok := info.(credentials.TLSInfo)
+	if !ok || len(tls.State.PeerCertificates) == 0 {
+		return errors.New("the server has shown no certificate")
+	}
+	return check(tls.State.PeerCertificates[0])
 }
 
 // explainReads wraps a client's connection to the server at address. The wrapped Read explains a refusal that the server sends

@@ -64,6 +64,8 @@ var grpcCodes = map[batch.Code]codes.Code{
 	batch.CodeBatchTooOld:          codes.FailedPrecondition,
 	batch.CodeBatchGivenUp:         codes.FailedPrecondition,
 	batch.CodeRevisionChanged:      codes.Unavailable,
+	batch.CodeUnauthenticated:      codes.Unauthenticated,
+	batch.CodePermissionDenied:     codes.PermissionDenied,
 
 	batch.CodeBadDocument:      codes.InvalidArgument,
 	batch.CodeUnknownFunction:  codes.FailedPrecondition,
@@ -154,6 +156,10 @@ func errorOfStatus(s *status.Status) *batch.Error {
 		return batch.Errorf(batch.CodeBadMessage, "%s", s.Message())
 	case codes.NotFound:
 		return batch.Errorf(batch.CodeNotFound, "%s", s.Message())
+	case codes.Unauthenticated:
+		return batch.Errorf(batch.CodeUnauthenticated, "%s", s.Message())
+	case codes.PermissionDenied:
+		return batch.Errorf(batch.CodePermissionDenied, "%s", s.Message())
 	}
 	return batch.Errorf(batch.CodeInternal, "%s (gRPC %s)", s.Message(), s.Code())
 }

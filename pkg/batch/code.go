@@ -60,6 +60,8 @@ const (
 	CodeRevisionChanged      Code = 84 // a new batch names a revision that is not the active one
 	CodeBatchTooOld          Code = 85 // the batch is so old that nobody knows any more which of its effects took place
 	CodeBatchGivenUp         Code = 86 // the batch is below its stream's floor: its producer had said that it is done with the batch
+	CodeUnauthenticated      Code = 87 // it is not known who calls: no token or certificate, or one that is wrong or has expired
+	CodePermissionDenied     Code = 88 // the caller lacks the right that the call needs
 )
 
 // Codes of definitions.
@@ -89,6 +91,7 @@ var codeNames = map[Code]string{
 	CodeRevisionGone: "REVISION_GONE", CodeProtocolMismatch: "PROTOCOL_MISMATCH", CodeBadMessage: "BAD_MESSAGE",
 	CodeCancelled: "CANCELLED", CodeConnectorUnavailable: "CONNECTOR_UNAVAILABLE",
 	CodeRevisionChanged: "REVISION_CHANGED", CodeBatchTooOld: "BATCH_TOO_OLD", CodeBatchGivenUp: "BATCH_GIVEN_UP",
+	CodeUnauthenticated: "UNAUTHENTICATED", CodePermissionDenied: "PERMISSION_DENIED",
 	CodeBadDocument: "BAD_DOCUMENT", CodeUnknownFunction: "UNKNOWN_FUNCTION", CodeUnknownConnector: "UNKNOWN_CONNECTOR",
 	CodeFlowUncompilable: "FLOW_UNCOMPILABLE", CodeNotFound: "NOT_FOUND", CodeConflict: "CONFLICT",
 }

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"github.com/kisgrid/kisgrid/internal/access"
 	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/internal/tracing"
 	"github.com/kisgrid/kisgrid/internal/transport"
@@ -52,6 +53,12 @@ type Config struct {
 	HTTPHosts []string
 	// Transport secures both listeners and the connections to workers. Default: no TLS.
 	Transport transport.Config
+	// AccessFile is the path of the file that says who may do what, and which processes are coordinators and workers. It is read again when
+	// it changes. Default: none, which means that everybody who can connect may do everything.
+	AccessFile string
+	// AccessPlaintext allows an access file without TLS also where other machines can reach the listener, because something else encrypts the
+	// connections. Workers and coordinators then prove nothing to each other.
+	AccessPlaintext bool
 	// DialWorker makes the network connection to a worker, over which TLS runs if Transport has it. Default: TCP to the worker's address.
 	DialWorker func(context.Context, cluster.Worker) (net.Conn, error)
 	// Lease is how long a worker that can't be reached is waited for, and how long this coordinator's keys in etcd outlive it. Default:
@@ -96,7 +103,12 @@ type Coordinator struct {
 	letters    *letterKeeper
 	rejections *prometheus.CounterVec // counts revisions that this coordinator, as the leader, has rejected, by flow
 	server     *serve.Server
+<<<<<<< HEAD
 	api        *httpapi.API // the HTTP API
+=======
+	guard      *access.Guard        // nil means that there is no access file
+	intercept  *access.Interceptors // find the caller of each call, and refuse calls for which it lacks the right
+>>>>>>> 83388e1 (Ask of each call who makes it and whether it may, by an access file)
 
 	leading           atomic.Bool
 	leadershipChanged chan struct{} // holds a token when leading has changed and the record in etcd does not say so yet
@@ -146,12 +158,17 @@ func New(c Config) (*Coordinator, error) {
 		return nil, fmt.Errorf("make a coordinator: a budget of %d bytes does not hold one batch: raise it to %d, or lower the limits of a batch", c.Budget, need)
 	}
 	c.Transport.BatchBytes, c.Transport.BatchRows = c.Limits.BatchBytes, c.Limits.BatchRows
-	server, err := serve.NewServer(c.Transport)
+	guard, err := openAccess(&c)
+	if err != nil {
+		return nil, fmt.Errorf("make a coordinator: %w", err)
+	}
+	intercept := access.Intercept(guard, accessRules)
+	server, err := serve.NewServer(c.Transport, grpc.ChainUnaryInterceptor(intercept.Unary), grpc.ChainStreamInterceptor(intercept.Stream))
 	if err != nil {
 		return nil, fmt.Errorf("make a coordinator: %w", err)
 	}
 	k := &Coordinator{
-		config: c, id: newID(), log: c.Logger, server: server,
+		config: c, id: newID(), log: c.Logger, server: server, guard: guard, intercept: intercept,
 		loop: newSchedulerLoop(scheduler.Config{NoWorker: c.NoWorker}), board: flowstate.NewBoard(), lookups: newEtcdLookups(c.Store),
 		leadershipChanged: make(chan struct{}, 1), ready: make(chan struct{}), draining: make(chan struct{}), stop: make(chan struct{}), done: make(chan struct{}),
 		rejections: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -162,7 +179,7 @@ func New(c Config) (*Coordinator, error) {
 	tracer := tracing.Tracer(c.Tracing)
 	fleetLog := c.Logger.Named("fleet")
 	k.fleet = newFleet(&peerSettings{
-		coordinator: k.id, transport: c.Transport, dial: c.DialWorker, tracer: tracer, lease: c.Lease, limits: c.Limits, untaken: c.Budget / 2,
+		coordinator: k.id, transport: c.Transport, guard: guard, dial: c.DialWorker, tracer: tracer, lease: c.Lease, limits: c.Limits, untaken: c.Budget / 2,
 		board: k.board, loop: k.loop, log: fleetLog.Named("session"),
 	}, c.Store, fleetLog)
 	k.letters = newLetterKeeper(c.DeadLetters, c.Logger.Named("dead-letters"))

@@ -11,6 +11,8 @@
 // Its files, in reading order:
 //
 //   - coordinator.go: the configuration, and how everything starts and ends.
+//   - access.go: the access file, and the warnings about ports that are open to everybody.
+//   - access_calls.go: the right that each call needs.
 //   - registration.go: this coordinator's key in etcd.
 //   - leadership.go: the election of the leader.
 //   - metrics.go: the metrics.

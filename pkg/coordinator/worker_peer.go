@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/kisgrid/kisgrid/internal/access"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
@@ -24,6 +25,7 @@ import (
 type peerSettings struct {
 	coordinator string // the id of this coordinator
 	transport   transport.Config
+	guard       *access.Guard // checks that a dialled server is a worker; nil means that nobody checks
 	dial        func(context.Context, cluster.Worker) (net.Conn, error)
 	tracer      trace.Tracer  // nil means that tracing is off
 	lease       time.Duration // how long a worker that can't be reached is waited for

@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -44,7 +45,17 @@ func (p *workerPeer) session(ctx context.Context) (lived bool, err error) {
 		}
 		return wire.FromStatus(err)
 	}
-	conn, err := transport.Dial("passthrough:///"+address, p.settings.transport, grpc.WithContextDialer(dialer))
+	config := p.settings.transport
+	if p.settings.guard != nil {
+		config.CheckServer = func(c *x509.Certificate) error {
+			err := p.settings.guard.CheckWorker(c)
+			if err != nil {
+				dialed.Store(&err)
+			}
+			return err
+		}
+	}
+	conn, err := transport.Dial("passthrough:///"+address, config, grpc.WithContextDialer(dialer))
 	if err != nil {
 		return false, err
 	}

@@ -104,6 +104,7 @@ func (s *serveFlags) bind(fs *pflag.FlagSet) {
 	fs.DurationVar(&s.drain, "drain-timeout", 30*time.Second, "how long a stop waits until running rows have ended and their results are delivered")
 	fs.IntVar(&c.Limits.BatchRows, "max-batch-rows", 65536, "limit for one batch, in `rows`; use the same value for coordinators and workers")
 	serve.BindFlags(&c.Transport, fs)
+	fs.StringVar(&c.AccessFile, "access-file", "", "`file` that lists the certificates of coordinators; the worker then takes sessions from no others (default: from everybody who can connect)")
 	s.access.BindFlags(fs)
 	s.logging.BindFlags(fs)
 	s.tracing.BindFlags(fs)

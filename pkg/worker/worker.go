@@ -15,7 +15,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
 
+	"github.com/kisgrid/kisgrid/internal/access"
 	"github.com/kisgrid/kisgrid/internal/network"
 	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/internal/tracing"
@@ -71,6 +73,10 @@ type Config struct {
 	Limits batch.Limits
 	// Transport has the TLS files and connection limits of the ports on which the worker listens.
 	Transport transport.Config
+	// AccessFile is the path of the file that says which certificates are those of coordinators; it is the file that coordinators have,
+	// too. The worker then takes sessions from no other processes. It needs TLS with an authority. The file is read again when it changes.
+	// Default: none; every process that can connect may open a session.
+	AccessFile string
 	// Network is the network in which the worker listens, dials, and looks names up, also for Etcd, Transport and the default Connectors
 	// that have none. Default: the network of the machine. Tests give one in memory.
 	Network network.Network
@@ -207,6 +213,25 @@ func New(c Config) (*Worker, error) {
 	return w, nil
 }
 
+// coordinatorsOnly returns the options of a server that takes sessions from coordinators only. It returns none if there is no access file,
+// and an error if the file can't be used, or the transport asks callers for no proof.
+func (c *Config) coordinatorsOnly() ([]grpc.ServerOption, error) {
+	if c.AccessFile == "" {
+		return nil, nil
+	}
+	if c.Transport.TLSCert == "" || c.Transport.TLSCA == "" {
+		return nil, errors.New("configure the worker: an access file needs TLS (--tls-cert, --tls-key and --tls-ca): without it coordinators can't prove what they are")
+	}
+	guard, err := access.Open(c.AccessFile, c.Logger.Named("access"))
+	if err == nil {
+		err = guard.NeedProcesses()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("configure the worker: %w", err)
+	}
+	return []grpc.ServerOption{grpc.ChainStreamInterceptor(guard.CoordinatorsOnly())}, nil
+}
+
 // ID returns the worker's current id, or "" before the worker has registered. The worker takes a new id each time it
 // registers, also when the cluster has counted it as dead and it registers again.
 func (w *Worker) ID() string { return w.server.workerID() }
@@ -250,7 +275,11 @@ func (w *Worker) serve() error {
 	if err != nil {
 		return err
 	}
-	calls, err := serve.NewServer(w.config.Transport)
+	only, err := w.config.coordinatorsOnly()
+	if err != nil {
+		return err
+	}
+	calls, err := serve.NewServer(w.config.Transport, only...)
 	if err != nil {
 		return err
 	}

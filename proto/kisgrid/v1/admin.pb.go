@@ -1290,7 +1290,10 @@ type Accepted struct {
 	// New batches run on it.
 	Active bool `protobuf:"varint,4,opt,name=active,proto3" json:"active,omitempty"`
 	// The documents of the flow and those that it needs, as they were then.
-	Documents     []*Document `protobuf:"bytes,5,rep,name=documents,proto3" json:"documents,omitempty"`
+	Documents []*Document `protobuf:"bytes,5,rep,name=documents,proto3" json:"documents,omitempty"`
+	// Who made the change of documents that led to this revision. "etcd, unknown" means that it was not made through a
+	// coordinator. Empty means that the build of the leader kept no authors.
+	Author        string `protobuf:"bytes,6,opt,name=author,proto3" json:"author,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1358,6 +1361,13 @@ func (x *Accepted) GetDocuments() []*Document {
 		return x.Documents
 	}
 	return nil
+}
+
+func (x *Accepted) GetAuthor() string {
+	if x != nil {
+		return x.Author
+	}
+	return ""
 }
 
 // DeadFilter selects the dead letters that match every field which is set.
@@ -1615,7 +1625,10 @@ type DeadLetter struct {
 	// When it was kept, by the store's clock.
 	KeptUnixMilliseconds int64 `protobuf:"varint,18,opt,name=kept_unix_milliseconds,json=keptUnixMilliseconds,proto3" json:"kept_unix_milliseconds,omitempty"`
 	// The row was replaced by EditDead.
-	Edited        bool `protobuf:"varint,19,opt,name=edited,proto3" json:"edited,omitempty"`
+	Edited bool `protobuf:"varint,19,opt,name=edited,proto3" json:"edited,omitempty"`
+	// Fields that are hidden from the caller. They are null in row, which is empty where it can't be read as JSON; reason is
+	// hidden, too. EditDead refuses such a letter.
+	Masked        []string `protobuf:"bytes,20,rep,name=masked,proto3" json:"masked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1781,6 +1794,13 @@ func (x *DeadLetter) GetEdited() bool {
 		return x.Edited
 	}
 	return false
+}
+
+func (x *DeadLetter) GetMasked() []string {
+	if x != nil {
+		return x.Masked
+	}
+	return nil
 }
 
 // DeadStore is the state of the store of one flow's dead letters.
@@ -2518,6 +2538,242 @@ func (x *VersionResponse) GetPlatform() string {
 	return ""
 }
 
+type AuditRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Entries of this time or later, by the coordinators' clocks; 0 means all.
+	SinceUnixMilliseconds int64 `protobuf:"varint,1,opt,name=since_unix_milliseconds,json=sinceUnixMilliseconds,proto3" json:"since_unix_milliseconds,omitempty"`
+	// Only entries about this flow; empty means all flows.
+	Flow string `protobuf:"bytes,2,opt,name=flow,proto3" json:"flow,omitempty"`
+	// Only entries of this author; empty means all.
+	Author string `protobuf:"bytes,3,opt,name=author,proto3" json:"author,omitempty"`
+	// At most so many entries, the newest ones; 0 means all.
+	Limit         uint32 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditRequest) Reset() {
+	*x = AuditRequest{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditRequest) ProtoMessage() {}
+
+func (x *AuditRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditRequest.ProtoReflect.Descriptor instead.
+func (*AuditRequest) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *AuditRequest) GetSinceUnixMilliseconds() int64 {
+	if x != nil {
+		return x.SinceUnixMilliseconds
+	}
+	return 0
+}
+
+func (x *AuditRequest) GetFlow() string {
+	if x != nil {
+		return x.Flow
+	}
+	return ""
+}
+
+func (x *AuditRequest) GetAuthor() string {
+	if x != nil {
+		return x.Author
+	}
+	return ""
+}
+
+func (x *AuditRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type AuditResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Oldest first.
+	Entries       []*AuditEntry `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditResponse) Reset() {
+	*x = AuditResponse{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditResponse) ProtoMessage() {}
+
+func (x *AuditResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditResponse.ProtoReflect.Descriptor instead.
+func (*AuditResponse) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *AuditResponse) GetEntries() []*AuditEntry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+// AuditEntry is one change, or one read of rows.
+type AuditEntry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, by the clock of the coordinator that wrote the entry.
+	AtUnixMilliseconds int64 `protobuf:"varint,1,opt,name=at_unix_milliseconds,json=atUnixMilliseconds,proto3" json:"at_unix_milliseconds,omitempty"`
+	// Who: the name of an identity of the access file. Without an access file it is the subject of the caller's certificate, or
+	// "anybody". A change that was not made through a coordinator has "etcd, unknown".
+	Author string `protobuf:"bytes,2,opt,name=author,proto3" json:"author,omitempty"`
+	// The address of the author's connection; empty where it is not known.
+	Address string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	// Such as "apply", "delete", "edit dead letter" or "read dead letters".
+	Action string `protobuf:"bytes,4,opt,name=action,proto3" json:"action,omitempty"`
+	// The flows that the entry is about.
+	Flows []string `protobuf:"bytes,5,rep,name=flows,proto3" json:"flows,omitempty"`
+	// The changed documents, as kind/name.
+	Documents []string `protobuf:"bytes,6,rep,name=documents,proto3" json:"documents,omitempty"`
+	// The etcd revision of a change of documents; 0 for other entries.
+	Revision int64 `protobuf:"varint,7,opt,name=revision,proto3" json:"revision,omitempty"`
+	// More about the action, in words.
+	Detail string `protobuf:"bytes,8,opt,name=detail,proto3" json:"detail,omitempty"`
+	// The coordinator that wrote the entry.
+	Coordinator   string `protobuf:"bytes,9,opt,name=coordinator,proto3" json:"coordinator,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditEntry) Reset() {
+	*x = AuditEntry{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditEntry) ProtoMessage() {}
+
+func (x *AuditEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
+func (*AuditEntry) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *AuditEntry) GetAtUnixMilliseconds() int64 {
+	if x != nil {
+		return x.AtUnixMilliseconds
+	}
+	return 0
+}
+
+func (x *AuditEntry) GetAuthor() string {
+	if x != nil {
+		return x.Author
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetFlows() []string {
+	if x != nil {
+		return x.Flows
+	}
+	return nil
+}
+
+func (x *AuditEntry) GetDocuments() []string {
+	if x != nil {
+		return x.Documents
+	}
+	return nil
+}
+
+func (x *AuditEntry) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *AuditEntry) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *AuditEntry) GetCoordinator() string {
+	if x != nil {
+		return x.Coordinator
+	}
+	return ""
+}
+
 var File_kisgrid_v1_admin_proto protoreflect.FileDescriptor
 
 const file_kisgrid_v1_admin_proto_rawDesc = "" +
@@ -2613,13 +2869,14 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\x0eHistoryRequest\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\"E\n" +
 	"\x0fHistoryResponse\x122\n" +
-	"\trevisions\x18\x01 \x03(\v2\x14.kisgrid.v1.AcceptedR\trevisions\"\xca\x01\n" +
+	"\trevisions\x18\x01 \x03(\v2\x14.kisgrid.v1.AcceptedR\trevisions\"\xe2\x01\n" +
 	"\bAccepted\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12<\n" +
 	"\x1aaccepted_unix_milliseconds\x18\x02 \x01(\x03R\x18acceptedUnixMilliseconds\x12\x18\n" +
 	"\aenabled\x18\x03 \x01(\bR\aenabled\x12\x16\n" +
 	"\x06active\x18\x04 \x01(\bR\x06active\x122\n" +
-	"\tdocuments\x18\x05 \x03(\v2\x14.kisgrid.v1.DocumentR\tdocuments\"\xac\x01\n" +
+	"\tdocuments\x18\x05 \x03(\v2\x14.kisgrid.v1.DocumentR\tdocuments\x12\x16\n" +
+	"\x06author\x18\x06 \x01(\tR\x06author\"\xac\x01\n" +
 	"\n" +
 	"DeadFilter\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x1a\n" +
@@ -2634,7 +2891,7 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\tDeadEvent\x120\n" +
 	"\x06letter\x18\x01 \x01(\v2\x16.kisgrid.v1.DeadLetterH\x00R\x06letter\x12-\n" +
 	"\x05store\x18\x02 \x01(\v2\x15.kisgrid.v1.DeadStoreH\x00R\x05storeB\x06\n" +
-	"\x04kind\"\x86\x04\n" +
+	"\x04kind\"\x9e\x04\n" +
 	"\n" +
 	"DeadLetter\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -2656,7 +2913,8 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\tshard_key\x18\x10 \x01(\tR\bshardKey\x12\x10\n" +
 	"\x03key\x18\x11 \x01(\x06R\x03key\x124\n" +
 	"\x16kept_unix_milliseconds\x18\x12 \x01(\x03R\x14keptUnixMilliseconds\x12\x16\n" +
-	"\x06edited\x18\x13 \x01(\bR\x06edited\"\xaf\x01\n" +
+	"\x06edited\x18\x13 \x01(\bR\x06edited\x12\x16\n" +
+	"\x06masked\x18\x14 \x03(\tR\x06masked\"\xaf\x01\n" +
 	"\tDeadStore\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x18\n" +
 	"\aletters\x18\x02 \x01(\x04R\aletters\x12\x14\n" +
@@ -2704,7 +2962,25 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x16\n" +
 	"\x06commit\x18\x03 \x01(\tR\x06commit\x12\x0e\n" +
 	"\x02go\x18\x04 \x01(\tR\x02go\x12\x1a\n" +
-	"\bplatform\x18\x05 \x01(\tR\bplatform2\xbe\x06\n" +
+	"\bplatform\x18\x05 \x01(\tR\bplatform\"\x88\x01\n" +
+	"\fAuditRequest\x126\n" +
+	"\x17since_unix_milliseconds\x18\x01 \x01(\x03R\x15sinceUnixMilliseconds\x12\x12\n" +
+	"\x04flow\x18\x02 \x01(\tR\x04flow\x12\x16\n" +
+	"\x06author\x18\x03 \x01(\tR\x06author\x12\x14\n" +
+	"\x05limit\x18\x04 \x01(\rR\x05limit\"A\n" +
+	"\rAuditResponse\x120\n" +
+	"\aentries\x18\x01 \x03(\v2\x16.kisgrid.v1.AuditEntryR\aentries\"\x92\x02\n" +
+	"\n" +
+	"AuditEntry\x120\n" +
+	"\x14at_unix_milliseconds\x18\x01 \x01(\x03R\x12atUnixMilliseconds\x12\x16\n" +
+	"\x06author\x18\x02 \x01(\tR\x06author\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x16\n" +
+	"\x06action\x18\x04 \x01(\tR\x06action\x12\x14\n" +
+	"\x05flows\x18\x05 \x03(\tR\x05flows\x12\x1c\n" +
+	"\tdocuments\x18\x06 \x03(\tR\tdocuments\x12\x1a\n" +
+	"\brevision\x18\a \x01(\x03R\brevision\x12\x16\n" +
+	"\x06detail\x18\b \x01(\tR\x06detail\x12 \n" +
+	"\vcoordinator\x18\t \x01(\tR\vcoordinator2\xfc\x06\n" +
 	"\x05Admin\x12;\n" +
 	"\x05Apply\x12\x18.kisgrid.v1.ApplyRequest\x1a\x16.kisgrid.v1.ApplyEvent0\x01\x126\n" +
 	"\x03Get\x12\x16.kisgrid.v1.GetRequest\x1a\x17.kisgrid.v1.GetResponse\x12?\n" +
@@ -2717,7 +2993,8 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\vRedriveDead\x12\x1e.kisgrid.v1.RedriveDeadRequest\x1a\x18.kisgrid.v1.DeadProgress0\x01\x12_\n" +
 	"\x16RedriveDeadWithResults\x12).kisgrid.v1.RedriveDeadWithResultsRequest\x1a\x18.kisgrid.v1.RedriveEvent0\x01\x12E\n" +
 	"\bDropDead\x12\x1b.kisgrid.v1.DropDeadRequest\x1a\x1c.kisgrid.v1.DropDeadResponse\x12B\n" +
-	"\aVersion\x12\x1a.kisgrid.v1.VersionRequest\x1a\x1b.kisgrid.v1.VersionResponseB7Z5github.com/kisgrid/kisgrid/proto/kisgrid/v1;kisgridv1b\x06proto3"
+	"\aVersion\x12\x1a.kisgrid.v1.VersionRequest\x1a\x1b.kisgrid.v1.VersionResponse\x12<\n" +
+	"\x05Audit\x12\x18.kisgrid.v1.AuditRequest\x1a\x19.kisgrid.v1.AuditResponseB7Z5github.com/kisgrid/kisgrid/proto/kisgrid/v1;kisgridv1b\x06proto3"
 
 var (
 	file_kisgrid_v1_admin_proto_rawDescOnce sync.Once
@@ -2731,7 +3008,7 @@ func file_kisgrid_v1_admin_proto_rawDescGZIP() []byte {
 	return file_kisgrid_v1_admin_proto_rawDescData
 }
 
-var file_kisgrid_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_kisgrid_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_kisgrid_v1_admin_proto_goTypes = []any{
 	(*ApplyRequest)(nil),                  // 0: kisgrid.v1.ApplyRequest
 	(*ApplyEvent)(nil),                    // 1: kisgrid.v1.ApplyEvent
@@ -2767,16 +3044,19 @@ var file_kisgrid_v1_admin_proto_goTypes = []any{
 	(*DeadReason)(nil),                    // 31: kisgrid.v1.DeadReason
 	(*VersionRequest)(nil),                // 32: kisgrid.v1.VersionRequest
 	(*VersionResponse)(nil),               // 33: kisgrid.v1.VersionResponse
-	(*Document)(nil),                      // 34: kisgrid.v1.Document
-	(*Error)(nil),                         // 35: kisgrid.v1.Error
-	(*RowPlace)(nil),                      // 36: kisgrid.v1.RowPlace
-	(*PlaceCount)(nil),                    // 37: kisgrid.v1.PlaceCount
-	(Code)(0),                             // 38: kisgrid.v1.Code
-	(*BatchID)(nil),                       // 39: kisgrid.v1.BatchID
-	(*Columns)(nil),                       // 40: kisgrid.v1.Columns
+	(*AuditRequest)(nil),                  // 34: kisgrid.v1.AuditRequest
+	(*AuditResponse)(nil),                 // 35: kisgrid.v1.AuditResponse
+	(*AuditEntry)(nil),                    // 36: kisgrid.v1.AuditEntry
+	(*Document)(nil),                      // 37: kisgrid.v1.Document
+	(*Error)(nil),                         // 38: kisgrid.v1.Error
+	(*RowPlace)(nil),                      // 39: kisgrid.v1.RowPlace
+	(*PlaceCount)(nil),                    // 40: kisgrid.v1.PlaceCount
+	(Code)(0),                             // 41: kisgrid.v1.Code
+	(*BatchID)(nil),                       // 42: kisgrid.v1.BatchID
+	(*Columns)(nil),                       // 43: kisgrid.v1.Columns
 }
 var file_kisgrid_v1_admin_proto_depIdxs = []int32{
-	34, // 0: kisgrid.v1.ApplyRequest.documents:type_name -> kisgrid.v1.Document
+	37, // 0: kisgrid.v1.ApplyRequest.documents:type_name -> kisgrid.v1.Document
 	4,  // 1: kisgrid.v1.ApplyEvent.diff:type_name -> kisgrid.v1.Diff
 	6,  // 2: kisgrid.v1.ApplyEvent.progress:type_name -> kisgrid.v1.Progress
 	2,  // 3: kisgrid.v1.ApplyEvent.connectors:type_name -> kisgrid.v1.Connectors
@@ -2785,55 +3065,58 @@ var file_kisgrid_v1_admin_proto_depIdxs = []int32{
 	5,  // 6: kisgrid.v1.Diff.changes:type_name -> kisgrid.v1.Change
 	3,  // 7: kisgrid.v1.Progress.degraded:type_name -> kisgrid.v1.ConnectorStanding
 	9,  // 8: kisgrid.v1.GetResponse.resources:type_name -> kisgrid.v1.Resource
-	34, // 9: kisgrid.v1.Resource.document:type_name -> kisgrid.v1.Document
+	37, // 9: kisgrid.v1.Resource.document:type_name -> kisgrid.v1.Document
 	11, // 10: kisgrid.v1.DeleteRequest.documents:type_name -> kisgrid.v1.DocumentName
-	35, // 11: kisgrid.v1.ExplainResponse.error:type_name -> kisgrid.v1.Error
-	36, // 12: kisgrid.v1.ExplainResponse.rows:type_name -> kisgrid.v1.RowPlace
-	37, // 13: kisgrid.v1.ExplainResponse.counts:type_name -> kisgrid.v1.PlaceCount
+	38, // 11: kisgrid.v1.ExplainResponse.error:type_name -> kisgrid.v1.Error
+	39, // 12: kisgrid.v1.ExplainResponse.rows:type_name -> kisgrid.v1.RowPlace
+	40, // 13: kisgrid.v1.ExplainResponse.counts:type_name -> kisgrid.v1.PlaceCount
 	18, // 14: kisgrid.v1.HistoryResponse.revisions:type_name -> kisgrid.v1.Accepted
-	34, // 15: kisgrid.v1.Accepted.documents:type_name -> kisgrid.v1.Document
-	38, // 16: kisgrid.v1.DeadFilter.code:type_name -> kisgrid.v1.Code
+	37, // 15: kisgrid.v1.Accepted.documents:type_name -> kisgrid.v1.Document
+	41, // 16: kisgrid.v1.DeadFilter.code:type_name -> kisgrid.v1.Code
 	19, // 17: kisgrid.v1.ListDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
 	22, // 18: kisgrid.v1.DeadEvent.letter:type_name -> kisgrid.v1.DeadLetter
 	23, // 19: kisgrid.v1.DeadEvent.store:type_name -> kisgrid.v1.DeadStore
-	38, // 20: kisgrid.v1.DeadLetter.code:type_name -> kisgrid.v1.Code
-	39, // 21: kisgrid.v1.DeadLetter.batch:type_name -> kisgrid.v1.BatchID
+	41, // 20: kisgrid.v1.DeadLetter.code:type_name -> kisgrid.v1.Code
+	42, // 21: kisgrid.v1.DeadLetter.batch:type_name -> kisgrid.v1.BatchID
 	19, // 22: kisgrid.v1.RedriveDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
 	19, // 23: kisgrid.v1.RedriveDeadWithResultsRequest.filter:type_name -> kisgrid.v1.DeadFilter
 	30, // 24: kisgrid.v1.RedriveEvent.progress:type_name -> kisgrid.v1.DeadProgress
-	40, // 25: kisgrid.v1.RedriveEvent.results:type_name -> kisgrid.v1.Columns
+	43, // 25: kisgrid.v1.RedriveEvent.results:type_name -> kisgrid.v1.Columns
 	19, // 26: kisgrid.v1.DropDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
 	31, // 27: kisgrid.v1.DeadProgress.reasons:type_name -> kisgrid.v1.DeadReason
-	38, // 28: kisgrid.v1.DeadReason.code:type_name -> kisgrid.v1.Code
-	0,  // 29: kisgrid.v1.Admin.Apply:input_type -> kisgrid.v1.ApplyRequest
-	7,  // 30: kisgrid.v1.Admin.Get:input_type -> kisgrid.v1.GetRequest
-	10, // 31: kisgrid.v1.Admin.Delete:input_type -> kisgrid.v1.DeleteRequest
-	15, // 32: kisgrid.v1.Admin.Rollout:input_type -> kisgrid.v1.RolloutRequest
-	16, // 33: kisgrid.v1.Admin.History:input_type -> kisgrid.v1.HistoryRequest
-	13, // 34: kisgrid.v1.Admin.Explain:input_type -> kisgrid.v1.ExplainRequest
-	20, // 35: kisgrid.v1.Admin.ListDead:input_type -> kisgrid.v1.ListDeadRequest
-	24, // 36: kisgrid.v1.Admin.EditDead:input_type -> kisgrid.v1.EditDeadRequest
-	25, // 37: kisgrid.v1.Admin.RedriveDead:input_type -> kisgrid.v1.RedriveDeadRequest
-	26, // 38: kisgrid.v1.Admin.RedriveDeadWithResults:input_type -> kisgrid.v1.RedriveDeadWithResultsRequest
-	28, // 39: kisgrid.v1.Admin.DropDead:input_type -> kisgrid.v1.DropDeadRequest
-	32, // 40: kisgrid.v1.Admin.Version:input_type -> kisgrid.v1.VersionRequest
-	1,  // 41: kisgrid.v1.Admin.Apply:output_type -> kisgrid.v1.ApplyEvent
-	8,  // 42: kisgrid.v1.Admin.Get:output_type -> kisgrid.v1.GetResponse
-	12, // 43: kisgrid.v1.Admin.Delete:output_type -> kisgrid.v1.DeleteResponse
-	6,  // 44: kisgrid.v1.Admin.Rollout:output_type -> kisgrid.v1.Progress
-	17, // 45: kisgrid.v1.Admin.History:output_type -> kisgrid.v1.HistoryResponse
-	14, // 46: kisgrid.v1.Admin.Explain:output_type -> kisgrid.v1.ExplainResponse
-	21, // 47: kisgrid.v1.Admin.ListDead:output_type -> kisgrid.v1.DeadEvent
-	22, // 48: kisgrid.v1.Admin.EditDead:output_type -> kisgrid.v1.DeadLetter
-	30, // 49: kisgrid.v1.Admin.RedriveDead:output_type -> kisgrid.v1.DeadProgress
-	27, // 50: kisgrid.v1.Admin.RedriveDeadWithResults:output_type -> kisgrid.v1.RedriveEvent
-	29, // 51: kisgrid.v1.Admin.DropDead:output_type -> kisgrid.v1.DropDeadResponse
-	33, // 52: kisgrid.v1.Admin.Version:output_type -> kisgrid.v1.VersionResponse
-	41, // [41:53] is the sub-list for method output_type
-	29, // [29:41] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	41, // 28: kisgrid.v1.DeadReason.code:type_name -> kisgrid.v1.Code
+	36, // 29: kisgrid.v1.AuditResponse.entries:type_name -> kisgrid.v1.AuditEntry
+	0,  // 30: kisgrid.v1.Admin.Apply:input_type -> kisgrid.v1.ApplyRequest
+	7,  // 31: kisgrid.v1.Admin.Get:input_type -> kisgrid.v1.GetRequest
+	10, // 32: kisgrid.v1.Admin.Delete:input_type -> kisgrid.v1.DeleteRequest
+	15, // 33: kisgrid.v1.Admin.Rollout:input_type -> kisgrid.v1.RolloutRequest
+	16, // 34: kisgrid.v1.Admin.History:input_type -> kisgrid.v1.HistoryRequest
+	13, // 35: kisgrid.v1.Admin.Explain:input_type -> kisgrid.v1.ExplainRequest
+	20, // 36: kisgrid.v1.Admin.ListDead:input_type -> kisgrid.v1.ListDeadRequest
+	24, // 37: kisgrid.v1.Admin.EditDead:input_type -> kisgrid.v1.EditDeadRequest
+	25, // 38: kisgrid.v1.Admin.RedriveDead:input_type -> kisgrid.v1.RedriveDeadRequest
+	26, // 39: kisgrid.v1.Admin.RedriveDeadWithResults:input_type -> kisgrid.v1.RedriveDeadWithResultsRequest
+	28, // 40: kisgrid.v1.Admin.DropDead:input_type -> kisgrid.v1.DropDeadRequest
+	32, // 41: kisgrid.v1.Admin.Version:input_type -> kisgrid.v1.VersionRequest
+	34, // 42: kisgrid.v1.Admin.Audit:input_type -> kisgrid.v1.AuditRequest
+	1,  // 43: kisgrid.v1.Admin.Apply:output_type -> kisgrid.v1.ApplyEvent
+	8,  // 44: kisgrid.v1.Admin.Get:output_type -> kisgrid.v1.GetResponse
+	12, // 45: kisgrid.v1.Admin.Delete:output_type -> kisgrid.v1.DeleteResponse
+	6,  // 46: kisgrid.v1.Admin.Rollout:output_type -> kisgrid.v1.Progress
+	17, // 47: kisgrid.v1.Admin.History:output_type -> kisgrid.v1.HistoryResponse
+	14, // 48: kisgrid.v1.Admin.Explain:output_type -> kisgrid.v1.ExplainResponse
+	21, // 49: kisgrid.v1.Admin.ListDead:output_type -> kisgrid.v1.DeadEvent
+	22, // 50: kisgrid.v1.Admin.EditDead:output_type -> kisgrid.v1.DeadLetter
+	30, // 51: kisgrid.v1.Admin.RedriveDead:output_type -> kisgrid.v1.DeadProgress
+	27, // 52: kisgrid.v1.Admin.RedriveDeadWithResults:output_type -> kisgrid.v1.RedriveEvent
+	29, // 53: kisgrid.v1.Admin.DropDead:output_type -> kisgrid.v1.DropDeadResponse
+	33, // 54: kisgrid.v1.Admin.Version:output_type -> kisgrid.v1.VersionResponse
+	35, // 55: kisgrid.v1.Admin.Audit:output_type -> kisgrid.v1.AuditResponse
+	43, // [43:56] is the sub-list for method output_type
+	30, // [30:43] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_kisgrid_v1_admin_proto_init() }
@@ -2862,7 +3145,7 @@ func file_kisgrid_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kisgrid_v1_admin_proto_rawDesc), len(file_kisgrid_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   34,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -31,6 +31,7 @@ const (
 	Admin_RedriveDeadWithResults_FullMethodName = "/kisgrid.v1.Admin/RedriveDeadWithResults"
 	Admin_DropDead_FullMethodName               = "/kisgrid.v1.Admin/DropDead"
 	Admin_Version_FullMethodName                = "/kisgrid.v1.Admin/Version"
+	Admin_Audit_FullMethodName                  = "/kisgrid.v1.Admin/Audit"
 )
 
 // AdminClient is the client API for Admin service.
@@ -67,6 +68,8 @@ type AdminClient interface {
 	DropDead(ctx context.Context, in *DropDeadRequest, opts ...grpc.CallOption) (*DropDeadResponse, error)
 	// Version says which build of its program the answering coordinator is.
 	Version(ctx context.Context, in *VersionRequest, opts ...grpc.CallOption) (*VersionResponse, error)
+	// Audit lists the entries of the audit log that the caller may see: changes, and reads of rows.
+	Audit(ctx context.Context, in *AuditRequest, opts ...grpc.CallOption) (*AuditResponse, error)
 }
 
 type adminClient struct {
@@ -242,6 +245,16 @@ func (c *adminClient) Version(ctx context.Context, in *VersionRequest, opts ...g
 	return out, nil
 }
 
+func (c *adminClient) Audit(ctx context.Context, in *AuditRequest, opts ...grpc.CallOption) (*AuditResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AuditResponse)
+	err := c.cc.Invoke(ctx, Admin_Audit_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServer is the server API for Admin service.
 // All implementations must embed UnimplementedAdminServer
 // for forward compatibility.
@@ -276,6 +289,8 @@ type AdminServer interface {
 	DropDead(context.Context, *DropDeadRequest) (*DropDeadResponse, error)
 	// Version says which build of its program the answering coordinator is.
 	Version(context.Context, *VersionRequest) (*VersionResponse, error)
+	// Audit lists the entries of the audit log that the caller may see: changes, and reads of rows.
+	Audit(context.Context, *AuditRequest) (*AuditResponse, error)
 	mustEmbedUnimplementedAdminServer()
 }
 
@@ -321,6 +336,9 @@ func (UnimplementedAdminServer) DropDead(context.Context, *DropDeadRequest) (*Dr
 }
 func (UnimplementedAdminServer) Version(context.Context, *VersionRequest) (*VersionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Version not implemented")
+}
+func (UnimplementedAdminServer) Audit(context.Context, *AuditRequest) (*AuditResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Audit not implemented")
 }
 func (UnimplementedAdminServer) mustEmbedUnimplementedAdminServer() {}
 func (UnimplementedAdminServer) testEmbeddedByValue()               {}
@@ -524,6 +542,24 @@ func _Admin_Version_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_Audit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AuditRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).Audit(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_Audit_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).Audit(ctx, req.(*AuditRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Admin_ServiceDesc is the grpc.ServiceDesc for Admin service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -558,6 +594,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Version",
 			Handler:    _Admin_Version_Handler,
+		},
+		{
+			MethodName: "Audit",
+			Handler:    _Admin_Audit_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

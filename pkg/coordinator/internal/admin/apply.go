@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kisgrid/kisgrid/internal/access"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
@@ -30,7 +31,8 @@ func (a *admin) apply(in *pb.ApplyRequest, out pb.Admin_ApplyServer) error {
 		return refuse.Overloaded()
 	}
 	defer release()
-	c, err := a.change(ctx, in.GetDocuments())
+	who := access.From(ctx)
+	c, err := a.change(ctx, who, in.GetDocuments())
 	if err != nil {
 		return err
 	}
@@ -56,7 +58,7 @@ func (a *admin) apply(in *pb.ApplyRequest, out pb.Admin_ApplyServer) error {
 	}
 	if in.GetTellConnectors() { // then flows are reported, too, whose documents were given but did not change
 		for _, name := range c.concerned() {
-			if _, changes := waiting[name]; !changes {
+			if _, changes := waiting[name]; !changes && mayDefineOrView(who, name) {
 				waiting[name] = c.wanted(name)
 			}
 		}
@@ -81,8 +83,9 @@ func (a *admin) apply(in *pb.ApplyRequest, out pb.Admin_ApplyServer) error {
 }
 
 // change compares the given documents with the stored ones, and checks the flows as they would be if the given ones were written. It writes
-// nothing. The error says why they may not be written.
-func (a *admin) change(ctx context.Context, in []*pb.Document) (comparison, error) {
+// nothing. The error says why they may not be written. Whether the caller may write them is checked before anything else, because other
+// errors may tell of flows that the caller may not see.
+func (a *admin) change(ctx context.Context, who access.Caller, in []*pb.Document) (comparison, error) {
 	stored, before, done, err := a.readDocuments(ctx)
 	if err != nil {
 		return comparison{}, err
@@ -94,6 +97,9 @@ func (a *admin) change(ctx context.Context, in []*pb.Document) (comparison, erro
 	}
 	c := compare(stored, given)
 	c.after = leader.CompileDocuments(c.all, before, a.MaxSteps)
+	if err := needForDocuments(who, c.given, c.changed, before, c.after); err != nil {
+		return comparison{}, err
+	}
 	var failed error
 	accepted := func(d definition.Document) bool {
 		if a.Board.Load().RunsDocument(d) {
@@ -155,20 +161,33 @@ func (a *admin) Delete(ctx context.Context, in *pb.DeleteRequest) (*pb.DeleteRes
 		return nil, wire.Status(err)
 	}
 	defer done()
+	who := access.From(ctx)
 	expect := map[cluster.Key]int64{}
 	var gone []cluster.Key
+	var given []definition.Document
 	left := stored
 	for _, d := range in.GetDocuments() {
 		key := cluster.Key{Kind: definition.Kind(d.GetKind()), Name: d.GetName()}
 		i := slices.IndexFunc(left, func(o definition.Document) bool { return o.Kind == key.Kind && o.Name == key.Name })
-		if i < 0 {
+		d := definition.Document{Kind: key.Kind, Name: key.Name}
+		if key.Kind == definition.KindFlow { // the answer does not tell whether there is a flow that the caller has no right to
+			if err := who.Need(access.Define, key.Name); err != nil {
+				return nil, wire.Status(err)
+			}
+		}
+		if i < 0 || !maySee(who, d, before) {
 			return nil, wire.Status(batch.Errorf(batch.CodeNotFound, "there is no document %s: kisgrid get flows, functions and connectors list those there are", key))
 		}
 		expect[key] = left[i].Revision
 		gone = append(gone, key)
+		given = append(given, d)
 		left = slices.Delete(slices.Clone(left), i, i+1)
 	}
-	for name, c := range leader.CompileDocuments(left, before, a.MaxSteps).Flows {
+	after := leader.CompileDocuments(left, before, a.MaxSteps)
+	if err := needForDocuments(who, given, func(definition.Document) bool { return true }, before, after); err != nil {
+		return nil, wire.Status(err)
+	}
+	for name, c := range after.Flows {
 		if c.Revision == nil && before.Flows[name].Revision != nil {
 			return nil, wire.Status(batch.Errorf(batch.CodeBadDocument, "nothing was deleted: flow %s needs it: %s", name, strings.Join(c.Reasons, "; ")))
 		}

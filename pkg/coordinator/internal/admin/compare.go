@@ -142,6 +142,11 @@ func (c *comparison) check(accepted func(definition.Document) bool) error {
 	return nil
 }
 
+// changed reports whether a given document differs from the stored one.
+func (c *comparison) changed(d definition.Document) bool {
+	return slices.ContainsFunc(c.put, func(o definition.Document) bool { return flowstate.KeyOf(o) == flowstate.KeyOf(d) })
+}
+
 // concerned returns the names of the flows that need one of the given documents, changed or not.
 func (c *comparison) concerned() []string {
 	given := map[cluster.Key]bool{}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/access"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/deadletter"
@@ -35,8 +36,9 @@ type selection struct {
 }
 
 // selection checks a filter that a caller gave, and returns it as a selection. If the filter names no flow, the selection has all flows
-// that have letters.
-func (a *admin) selection(ctx context.Context, store *deadletter.Store, f *pb.DeadFilter) (*selection, error) {
+// that have letters and on which the caller has the rights. If it names a flow on which the caller lacks one of them, there is an error.
+func (a *admin) selection(ctx context.Context, store *deadletter.Store, f *pb.DeadFilter, rights ...access.Right) (*selection, error) {
+	who := access.From(ctx)
 	s := &selection{function: f.GetFunction(), code: batch.Code(f.GetCode())}
 	if ms := f.GetSinceUnixMilliseconds(); ms != 0 {
 		s.since = time.UnixMilli(ms)
@@ -52,11 +54,18 @@ func (a *admin) selection(ctx context.Context, store *deadletter.Store, f *pb.De
 		}
 	}
 	if f.GetFlow() != "" {
+		for _, r := range rights {
+			if err := who.Need(r, f.GetFlow()); err != nil {
+				return nil, err
+			}
+		}
 		s.flows = []string{f.GetFlow()}
 		return s, nil
 	}
-	var err error
-	s.flows, err = store.Flows(ctx)
+	all, err := store.Flows(ctx)
+	s.flows = slices.DeleteFunc(all, func(flow string) bool {
+		return slices.ContainsFunc(rights, func(r access.Right) bool { return !who.May(r, flow) })
+	})
 	return s, err
 }
 
@@ -125,7 +134,11 @@ func (a *admin) listDead(in *pb.ListDeadRequest, out pb.Admin_ListDeadServer) er
 	if err != nil {
 		return err
 	}
-	s, err := a.selection(ctx, store, in.GetFilter())
+	who, right := access.From(ctx), access.Rows
+	if in.GetNoRows() {
+		right = access.View
+	}
+	s, err := a.selection(ctx, store, in.GetFilter(), right)
 	if err != nil {
 		return err
 	}
@@ -145,6 +158,7 @@ func (a *admin) listDead(in *pb.ListDeadRequest, out pb.Admin_ListDeadServer) er
 					left--
 				}
 				m := letterMessage(l)
+				hide(who, m)
 				if in.GetNoRows() {
 					m.Row = nil
 				}
@@ -192,7 +206,7 @@ func (a *admin) editDead(ctx context.Context, in *pb.EditDeadRequest) (*deadlett
 	if err != nil {
 		return nil, err
 	}
-	s, err := a.selection(ctx, store, &pb.DeadFilter{Flow: in.GetFlow(), Ids: []string{in.GetId()}})
+	s, err := a.selection(ctx, store, &pb.DeadFilter{Flow: in.GetFlow(), Ids: []string{in.GetId()}}, access.Operate, access.Rows)
 	if err != nil {
 		return nil, err
 	}
@@ -205,6 +219,9 @@ func (a *admin) editDead(ctx context.Context, in *pb.EditDeadRequest) (*deadlett
 			return nil, err
 		}
 		if len(found) > 0 {
+			if err := access.From(ctx).NeedUnmasked(flow, "edit dead letters"); err != nil {
+				return nil, err
+			}
 			return store.Edit(ctx, flow, s.ids[0], in.GetRow())
 		}
 	}
@@ -227,7 +244,7 @@ func (a *admin) dropDead(ctx context.Context, in *pb.DropDeadRequest) (n int, er
 	if err != nil {
 		return 0, err
 	}
-	s, err := a.selection(ctx, store, in.GetFilter())
+	s, err := a.selection(ctx, store, in.GetFilter(), access.Operate)
 	if err != nil {
 		return 0, err
 	}

@@ -8,10 +8,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/access"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/leader"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/refuse"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
@@ -32,6 +34,9 @@ func (a *admin) Get(ctx context.Context, in *pb.GetRequest) (*pb.GetResponse, er
 	out := &pb.GetResponse{}
 	if now.away != "" {
 		out.KnownUnixMilliseconds, out.Away = now.asOf.UnixMilli(), now.away
+	}
+	if all, err = a.visible(ctx, in.GetKind(), now, all); err != nil {
+		return nil, wire.Status(err)
 	}
 	for _, r := range all {
 		if in.GetName() == "" || in.GetName() == r.GetName() {
@@ -68,6 +73,47 @@ func (a *admin) list(ctx context.Context, kind string, now storedState) ([]*pb.R
 		return all, nil
 	}
 	return nil, batch.Errorf(batch.CodeNotFound, "there is no kind %q: get flows, functions, connectors, workers or coordinators", kind)
+}
+
+// visible returns the resources that the caller may see, of those of a kind. A status of a function or connector then names only flows that
+// the caller may see.
+func (a *admin) visible(ctx context.Context, kind string, now storedState, all []*pb.Resource) ([]*pb.Resource, error) {
+	who := access.From(ctx)
+	if who.MayAll(access.View) {
+		return all, nil
+	}
+	switch kind {
+	case "flows":
+		return slices.DeleteFunc(all, func(r *pb.Resource) bool { return !mayDefineOrView(who, r.GetName()) }), nil
+	case "functions", "connectors":
+	default:
+		return all, nil
+	}
+	select {
+	case a.checking <- struct{}{}:
+	case <-ctx.Done():
+		return nil, batch.Errorf(batch.CodeCancelled, "the caller gave up: %w", context.Cause(ctx))
+	}
+	defer func() { <-a.checking }()
+	stored := leader.CompileDocuments(now.docs, a.lastDesired, a.MaxSteps)
+	var seen []*pb.Resource
+	for _, r := range all {
+		d := definition.Document{Kind: definition.Kind(r.GetKind()), Name: r.GetName()}
+		if !maySee(who, d, stored) {
+			continue
+		}
+		var v DocumentView
+		if err := json.Unmarshal(r.GetStatus(), &v); err != nil {
+			return nil, fmt.Errorf("read the status of %s %s: %w", r.GetKind(), r.GetName(), err)
+		}
+		v.Flows = slices.DeleteFunc(v.Flows, func(flow string) bool { return !mayDefineOrView(who, flow) })
+		v.Of, v.Applied = len(v.Flows), min(v.Applied, len(v.Flows))
+		v.Reasons = nil // reasons name flows
+		shown := resource(r.GetKind(), r.GetName(), v, nil)
+		shown.Document = r.GetDocument()
+		seen = append(seen, shown)
+	}
+	return seen, nil
 }
 
 // resource makes the message about a resource. status is converted to JSON. document may be nil, and is left out if it has no text.

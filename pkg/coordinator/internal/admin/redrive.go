@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/access"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/refuse"
@@ -36,9 +37,22 @@ func (a *admin) redriveDead(ctx context.Context, filter *pb.DeadFilter, dry bool
 	if err != nil {
 		return err
 	}
-	s, err := a.selection(ctx, store, filter)
+	rights := []access.Right{access.Operate}
+	if t.results != nil {
+		rights = append(rights, access.Rows)
+	}
+	s, err := a.selection(ctx, store, filter, rights...)
 	if err != nil {
 		return err
+	}
+	t.who = access.From(ctx)
+	for _, flow := range s.flows {
+		if t.results == nil {
+			break
+		}
+		if err := t.who.NeedUnmasked(flow, "see the output of a redrive"); err != nil {
+			return err
+		}
 	}
 	last := make([]string, len(s.flows)) // by flow: the newest letter now. Letters that are kept later, such as those of rows that die again, are not redriven.
 	for i, flow := range s.flows {

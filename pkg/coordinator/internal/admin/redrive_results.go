@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/kisgrid/kisgrid/internal/access"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -31,6 +32,7 @@ func (r *redrive) tellResults(a *Attempt) error {
 type redriveTally struct {
 	send      func(*pb.DeadProgress) error
 	results   func(*pb.Columns) error // sends rows that the flow passes on; nil means that nobody asked for them
+	who       access.Caller           // who redrives; reasons are hidden from a caller that may not see rows
 	selected  uint64
 	outcomes  batch.Counts
 	reasons   map[deadReason]uint64
@@ -54,6 +56,9 @@ func (t *redriveTally) count(flow, function string, o batch.Outcome, code batch.
 	t.outcomes[o]++
 	if o != batch.Dead && o != batch.Failed {
 		return
+	}
+	if t.who.Identity != nil && (!t.who.May(access.Rows, flow) || len(t.who.Masks(flow)) > 0) {
+		reason = ""
 	}
 	key := deadReason{flow, function, code, reason}
 	if _, known := t.reasons[key]; !known && len(t.reasons) >= maxReasons {
