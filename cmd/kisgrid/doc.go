@@ -7,7 +7,7 @@
 //   - main.go: main, and the command kisgrid with all of its subcommands.
 //   - demo.go: demo, which runs a cluster and the students' flows in this process, and ends.
 //   - dev.go: dev, which runs a cluster in this process until Ctrl-C.
-//   - new.go: new, which writes a Go project from the templates.
+//   - new.go: new, which writes a project from the templates.
 //   - test.go: test and run, which run rows through flows in this process.
 //   - lint.go: lint, which checks documents without a cluster.
 //   - eval.go: eval, which tries an expression on rows.

@@ -42,7 +42,7 @@ func root() *cobra.Command {
 
   kisgrid demo                          run a whole cluster in this process, and two flows that share data
   kisgrid dev                           run the same cluster until Ctrl-C
-  kisgrid new DIR                       write a Go project that builds and passes its test
+  kisgrid new DIR                       write a Go project that builds and passes its test; with --no-go, one without Go
   kisgrid test DIR                      run the tests of flows, which stand beside the documents
   kisgrid apply -f DIR                  change flows while they run
   kisgrid submit FLOW -f rows.ndjson    run rows through a flow

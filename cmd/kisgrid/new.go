@@ -5,6 +5,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -26,32 +27,45 @@ const modulePath = "github.com/kisgrid/kisgrid"
 // templates are the files of a new project, as text/template has them. A file's name loses its ending .tmpl, and dot. at its beginning
 // becomes a dot.
 //
-//go:embed template
+//go:embed template template-no-go
 var templates embed.FS
 
-// newCommand makes the command kisgrid new, which writes a new Go project with a flow, functions and a worker.
+// The folders of templates: of a Go project, and of one whose functions are made of their documents.
+const (
+	goTemplate   = "template"
+	noGoTemplate = "template-no-go"
+)
+
+// newCommand makes the command kisgrid new, which writes a new project: a flow with Go functions and a worker, or a flow without Go.
 func newCommand() *cobra.Command {
 	var p project
 	var replace string
+	var noGo bool
 	cmd := &cobra.Command{
 		Use:   "new DIR",
-		Short: "Write a new Go project: functions, a flow, a test, a worker",
+		Short: "Write a new project: functions, a flow, a test, a worker",
 		Long: `new writes a Go project into DIR, which must be new or empty: a flow with two functions, their documents, a test, the main function of
 a worker, and a Dockerfile. The project builds and passes its test as it is.
 
 The project needs the module ` + modulePath + `. With --replace, a checkout of KisGrid is used for it; within a
-checkout that is the default.`,
-		Example: "  kisgrid new grades\n  kisgrid new grades --module example.com/school/grades --replace ../kisgrid",
+checkout that is the default.
+
+With --no-go it writes a project without Go: a flow whose functions are expressions in their documents, tests for kisgrid test, and rows to
+try. Such a flow runs on every worker, so there is nothing to build.`,
+		Example: "  kisgrid new grades\n  kisgrid new grades --no-go\n  kisgrid new grades --module example.com/school/grades --replace ../kisgrid",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir := args[0]
 			if err := p.name(dir); err != nil {
 				return err
 			}
+			if noGo {
+				return p.writeNoGo(dir, cmd.OutOrStdout())
+			}
 			if err := p.require(replace); err != nil {
 				return err
 			}
-			if err := p.write(dir); err != nil {
+			if err := p.write(dir, goTemplate); err != nil {
 				return err
 			}
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), `%s is written. Next:
@@ -63,9 +77,27 @@ checkout that is the default.`,
 			return err
 		},
 	}
+	cmd.Flags().BoolVar(&noGo, "no-go", false, "write a project without Go: a flow of expressions, and its tests")
 	cmd.Flags().StringVar(&p.Module, "module", "", "module `path` of the project (default: the name of DIR)")
 	cmd.Flags().StringVar(&replace, "replace", "", "`folder` of a checkout of KisGrid to build with (default: the checkout that the current folder is in, else the release of this program)")
+	cmd.MarkFlagsMutuallyExclusive("no-go", "module")
+	cmd.MarkFlagsMutuallyExclusive("no-go", "replace")
 	return cmd
+}
+
+// writeNoGo writes a project without Go, and prints what to do next.
+func (p *project) writeNoGo(dir string, out io.Writer) error {
+	p.KisGrid = modulePath
+	if err := p.write(dir, noGoTemplate); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(out, `%s is written. Next:
+
+  cd %s
+  kisgrid test .
+  kisgrid run ./conf Grades -f rows.ndjson
+`, p.Name, dir)
+	return err
 }
 
 // project is the data that the templates are filled in with.
@@ -207,8 +239,8 @@ func (p *project) first() string {
 	return ""
 }
 
-// write writes the project's files into a folder, which must be new or empty.
-func (p *project) write(dir string) error {
+// write writes the project's files, which have their templates in a folder of templates, into dir, which must be new or empty.
+func (p *project) write(dir, from string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make the project's folder: %w", err)
 	}
@@ -218,7 +250,7 @@ func (p *project) write(dir string) error {
 		return fmt.Errorf("%s is not empty (it has %s): name a new folder", dir, entries[0].Name())
 	}
 	// go:embed leaves out files whose names begin with a dot, so that the templates have names such as dot.gitignore.tmpl.
-	err := fs.WalkDir(templates, "template", func(name string, entry fs.DirEntry, err error) error {
+	err := fs.WalkDir(templates, from, func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
@@ -226,7 +258,7 @@ func (p *project) write(dir string) error {
 		if err != nil {
 			return err
 		}
-		name, _ = strings.CutPrefix(strings.TrimSuffix(name, ".tmpl"), "template/")
+		name, _ = strings.CutPrefix(strings.TrimSuffix(name, ".tmpl"), from+"/")
 		folder, file := path.Split(name)
 		if rest, hidden := strings.CutPrefix(file, "dot."); hidden {
 			file = "." + rest

@@ -10,13 +10,14 @@ import (
 	"testing"
 
 	"github.com/kisgrid/kisgrid/internal/command"
+	"github.com/kisgrid/kisgrid/internal/flowcmd"
 )
 
 // kisgrid runs a command line.
 func kisgrid(args ...string) (out string, err error) {
 	var b bytes.Buffer
 	cmd := root()
-	cmd.SetArgs(args)
+	cmd.SetArgs(flowcmd.Arguments(args))
 	cmd.SetOut(&b)
 	cmd.SetErr(&b)
 	err = cmd.Execute()
@@ -125,5 +126,41 @@ func write(t *testing.T, dir, name, text string) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A project without Go has no Go file, and passes its lint and its tests as it is; its rows run.
+func TestNewWithoutGo(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "My.Grades")
+	out, err := kisgrid("new", dir, "--no-go")
+	if want := "My.Grades is written. Next:\n\n  cd " + dir + "\n  kisgrid test .\n  kisgrid run ./conf Grades -f rows.ndjson\n"; err != nil || out != want {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	err = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if strings.HasSuffix(path, ".go") || entry.Name() == "go.mod" || strings.HasSuffix(path, ".tmpl") || bytes.Contains(text, []byte("{{")) {
+			t.Errorf("%s is\n%s", path, text)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	t.Chdir(dir)
+	for _, args := range [][]string{{"test", "."}, {"lint", "./conf"}, {"lint", "."}, {"run", "./conf", "Grades", "-f", "rows.ndjson"}} {
+		if out, err := kisgrid(args...); err != nil {
+			t.Errorf("kisgrid %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+	if out, err := kisgrid("test", "."); err != nil || out != "2 cases passed\n" {
+		t.Errorf("%v\n%s", err, out)
+	}
+	for _, flag := range []string{"--module", "--replace"} {
+		if _, err := kisgrid("new", "other", "--no-go", flag, "x"); err == nil || !strings.Contains(err.Error(), "no-go") {
+			t.Errorf("%s beside --no-go: %v", flag, err)
+		}
 	}
 }
