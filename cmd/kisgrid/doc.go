@@ -11,6 +11,7 @@
 //   - test.go: test and run, which run rows through flows in this process.
 //   - lint.go: lint, which checks documents without a cluster.
 //   - eval.go: eval, which tries an expression on rows.
+//   - schema.go: schema, which prints the JSON Schema of documents and tests.
 //   - rollout.go: rollout, which follows, lists and undoes changes of a flow.
 //   - apply.go: apply, which writes documents and waits until workers run on them.
 //   - delete.go: delete, which deletes documents.

@@ -52,7 +52,7 @@ func root() *cobra.Command {
 Each subcommand has its own --help. A flag such as --server can also be set in the environment, as KISGRID_SERVER.`,
 		SilenceUsage: true, SilenceErrors: true, Version: command.Build(),
 	}
-	cmd.AddCommand(demoCommand(), devCommand(), newCommand(), applyCommand(), getCommand(), deleteCommand(), exportCommand(), rolloutCommand(), submitCommand(), deadCommand(), explainCommand(), runCommand(), testCommand(), lintCommand(), evalCommand(), versionCommand())
+	cmd.AddCommand(demoCommand(), devCommand(), newCommand(), applyCommand(), getCommand(), deleteCommand(), exportCommand(), rolloutCommand(), submitCommand(), deadCommand(), explainCommand(), runCommand(), testCommand(), lintCommand(), evalCommand(), schemaCommand(), versionCommand())
 	command.FromEnvironment(cmd)
 	return cmd
 }

@@ -17,4 +17,5 @@
 //   - update.go: test files written again, with what has happened.
 //   - report.go: results as text and as JSON.
 //   - junit.go: results as a JUnit file.
+//   - schema.go: the keys of test files as a JSON Schema.
 package casefile

@@ -22,6 +22,8 @@
 //   - intake.go: rules for documents that are taken in.
 //   - redis_params.go: the parameters of a Redis connector, and warnings.
 //   - cuts.go: notes on results that depend on how rows are cut into batches.
+//   - keys.go: the keys of each kind of document.
+//   - schema.go: Schema, the same keys as a JSON Schema.
 //   - parse.go: Parse: from a document's text to its type.
 //   - parse_documents.go: the keys of flows, connectors and global settings.
 //   - parse_function.go: the keys of functions.

@@ -11,7 +11,7 @@ import (
 
 // parseFlow reads a flow's document. Mistakes in it are added to the reader's list.
 func parseFlow(v value) *Flow {
-	o := v.object("kistype", "status", "flow_name", "flows", "shard_key", "copies", "timeout")
+	o := v.object(flowKeys.names()...)
 	f := &Flow{
 		Name:    o.ownName("flow_name", "the flow's name"),
 		Enabled: o.integer("status", 0, 1) == 1,
@@ -25,7 +25,7 @@ func parseFlow(v value) *Flow {
 	}
 	if functions, ok := o.require("flows", "the functions that rows pass through"); ok {
 		for _, entry := range o.list("flows") {
-			e := entry.object("fname", "params")
+			e := entry.object(stepKeys.names()...)
 			f.Functions = append(f.Functions, FlowFunction{
 				Name: e.name("fname", "the function's name"), Params: e.textMap("params"), Line: entry.node.Line + v.r.offset,
 			})
@@ -39,7 +39,7 @@ func parseFlow(v value) *Flow {
 
 // parseConnector reads a connector's document. Mistakes in it are added to the reader's list.
 func parseConnector(v value) *Connector {
-	o := v.object("kistype", "cname", "addrs", "type", "key", "params", "load", "save", "tls", "username", "password_file", "replicas")
+	o := v.object(connectorKeys.names()...)
 	c := &Connector{
 		Name:         o.ownName("cname", "the connector's name"),
 		Key:          o.text("key"),
@@ -92,7 +92,7 @@ func (o object) checkReferences(c *Connector) {
 // parseGlobal reads a document with the settings of a process (kistype: global). Mistakes in it are
 // added to the reader's list.
 func parseGlobal(v value) *Global {
-	o := v.object("kistype", "prometheus_enable", "prometheus_listen", "prometheus_serve")
+	o := v.object(globalKeys.names()...)
 	return &Global{
 		PrometheusEnable: o.flag("prometheus_enable"),
 		PrometheusListen: o.flag("prometheus_listen"),

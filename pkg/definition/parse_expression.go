@@ -287,7 +287,7 @@ func (f *Function) parseExpressions(o object) {
 		}
 	}
 	if v, ok := o.values["expand"]; ok {
-		e := v.object("each", "as", "where", "set")
+		e := v.object(expandKeys.names()...)
 		f.Expand = &DeclaredExpand{As: "item", Where: e.expressionUnder("where")}
 		if as := e.text("as"); as != "" {
 			f.Expand.As = as

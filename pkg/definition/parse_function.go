@@ -11,7 +11,7 @@ import (
 
 // parseFunction reads a function's document. Mistakes in it are added to the reader's list.
 func parseFunction(v value) *Function {
-	o := v.object("kistype", "fname", "fmode", "source", "option", "timeout")
+	o := v.object(functionKeys.names()...)
 	f := &Function{
 		Name:    o.ownName("fname", "the function's name"),
 		Timeout: o.duration("timeout", DefaultFunctionTimeout),
@@ -19,19 +19,13 @@ func parseFunction(v value) *Function {
 	if mode, ok := o.require("fmode", "one of "+strings.Join(modes, ", ")); ok {
 		f.Mode = Mode(mode.oneOf(modes...))
 	}
-	source := o.object("source", "name", "must", "fields")
+	source := o.object("source", sourceKeys.names()...)
 	f.Source = Source{Name: source.text("name"), Must: source.texts("must")}
 	if v, ok := source.values["fields"]; ok {
 		f.Source.Fields = v.fieldTypes()
 	}
 	f.parseOption(o.object("option", optionKeys...))
 	return f
-}
-
-// optionKeys are the keys under option.
-var optionKeys = []string{
-	"cname", "retry_times", "retry_duration", "return_duration", "default_params", "on_missing", "wait", "save", "load",
-	"verify", "reason", "calculate", "keep", "expand",
 }
 
 // modes lists the values that the key fmode may have.
@@ -104,7 +98,7 @@ func (o object) declaredSave() *DeclaredSave {
 	if !ok {
 		return nil
 	}
-	s := v.object("key", "set", "incr", "append", "delete")
+	s := v.object(saveKeys.names()...)
 	save := &DeclaredSave{Line: v.node.Line + v.r.offset}
 	if save.KeyExpression = s.valueExpression("key"); save.KeyExpression == nil {
 		save.Key = s.template("key")
@@ -138,7 +132,7 @@ func (o object) declaredLoad() *DeclaredLoad {
 	if !ok {
 		return nil
 	}
-	l := v.object("key", "set", "types")
+	l := v.object(loadKeys.names()...)
 	load := &DeclaredLoad{Line: v.node.Line + v.r.offset}
 	if load.KeyExpression = l.valueExpression("key"); load.KeyExpression == nil {
 		load.Key = l.template("key")
