@@ -72,7 +72,7 @@ func (b *sent) aged() {
 }
 
 // renewed returns a batch as a new life of the producer's program reads it from its log: the same rows under the same id. The facts that
-// the earlier life knew of its outcome are forgotten.
+// the earlier life knew of its outcome are forgotten, and in a client that forgets also the revision on which it ran.
 func (s *submitter) renewed(b *sent) *sent {
 	columns, err := b.batch.Columns()
 	if err != nil {
@@ -81,7 +81,7 @@ func (s *submitter) renewed(b *sent) *sent {
 	fresh := batch.Pack(columns)
 	id, revision := b.batch.ID(), b.batch.Pinned()
 	fresh.Use(b.born, func() batch.ID { return id })
-	if !revision.IsZero() {
+	if !revision.IsZero() && !s.c.Forgets {
 		fresh.PinTo(revision)
 	}
 	again := &sent{batch: fresh, record: b.record, born: b.born}

@@ -244,8 +244,19 @@ func (w *world) living() []*process {
 	return all
 }
 
-// lookNowAndThen notes the metrics of all processes at a few moments.
+// lookNowAndThen notes the metrics of all processes at a few moments, and those of workers with a tight budget often where rows grow.
 func (w *world) lookNowAndThen() {
+	if slices.ContainsFunc(w.s.Clients, func(c scenario.Client) bool { return c.Mix.Grow > 0 }) {
+		w.inWorld(func() {
+			for w.rec.Now() < w.s.Lasts && w.sleep(500*time.Millisecond) {
+				for _, n := range w.living() {
+					if n.setting.RowBudget > 0 {
+						n.snap("kisgrid_worker_")
+					}
+				}
+			}
+		})
+	}
 	rng := w.s.Rand("looks")
 	for range 3 {
 		w.at(time.Duration(rng.Int64N(int64(w.s.Lasts)+1)), func() {

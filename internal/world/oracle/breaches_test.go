@@ -72,6 +72,7 @@ var breaches = []struct {
 		h.Stores[0].Lists["F:rows:k2"][0] = e.String()
 	}},
 	{"EffectsOnce", "a redriven row twice", "chain", func(h *history.History) { redriven(h, 2) }},
+	{"EffectsOnce", "a letter twice, redriven again within the once-window", "chain", func(h *history.History) { redrivenAgain(h, time.Minute) }},
 	{"EffectsOnce", "a row three times, whose Save is refused in part", "chain", func(h *history.History) {
 		h.Batches[0].Rows[0].Do = "save=misfit"
 		redriven(h, 3)
@@ -92,6 +93,7 @@ var breaches = []struct {
 		list := h.Stores[0].Lists["F:rows:k1"]
 		list[0], list[2] = list[2], list[0]
 	}},
+	{"OrderPerKey", "a later row ran first, and a coordinator with another limit is there, but no copy of the batch ran", "plain", tooLargeForOne},
 	{"OneRevision", "two revisions", "plain", func(h *history.History) { h.Runs[3].Revision = 4 }},
 	{"OneRevision", "two marks", "plain", func(h *history.History) { h.Runs[2].Mark = "m2" }},
 	{"OneRevision", "two flows", "plain", func(h *history.History) { h.Runs[2].Flow = "G" }},
@@ -198,6 +200,10 @@ var breaches = []struct {
 	}},
 	{"NoSecret", "a status has it", "plain", func(h *history.History) {
 		h.Final.Etcd["status/conn/Store"] = history.EtcdKey{Value: "s3cret"}
+	}},
+	{"MemoryBounded", "more output than that of the runs under way", "expand", func(h *history.History) {
+		h.Batches[0].Rows[0].Do = "expand=grow:1000"
+		set(h.Lives[2].Snaps[0], "kisgrid_worker_bytes_held", 64<<20*5/2)
 	}},
 	{"MemoryBounded", "rows over the budget", "plain", func(h *history.History) { set(h.Lives[2].Snaps[0], "kisgrid_worker_rows_held", 300<<10) }},
 	{"MemoryBounded", "bytes over the budget", "plain", func(h *history.History) { set(h.Lives[2].Snaps[0], "kisgrid_worker_bytes_held", 150<<20) }},

@@ -141,7 +141,7 @@ func distinct(entries []history.Entry) int {
 // EffectsOnce checks that effects take place once.
 //
 // The promise: an effect through the connector happens once, also when a batch is sent again, split differently, or run by a worker that has
-// been given up for dead, and when a redrive of a dead letter is cut off and begins again. So a list has one entry for each effect; a sum
+// been given up for dead, and when a redrive of a dead letter is cut off and begins again within the once-window. So a list has one entry for each effect; a sum
 // has each row's number once; the store has nothing of rows that were dropped, or died in a function before the Save. Where Redis loses
 // writes, records go with the data, so nothing is excused for that. A sum may differ from the list by rows that did not end as done, since
 // commands of one row may be refused one by one.
@@ -176,6 +176,7 @@ func EffectsOnce(l *Life) {
 // entriesOnce reports entries that a list has twice, and entries of rows that have another key or belong to nobody.
 func (l *Life) entriesOnce(f *flow, key string, list []string) {
 	seen := map[history.Entry]string{}
+	times := map[history.Entry]int{}
 	redriven := map[int]map[batch.StreamID]bool{} // by the row's number: the streams of batches that no client submitted, and that have an effect
 	for _, text := range list {
 		l.checked(1)
@@ -187,7 +188,10 @@ func (l *Life) entriesOnce(f *flow, key string, list []string) {
 		mark := e.Mark
 		e.Mark = ""
 		subject := Subject{Flow: f.Name, Batch: e.ID.Batch, Row: int(e.ID.Row), OneRow: true}
-		if first, twice := seen[e]; twice {
+		times[e]++
+		if first, twice := seen[e]; twice && l.batches[e.ID.Batch] == nil && l.foreign(f.Name) && times[e] <= l.redrivenApart(e.ID) {
+			l.excused("of redrives of one letter, with more than the once-window between them")
+		} else if twice {
 			l.breach(subject, "the effect of row %s (key %q) took place twice: with the marks %q and %q", e.ID, key, first, mark)
 		}
 		seen[e] = mark
@@ -208,6 +212,21 @@ func (l *Life) entriesOnce(f *flow, key string, list []string) {
 		}
 	}
 	l.redrivenOnce(f, key, redriven)
+}
+
+// redrivenApart returns how many redrives of a letter there were with at least the once-window between one and the next: effects of each of
+// them may be there.
+func (l *Life) redrivenApart(id batch.RowID) int {
+	redrives, last := 0, time.Duration(0)
+	for _, i := range l.runs[id.Batch] { // in the order in which they began
+		if run := &l.Runs[i]; run.ID.Row == id.Row {
+			if redrives == 0 || run.At-last >= l.onceWindow() {
+				redrives++
+			}
+			last = run.At
+		}
+	}
+	return redrives
 }
 
 // numberOf returns the number of a row that some function got under an id, also if no client submitted its batch.

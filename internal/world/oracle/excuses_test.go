@@ -34,6 +34,10 @@ var excuses = []struct {
 			}
 		}
 	}},
+	{"OrderPerKey", "a coordinator with another limit took a row for too large, in the first copy of its batch", "plain", func(h *history.History) {
+		tooLargeForOne(h)
+		h.Runs = append(h.Runs, h.Runs[2]) // the second row once more
+	}},
 	{"RowByRow", "failed after its deadline", "plain", func(h *history.History) {
 		h.Batches[0].Tries[0].Deadline = h.Batches[0].Tries[0].At
 		answer(h, 0, 1, batch.RowOutcome{Outcome: batch.Failed, Code: batch.CodeDeadline})
@@ -101,6 +105,21 @@ var excuses = []struct {
 		unansweredChain(h)
 		h.Batches[1].Tries[0].Ended, h.Batches[1].Tries[0].Answered = 145*time.Second, true
 		h.Runs = append(h.Runs, h.Runs[0])
+	}},
+	{"EffectsOnce", "a letter whose Save is refused in part, redriven again after the once-window", "chain", func(h *history.History) {
+		redrivenAgain(h, 2*time.Hour)
+	}},
+	{"OneRevision", "a producer that began again, and did not know the revision", "plain", func(h *history.History) {
+		h.Scenario.Clients[0].How, h.Scenario.Clients[0].Forgets = "producer", true
+		b := h.Batches[0]
+		gone := *b.Tries[0]
+		gone.Answered, gone.Gone, gone.NotDone, gone.Outputs = false, true, nil, nil
+		b.Tries = append([]*history.Try{&gone}, b.Tries...)
+		h.Runs[0].Revision = 4
+	}},
+	{"MemoryBounded", "output of runs of rows that grow", "expand", func(h *history.History) {
+		h.Batches[0].Rows[0].Do = "expand=grow:1000"
+		set(h.Lives[2].Snaps[0], "kisgrid_worker_bytes_held", 64<<20*3/2+5<<20)
 	}},
 	{"Answered", "rows of the flow that go on all the time", "chain", func(h *history.History) {
 		lateAnswer(h)

@@ -280,3 +280,23 @@ func redriven(h *history.History, letters byte) {
 	}
 	h.Stores[0].Lists["F:rows:k1"] = list
 }
+
+// redrivenAgain adds a redrive of a letter that took effect, and a further one of the same letter after a time that did so, too.
+func redrivenAgain(h *history.History, after time.Duration) {
+	redriven(h, 1)
+	list := h.Stores[0].Lists["F:rows:k1"]
+	h.Stores[0].Lists["F:rows:k1"] = append(list, list[len(list)-1])
+	for _, run := range slices.Clone(h.Runs) {
+		if run.ID.Batch.Stream != stream {
+			run.At += after
+			h.Runs = append(h.Runs, run)
+		}
+	}
+}
+
+// tooLargeForOne makes a row that is too large for one coordinator run after a later row of its key.
+func tooLargeForOne(h *history.History) {
+	h.Lives[0].Settings.RowBytes = 1000
+	h.Batches[0].Rows[0].Bytes = 2000
+	h.Runs[0], h.Runs[4] = h.Runs[4], h.Runs[0]
+}

@@ -79,6 +79,9 @@ func (l *Life) unsure(f *flow, r rowOf) bool {
 	if waits { // a function with a Load is not called for a row that waits in vain, so copies can't be counted
 		return true
 	}
+	if l.refusedByOne(f, r) {
+		return true
+	}
 	first := f.form.Steps[0]
 	// A function with a Load is not called for a row whose time was up before the connector had answered.
 	copied := first.Mode == definition.ModeLoad || l.runsOf(t.ID, r.place, f.form.Function(f.Name, first.Stage)) > 1
@@ -160,4 +163,16 @@ func (l *Life) effectsInOrder(resharded map[string]bool) {
 			}
 		}
 	}
+}
+
+// refusedByOne reports whether a copy of a row's batch ran, and the row is too large for one coordinator and not for another: the first copy
+// of it was dead before it came to a function.
+func (l *Life) refusedByOne(f *flow, r rowOf) bool {
+	limits := map[int]bool{}
+	for _, life := range l.Lives {
+		if life.Kind == history.Coordinator {
+			limits[life.Settings.RowBytes] = true
+		}
+	}
+	return len(limits) > 1 && l.tooLarge(f, r) && l.copies(r.Batch, r.Tries[0]) > 1
 }

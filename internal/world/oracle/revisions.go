@@ -14,7 +14,8 @@ import (
 //
 // The promise: every batch, resends included, runs on exactly one revision. So all runs of a batch see one revision number, each of its
 // functions sees one mark, effects have these marks, and every answer names this revision. A batch that names a revision which is not kept is
-// refused. Excused are dead letters: each redrive of a letter runs on the revision that is active then.
+// refused. Excused are dead letters: each redrive of a letter runs on the revision that is active then; and batches of a producer whose program
+// began again without the revision on which they had run.
 func OneRevision(l *Life) {
 	for id, runs := range l.runs {
 		l.checked(1)
@@ -31,6 +32,10 @@ func OneRevision(l *Life) {
 				l.excused("a dead letter that was run again, and died again, on another revision")
 				break
 			}
+			if run.Revision != first.Revision && l.unknownRevision(l.batches[id]) {
+				l.excused("a producer's program began again, and did not know the revision")
+				break
+			}
 			if run.Revision != first.Revision {
 				l.breach(subject, "%s ran %s on revision %d for the batch, and %s ran %s on revision %d", first.Process, first.Function, first.Revision, run.Process, run.Function, run.Revision)
 				break
@@ -42,7 +47,7 @@ func OneRevision(l *Life) {
 			marks[run.Function] = run.Mark
 		}
 		b := l.batches[id]
-		if b == nil {
+		if b == nil || l.unknownRevision(b) {
 			continue
 		}
 		for _, t := range b.Tries {
@@ -65,6 +70,12 @@ func OneRevision(l *Life) {
 			}
 		}
 	}
+}
+
+// unknownRevision reports whether a batch's producer sent it again without the revision on which it ran, because its program ended before
+// the answer came, and keeps no revision. b may be nil.
+func (l *Life) unknownRevision(b *history.Batch) bool {
+	return b != nil && l.client(b.Client).Forgets && slices.ContainsFunc(b.Tries[:len(b.Tries)-1], func(t *history.Try) bool { return t.Gone })
 }
 
 // marks returns the marks with which a function ran for a batch.

@@ -252,6 +252,9 @@ func (c *checker) client(i int, client Client) {
 	if client.Hot > 100 || client.Again > 100 {
 		c.add("client", i, "hot and again are per cent, at most 100")
 	}
+	if client.Forgets && client.How != "producer" {
+		c.add("client", i, "forgets is for producers")
+	}
 	sum := 0
 	for _, f := range fields(reflect.ValueOf(client.Mix)) {
 		sum += int(f.value.Int())

@@ -305,7 +305,8 @@ func (g *generator) follow(r *rand.Rand, c Change, kind string) {
 }
 
 // raisedWindow makes, in a few scenarios, something happen that chance alone hardly brings about: a producer is away for longer than its
-// batches' records are kept, and the once-window is raised meanwhile.
+// batches' records are kept, and the once-window is raised meanwhile. Most of these producers keep no revision with their batches, which run
+// with the raised window then.
 func (g *generator) raisedWindow() {
 	r, s := g.part("raised window"), g.s
 	if !chance(r, 8) || s.Lasts < 40*time.Second {
@@ -325,6 +326,7 @@ func (g *generator) raisedWindow() {
 		at := seconds(r, 5, 15)
 		s.Faults = append(s.Faults, Fault{At: at, For: seconds(r, 10, 16), Kind: "kill", Who: c.Name})
 		s.Changes = append(s.Changes, Change{At: at + seconds(r, 7, 9), Kind: "once-window", Flow: c.Flow, N: 120})
+		c.Forgets = chance(r, 75)
 		return
 	}
 }

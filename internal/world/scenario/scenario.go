@@ -138,6 +138,7 @@ type Client struct {
 	Again   int           `script:"again"`    // per cent of the batches with failed rows that it submits again, under their old ids
 	Msgpack bool          `script:"msgpack"`  // sends rows in MessagePack
 	Oldest  time.Duration `script:"born-ago"` // how old a producer says that its batches are, at most
+	Forgets bool          `script:"forgets"`  // a producer whose program, when it begins again, does not know on which revisions its batches ran
 	Mix     Mix           `script:",inline"`
 }
 
