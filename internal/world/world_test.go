@@ -71,6 +71,25 @@ func sound(t *testing.T, r *world.Report) {
 	}
 }
 
+// unanswered returns how many batches have no answer in the end. It logs how the others ended.
+func unanswered(t *testing.T, r *world.Report) int {
+	t.Helper()
+	open, failed, undone := 0, 0, 0
+	for _, b := range r.History.Batches {
+		try := b.Last()
+		switch {
+		case try == nil || try.Ended == 0:
+			open++
+		case !try.Answered:
+			failed++
+		case len(try.NotDone) > 0:
+			undone++
+		}
+	}
+	t.Logf("of %d batches, %d have no answer, %d ended with an error, and %d have rows that are not done", len(r.History.Batches), open, failed, undone)
+	return open
+}
+
 // TestCost runs the scenario by which the cost of a life is measured: 5 virtual minutes, 3 coordinators, 5 workers, 10,000 rows.
 func TestCost(t *testing.T) {
 	if drive.Race {
@@ -137,19 +156,8 @@ func TestFaults(t *testing.T) {
 			if len(r.History.Faults) != 1 || r.History.Faults[0].Until < r.History.Faults[0].At {
 				t.Errorf("the faults are %+v", r.History.Faults)
 			}
-			open, failed, undone := 0, 0, 0
-			for _, b := range r.History.Batches {
-				try := b.Last()
-				switch {
-				case try == nil || try.Ended == 0:
-					open++
-				case !try.Answered:
-					failed++
-				case len(try.NotDone) > 0:
-					undone++
-				}
-			}
-			t.Logf("of %d batches, %d have no answer, %d an error, %d rows that are not done; %s", len(r.History.Batches), open, failed, undone, r.History.Faults[0].Note)
+			open := unanswered(t, r)
+			t.Log(r.History.Faults[0].Note)
 			if open > 0 {
 				t.Errorf("%d batches have no answer", open)
 			}
@@ -182,25 +190,14 @@ func TestChanges(t *testing.T) {
 				}
 				r := world.Run(t, s)
 				sound(t, r)
-				open, failed, undone := 0, 0, 0
-				for _, b := range r.History.Batches {
-					try := b.Last()
-					switch {
-					case try == nil || try.Ended == 0:
-						open++
-					case !try.Answered:
-						failed++
-					case len(try.NotDone) > 0:
-						undone++
-					}
-				}
+				open := unanswered(t, r)
 				marks := map[string]int{}
 				for _, run := range r.History.Runs {
 					if run.Flow == "Chain" {
 						marks[run.Mark]++
 					}
 				}
-				t.Logf("of %d batches, %d have no answer, %d an error, %d rows that are not done; marks %v; took %s", len(r.History.Batches), open, failed, undone, marks, r.Took)
+				t.Logf("marks %v; took %s", marks, r.Took)
 				for _, c := range r.History.Changes {
 					if c.Err != "" {
 						t.Errorf("%s: %s", c.Kind, c.Err)
