@@ -119,7 +119,7 @@ var excuses = []struct {
 	}},
 	{"MemoryBounded", "output of runs of rows that grow", "expand", func(h *history.History) {
 		h.Batches[0].Rows[0].Do = "expand=grow:1000"
-		set(h.Lives[2].Snaps[0], "kisgrid_worker_bytes_held", 64<<20*3/2+5<<20)
+		set(h.Lives[2].Snaps[0], "kisgrid_worker_bytes_held", 64<<20*3/2+1<<20)
 	}},
 	{"Answered", "rows of the flow that go on all the time", "chain", func(h *history.History) {
 		lateAnswer(h)

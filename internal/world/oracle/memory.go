@@ -41,9 +41,10 @@ func MemoryBounded(l *Life) {
 
 // growth says how much output there may be beyond the budget of a worker.
 type growth struct {
-	row   int // by how many bytes the outputs of a row may be larger than the row
-	whole int // the same of a batch without keys
-	lanes int // lanes of a worker, each with a run under way
+	row     int // by how many bytes the outputs of a row may be larger than the row
+	whole   int // the same of a batch without keys
+	lanes   int // lanes of a worker, each with a run under way
+	largest int // bytes of the largest row
 }
 
 // grown looks for the rows of which most output comes.
@@ -61,6 +62,7 @@ func (l *Life) grown() (g growth) {
 				}
 			}
 			sum += most
+			g.largest = max(g.largest, row.Bytes)
 			g.row = max(g.row, most)
 		}
 		if f := l.flows[b.Flow]; f != nil && !f.form.Sharded {
@@ -95,7 +97,7 @@ func (l *Life) workerBounded(life *history.Life, s history.Snap, grows growth) {
 	if rows := heldRows + grantedRows; rows > budgetRows+accounts*partRows {
 		l.breach(Subject{Process: life.Process}, "at %s the worker holds %g rows and has granted %g, with a budget of %g rows and at most %g accounts", s.At, heldRows, grantedRows, budgetRows, accounts)
 	}
-	bound := budgetBytes*3/2 + accounts*(partBytes+defaultRowLimit)
+	bound := budgetBytes*3/2 + accounts*float64(partBytes+grows.largest)
 	runs := float64(grows.lanes)*(max(budgetBytes/runShares, leastRunBytes)+float64(grows.row)) + float64(grows.whole)
 	switch held := heldBytes + grantedBytes; {
 	case held <= bound:

@@ -14,5 +14,6 @@
 //   - generate.go: a scenario from a seed: its size, topology, settings, flows and changes.
 //   - generate_clients.go: its clients and their rows.
 //   - generate_faults.go: its faults.
+//   - generate_rare.go: things that chance alone hardly brings about.
 //   - generate_random.go: random choices.
 package scenario

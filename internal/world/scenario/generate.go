@@ -22,6 +22,7 @@ func Generate(seed uint64) *Scenario {
 	g.faults()
 	g.raisedWindow()
 	g.usedAgain()
+	g.muchOutput()
 	if slices.ContainsFunc(g.s.Clients, func(c Client) bool { return c.How == "redrive" }) {
 		for i := range g.s.Coordinators {
 			g.s.Coordinators[i].Letters = true
@@ -301,57 +302,6 @@ func (g *generator) changes() {
 func (g *generator) follow(r *rand.Rand, c Change, kind string) {
 	if at := c.At + widelyTime(r, 10*time.Millisecond, 20*time.Second); at <= g.s.Lasts && chance(r, 80) {
 		g.s.Changes = append(g.s.Changes, Change{At: at, Kind: kind, Flow: c.Flow, By: c.By})
-	}
-}
-
-// raisedWindow makes, in a few scenarios, something happen that chance alone hardly brings about: a producer is away for longer than its
-// batches' records are kept, and the once-window is raised meanwhile. Most of these producers keep no revision with their batches, which run
-// with the raised window then.
-func (g *generator) raisedWindow() {
-	r, s := g.part("raised window"), g.s
-	if !chance(r, 8) || s.Lasts < 40*time.Second {
-		return
-	}
-	for i := range s.Clients {
-		c := &s.Clients[i]
-		flow := slices.IndexFunc(s.Flows, func(f Flow) bool { return f.Name == c.Flow })
-		if flow < 0 || c.How != "producer" && c.How != "stream" {
-			continue
-		}
-		if form, _ := FormOf(s.Flows[flow].Form); !form.Saves {
-			continue
-		}
-		c.How, c.Every, c.Batch, c.Open, c.Mix.Busy, c.Timeout, c.Oldest = "producer", 40*time.Millisecond, min(c.Rows, 10), 16, 400, 0, 0
-		c.Rows, s.Redis.OnceWindow = max(c.Rows, 2000), 5*time.Second
-		at := seconds(r, 5, 15)
-		s.Faults = append(s.Faults, Fault{At: at, For: seconds(r, 10, 16), Kind: "kill", Who: c.Name})
-		s.Changes = append(s.Changes, Change{At: at + seconds(r, 7, 9), Kind: "once-window", Flow: c.Flow, N: 120})
-		c.Forgets = chance(r, 75)
-		return
-	}
-}
-
-// usedAgain makes, in a few scenarios, an etcd that was restored give the numbers of earlier revisions again: documents change quickly one
-// after the other before a restore that loses these changes, and after it.
-func (g *generator) usedAgain() {
-	r, s := g.part("used again"), g.s
-	if !chance(r, 6) {
-		return
-	}
-	flow := pick(r, s.Flows...).Name
-	at := seconds(r, 3, 8)
-	s.Changes = slices.DeleteFunc(s.Changes, func(c Change) bool { return c.Flow == flow || c.Flow == "" }) // the last revision is to stay
-	revise := func(pause time.Duration) {
-		s.Changes = append(s.Changes, Change{At: at, Kind: "revise", Flow: flow})
-		at += pause
-	}
-	for range 8 {
-		revise(widelyTime(r, 150*time.Millisecond, 350*time.Millisecond))
-	}
-	s.Faults = append(s.Faults, Fault{At: at, Kind: "etcd-restore", By: 4 * time.Second})
-	at += seconds(r, 1, 3)
-	for range between(r, 1, 3) {
-		revise(widelyTime(r, 200*time.Millisecond, 600*time.Millisecond))
 	}
 }
 
