@@ -73,6 +73,7 @@ var breaches = []struct {
 	}},
 	{"EffectsOnce", "a redriven row twice", "chain", func(h *history.History) { redriven(h, 2) }},
 	{"EffectsOnce", "a letter twice, redriven again within the once-window", "chain", func(h *history.History) { redrivenAgain(h, time.Minute) }},
+	{"EffectsOnce", "twice on a slow link, but while records are kept", "chain", func(h *history.History) { savedAgain(h, 70*time.Minute) }},
 	{"EffectsOnce", "a row three times, whose Save is refused in part", "chain", func(h *history.History) {
 		h.Batches[0].Rows[0].Do = "save=misfit"
 		redriven(h, 3)

@@ -191,6 +191,8 @@ func (l *Life) entriesOnce(f *flow, key string, list []string) {
 		times[e]++
 		if first, twice := seen[e]; twice && l.batches[e.ID.Batch] == nil && l.foreign(f.Name) && times[e] <= l.redrivenApart(e.ID) {
 			l.excused("of redrives of one letter, with more than the once-window between them")
+		} else if twice && l.longUnderWay(f, e.ID) {
+			l.excused("of copies of a batch, of which one was under way for longer than records are kept")
 		} else if twice {
 			l.breach(subject, "the effect of row %s (key %q) took place twice: with the marks %q and %q", e.ID, key, first, mark)
 		}
@@ -227,6 +229,23 @@ func (l *Life) redrivenApart(id batch.RowID) int {
 		}
 	}
 	return redrives
+}
+
+// longUnderWay reports whether the Save ran for a row twice with more time in between than records are kept, while a fault held messages up: a
+// message says how old its batch is when it is sent, and its time under way does not count.
+func (l *Life) longUnderWay(f *flow, id batch.RowID) bool {
+	last := time.Duration(-1)
+	for _, i := range l.runs[id.Batch] {
+		run := &l.Runs[i]
+		if run.ID != id || run.Function != f.saves {
+			continue
+		}
+		if last >= 0 && run.At-last >= l.onceWindow()*5/4 && l.fault(last, run.At, 0, func(f history.Fault) bool { return linkFault(f) || pause(f) }) {
+			return true
+		}
+		last = run.At
+	}
+	return false
 }
 
 // numberOf returns the number of a row that some function got under an id, also if no client submitted its batch.

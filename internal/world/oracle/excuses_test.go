@@ -109,6 +109,7 @@ var excuses = []struct {
 	{"EffectsOnce", "a letter whose Save is refused in part, redriven again after the once-window", "chain", func(h *history.History) {
 		redrivenAgain(h, 2*time.Hour)
 	}},
+	{"EffectsOnce", "a copy of a batch that was under way for longer than records are kept", "chain", func(h *history.History) { savedAgain(h, 76*time.Minute) }},
 	{"OneRevision", "a producer that began again, and did not know the revision", "plain", func(h *history.History) {
 		h.Scenario.Clients[0].How, h.Scenario.Clients[0].Forgets = "producer", true
 		b := h.Batches[0]

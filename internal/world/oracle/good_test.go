@@ -294,6 +294,18 @@ func redrivenAgain(h *history.History, after time.Duration) {
 	}
 }
 
+// savedAgain makes the Save run once more for the client's first row after a time, and take effect twice, while a link is slow.
+func savedAgain(h *history.History, after time.Duration) {
+	list := h.Stores[0].Lists["F:rows:k1"]
+	h.Stores[0].Lists["F:rows:k1"] = slices.Insert(list, 0, list[0])
+	h.Stores[0].Hashes["F:sum:k1"] = map[string]string{"n": "25", "count": "5"}
+	h.Faults = append(h.Faults, history.Fault{At: time.Second, Until: 3 * time.Hour, Fault: scenario.Fault{Kind: "slow", Who: "w1", Whom: "c1"}})
+	i := slices.IndexFunc(h.Runs, func(r history.Run) bool { return r.Function == "F_save" })
+	again := h.Runs[i]
+	again.At += after
+	h.Runs = append(h.Runs, again)
+}
+
 // tooLargeForOne makes a row that is too large for one coordinator run after a later row of its key.
 func tooLargeForOne(h *history.History) {
 	h.Lives[0].Settings.RowBytes = 1000
