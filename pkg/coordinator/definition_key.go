@@ -42,6 +42,15 @@ func (d byDefinition[T]) remove(key definitionKey) {
 	}
 }
 
+// removeNumber removes the values of all revisions of key's flow that have its number.
+func (d byDefinition[T]) removeNumber(key definitionKey) {
+	for other := range d[key.flow] {
+		if other := (definitionKey{key.flow, other}); other.sameNumber(key) {
+			d.remove(other)
+		}
+	}
+}
+
 // hasOtherOfNumber reports whether the map has a revision of key's flow with the same number and another digest.
 func (d byDefinition[T]) hasOtherOfNumber(key definitionKey) bool {
 	for other := range d[key.flow] {

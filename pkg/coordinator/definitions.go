@@ -11,10 +11,9 @@ import (
 // A worker is sent the definition of each revision that it may have to run: the documents of a flow, its functions and connectors. It
 // compiles them and answers whether it can run the revision. A worker is told to forget a revision that no batch is likely to name.
 
-// sessionBegan sends a worker the revisions that it may have to run, because a session with it has begun. If resumed is true, the worker
-// still has the revisions of the session before, and is told to forget those that it need not have any more.
-func (t *flowTable) sessionBegan(m *member, resumed bool) {
-	before := m.definitions
+// sessionBegan sends a worker the revisions that it may have to run, because a session with it has begun. kept are the revisions that it may
+// still have from the sessions before; it is told to forget those that it need not have any more, also if it was told so before.
+func (t *flowTable) sessionBegan(m *member, kept []definitionKey) {
 	m.definitions = byDefinition[definitionAnswer]{}
 	for _, name := range slices.Sorted(maps.Keys(t.scheduled)) {
 		t.sendDefinition(m, t.scheduled[name].revision)
@@ -25,12 +24,9 @@ func (t *flowTable) sessionBegan(m *member, resumed bool) {
 	for _, name := range slices.Sorted(maps.Keys(t.rollingOut)) {
 		t.sendDefinition(m, t.rollingOut[name])
 	}
-	for flow, revisions := range before {
-		for name := range revisions {
-			key := definitionKey{flow, name}
-			if _, again := m.definitions.get(key); resumed && !again {
-				m.peer.instructions.put(instruction{forget: &key}) // should rows need it, the revision is sent with them again
-			}
+	for _, key := range kept {
+		if _, again := m.definitions.get(key); !again {
+			m.peer.instructions.put(instruction{forget: &key}) // should rows need it, the revision is sent with them again
 		}
 	}
 }

@@ -41,7 +41,7 @@
 //   - worker_session.go: one session: the handshake, and the messages of the worker.
 //   - session_writer.go: one session: the messages to the worker.
 //   - definition_key.go: names of revisions, and maps by them.
-//   - unanswered_definitions.go: definitions that a worker of an early build has not answered.
+//   - sent_definitions.go: the revisions that a worker may have.
 //   - connector_states.go: the states of a worker's connectors.
 //   - locate_calls.go: asking workers where rows are.
 //   - scheduler_loop.go: the goroutine that drives the scheduler.

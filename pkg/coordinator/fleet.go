@@ -137,15 +137,14 @@ func (f *fleet) setFlows(ctx context.Context, state cluster.State) {
 	f.publish()
 }
 
-// sessionBegan is called by a peer when its session begins. If resumed is true, the worker still has everything that it was sent in the
-// session before.
-func (f *fleet) sessionBegan(ctx context.Context, p *workerPeer, resumed bool) {
+// sessionBegan is called by a peer when its session begins. kept are the revisions that the worker may still have from the sessions before.
+func (f *fleet) sessionBegan(ctx context.Context, p *workerPeer, kept []definitionKey) {
 	f.ask(ctx, func() {
 		m := f.roster.memberOf(p)
 		if m == nil {
 			return
 		}
-		f.flows.sessionBegan(m, resumed)
+		f.flows.sessionBegan(m, kept)
 		f.tellLeader()
 		f.publish()
 	})

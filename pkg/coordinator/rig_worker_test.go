@@ -39,6 +39,8 @@ type fakeWorker struct {
 	answers bool
 	// locate answers for where rows are; it is asked only if that is set. Set before it registers.
 	locate func(*pb.Locate) *pb.Located
+	// silentAbout is the number of a revision of which it answers no definition.
+	silentAbout atomic.Int64
 	// unfitFor is a text that the flow's document must not have, or the worker's build is unfit. Set before it registers.
 	unfitFor string
 	// grant is the credit that it gives a flow with the first definition of a session.
@@ -225,6 +227,10 @@ func (s *workerSession) read() {
 				s.defined[d.GetFlow()] = map[int64]bool{}
 			}
 			s.defined[d.GetFlow()][d.GetRevision()] = true
+			if d.GetRevision() == s.worker.silentAbout.Load() {
+				s.definitions <- d
+				continue
+			}
 			s.send(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Compiled{Compiled: &pb.Compiled{
 				Flow: d.GetFlow(), Revision: d.GetRevision(), Errors: mistakes, Unfit: unfit, Fresh: fresh, Digest: s.worker.digest(d.GetDigest()),
 			}}})

@@ -41,7 +41,7 @@ type member struct {
 	dead   bool // the worker is known to be dead, although its key is still there
 	// sameNameSince is when a worker registered later under the same name was first seen; zero means that there is none.
 	sameNameSince time.Time
-	// definitions has the worker's answer, by revision, for each revision that it was sent in this session.
+	// definitions has the worker's answer, by revision, for each revision that it was sent in this session and was not told to forget.
 	definitions     byDefinition[definitionAnswer]
 	definitionsSent uint64 // how many definitions the worker was ever sent
 	// renewed are the revisions for which the session was restarted, because the worker's build knows revisions by number alone and

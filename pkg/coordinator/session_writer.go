@@ -2,7 +2,6 @@ package coordinator
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"time"
 
@@ -81,6 +80,7 @@ func (s *sessionWriter) send(o instruction) error {
 			return nil // the worker knows the number only, and would forget the other revision
 		}
 		s.defined.remove(*o.forget)
+		s.peer.definitions.forget(*o.forget)
 		f := &pb.Forget{Flow: o.forget.flow, Revision: o.forget.revision.Number, Digest: wire.FromDigest(o.forget.revision.Digest)}
 		return s.message(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Forget{Forget: f}})
 	case o.active != nil:
@@ -117,10 +117,10 @@ func (s *sessionWriter) define(r *flowstate.Revision, recalled bool) error {
 		return nil
 	}
 	if !s.peer.digests.Load() {
-		maps.DeleteFunc(s.defined[key.flow], func(other batch.Revision, _ bool) bool { return (definitionKey{key.flow, other}).sameNumber(key) })
-		s.peer.unanswered.add(key)
+		s.defined.removeNumber(key)
 	}
 	s.defined.set(key, true)
+	s.peer.definitions.define(key)
 	m := r.Message
 	if recalled {
 		m = &pb.Definition{Flow: m.GetFlow(), Revision: m.GetRevision(), Digest: m.GetDigest(), Documents: m.GetDocuments(), Recalled: true}

@@ -44,9 +44,9 @@ func (s *peerSettings) untakenLimit() int64 {
 
 // peerOwner is told of the events of a peer. The fleet implements it. Any goroutine may call its methods.
 type peerOwner interface {
-	// sessionBegan is called when a session begins. If resumed is true, the worker still has everything that it was sent in the session
-	// before.
-	sessionBegan(ctx context.Context, p *workerPeer, resumed bool)
+	// sessionBegan is called when a session begins. kept are the revisions that the worker may still have from the sessions before, which
+	// this one resumes.
+	sessionBegan(ctx context.Context, p *workerPeer, kept []definitionKey)
 	// peerChanged is called when a session has ended, a worker can't be reached, or its connectors have changed.
 	peerChanged(ctx context.Context)
 	// definitionAnswered is called when the worker has answered whether it can run a revision. digest is the revision's digest; c has its
@@ -113,10 +113,10 @@ type workerPeer struct {
 	digests atomic.Bool // the worker tells revisions of the same number apart, by their digests
 	locates atomic.Bool // the worker answers questions about where rows are
 
-	locateCalls locateCalls           // the questions about where rows are that the worker has not answered
-	unanswered  unansweredDefinitions // definitions that a worker without digests has not answered in this session
-	connectors  connectorStates       // the states of the worker's connectors, as it has told them
-	spans       partSpans             // the tracing spans of the parts that the worker has
+	locateCalls locateCalls     // the questions about where rows are that the worker has not answered
+	definitions sentDefinitions // the revisions that the worker may have
+	connectors  connectorStates // the states of the worker's connectors, as it has told them
+	spans       partSpans       // the tracing spans of the parts that the worker has
 	// endSession ends the session that is up; nil while none is. run writes it.
 	endSession atomic.Pointer[context.CancelCauseFunc]
 

@@ -73,7 +73,7 @@ func (p *workerPeer) session(ctx context.Context) (lived bool, err error) {
 	if err != nil {
 		return false, reason(err)
 	}
-	resumed, err := p.handshake(ctx, stream)
+	kept, err := p.handshake(ctx, stream)
 	if err != nil {
 		return false, reason(err)
 	}
@@ -93,7 +93,7 @@ func (p *workerPeer) session(ctx context.Context) (lived bool, err error) {
 	p.everReached.Store(true)
 	p.lost.Store(false)
 	p.unreachable.Store(nil)
-	p.owner.sessionBegan(ctx, p, resumed)
+	p.owner.sessionBegan(ctx, p, kept)
 	err = p.write(ctx, stream)
 	if errors.Is(err, io.EOF) {
 		<-read // the worker has ended the session; the reader gets the reason
@@ -116,9 +116,9 @@ func (p *workerPeer) session(ctx context.Context) (lived bool, err error) {
 	return true, err
 }
 
-// handshake sends Hello, reads Welcome, and tells the scheduler that the session resumes the one before (resumed is true), or that the
-// worker begins with nothing. An error means that no session begins.
-func (p *workerPeer) handshake(ctx context.Context, stream pb.Worker_SessionClient) (resumed bool, err error) {
+// handshake sends Hello, reads Welcome, and tells the scheduler that the session resumes the one before, or that the worker begins with
+// nothing. kept are the revisions that the worker may still have. An error means that no session begins.
+func (p *workerPeer) handshake(ctx context.Context, stream pb.Worker_SessionClient) (kept []definitionKey, err error) {
 	hello := &pb.Hello{
 		ProtocolMin: wire.Protocol, ProtocolMax: wire.Protocol, Coordinator: p.settings.coordinator, Worker: p.worker.ID, Resume: p.resumable, Secret: p.secret,
 		BatchBytes: uint32(p.settings.limits.BatchBytes), BatchRows: uint32(p.settings.limits.BatchRows),
@@ -128,38 +128,39 @@ func (p *workerPeer) handshake(ctx context.Context, stream pb.Worker_SessionClie
 		ResultsReceived: p.resultsReceived.Load(), Untaken: p.untaken.begin(int64(hello.GetUntakenLimit())), Kind: &pb.CoordinatorMessage_Hello{Hello: hello},
 	})
 	if err != nil && !errors.Is(err, io.EOF) {
-		return false, err
+		return nil, err
 	}
 	m, err := stream.Recv()
 	if err != nil {
 		if err := wire.FromStatus(err); batch.CodeOf(err) == batch.CodeNotFound {
 			pointStranger.Hit()
-			return false, fmt.Errorf("%w: %w", errAnotherWorker, err)
+			return nil, fmt.Errorf("%w: %w", errAnotherWorker, err)
 		}
-		return false, err
+		return nil, err
 	}
 	welcome := m.GetWelcome()
 	switch {
 	case welcome == nil:
-		return false, batch.Errorf(batch.CodeBadMessage, "worker %s answered the handshake with a message that is not Welcome: it is defective", p.worker.ID)
+		return nil, batch.Errorf(batch.CodeBadMessage, "worker %s answered the handshake with a message that is not Welcome: it is defective", p.worker.ID)
 	case welcome.GetProtocol() != wire.Protocol:
-		return false, batch.Errorf(batch.CodeProtocolMismatch, "worker %s chose protocol %d, and this coordinator speaks %d: upgrade the older of the two", p.worker.ID, welcome.GetProtocol(), wire.Protocol)
+		return nil, batch.Errorf(batch.CodeProtocolMismatch, "worker %s chose protocol %d, and this coordinator speaks %d: upgrade the older of the two", p.worker.ID, welcome.GetProtocol(), wire.Protocol)
 	}
 	p.digests.Store(welcome.GetDigests())
 	p.connectors.reset(welcome.GetTellsConnectors())
 	p.locates.Store(welcome.GetLocates())
-	p.unanswered.clear()
 	if got := welcome.GetPartsReceived(); p.resumable && welcome.GetResumed() && got > p.lastPartSent {
 		pointUnsentPart.Hit()
-		return false, batch.Errorf(batch.CodeBadMessage, "worker %s has part %d, and the last one that it was sent is %d", p.worker.ID, got, p.lastPartSent)
+		return nil, batch.Errorf(batch.CodeBadMessage, "worker %s has part %d, and the last one that it was sent is %d", p.worker.ID, got, p.lastPartSent)
 	}
 	p.heartbeat = time.Duration(welcome.GetHeartbeatMilliseconds()) * time.Millisecond
 	p.partLimits = limitsOfWorker(welcome, p.settings.limits)
 	if p.resumable && welcome.GetResumed() {
 		pointResumed.Hit()
+		kept = p.definitions.begin(true, !welcome.GetDigests())
 		p.loop.post(ctx, scheduler.WorkerResumed{Worker: p.worker.ID, PartsReceived: welcome.GetPartsReceived()})
-		return true, nil
+		return kept, nil
 	}
+	p.definitions.begin(false, !welcome.GetDigests())
 	if p.resumable {
 		pointForgotten.Hit()
 		p.giveUp(ctx, false) // the worker has forgotten the parts that it was sent
@@ -172,7 +173,7 @@ func (p *workerPeer) handshake(ctx context.Context, stream pb.Worker_SessionClie
 		})
 		l.peers[p.worker.ID] = p
 	})
-	return false, nil
+	return nil, nil
 }
 
 // read receives the worker's messages and acts on them until the session ends. It returns the error that ended it.
@@ -220,19 +221,23 @@ func (p *workerPeer) read(ctx context.Context, stream pb.Worker_SessionClient) e
 	}
 }
 
-// answeredDigest returns the digest of the revision that a worker's answer to a definition is about. Workers of early builds name only the
+// answeredDigest notes that a worker has answered a definition, and returns the digest of its revision. Workers of early builds name only the
 // number; then the order in which the definitions were sent tells which revision is meant.
 func (p *workerPeer) answeredDigest(c *pb.Compiled) (batch.Digest, error) {
-	if p.digests.Load() {
-		r, err := wire.ToRevision(c.GetRevision(), c.GetDigest())
-		return r.Digest, err
+	digests := p.digests.Load()
+	key := definitionKey{c.GetFlow(), batch.Revision{Number: c.GetRevision()}}
+	if digests {
+		var err error
+		if key.revision, err = wire.ToRevision(c.GetRevision(), c.GetDigest()); err != nil {
+			return batch.Digest{}, err
+		}
 	}
-	digest, asked := p.unanswered.take(c.GetFlow(), c.GetRevision())
-	if !asked {
-		return digest, batch.Errorf(batch.CodeBadMessage, "worker %s answers for revision %d of flow %s, which it was not sent: it is defective",
+	key, asked := p.definitions.answered(key)
+	if !asked && !digests {
+		return batch.Digest{}, batch.Errorf(batch.CodeBadMessage, "worker %s answers for revision %d of flow %s, which it was not sent: it is defective",
 			p.worker.ID, c.GetRevision(), c.GetFlow())
 	}
-	return digest, nil
+	return key.revision.Digest, nil
 }
 
 // maxRows is the bound for row numbers in a worker's messages: each must be less.
