@@ -162,6 +162,13 @@ var breaches = []struct {
 		answer(h, 0, 1, batch.RowOutcome{Outcome: batch.Filtered, Code: batch.CodeDropped, Function: "F_verify"})
 		h.Batches[0].Tries[0].Outputs = outputs
 	}},
+	{"OrderPerKey", "a later row took effect first, after Redis was away for less than the row's time", "chain", func(h *history.History) {
+		backAfterTimeout(h, 90*time.Second)
+	}},
+	{"OneAfterTheOther", "a row found an older value, on the same revision as the row before, after the shard key changed", "stretch", func(h *history.History) {
+		h.Changes = append(h.Changes, history.Change{At: 10 * time.Second, Change: scenario.Change{Kind: "shard-key", Flow: "F"}, Good: true})
+		foundOlder(h)
+	}},
 	{"OneAfterTheOther", "a row found an older value", "stretch", func(h *history.History) {
 		out := &h.Batches[1].Tries[0].Outputs[2]
 		out.Row = strings.Replace(out.Row, `"found":6`, `"found":5`, 1)
@@ -313,4 +320,23 @@ func TestBreaches(t *testing.T) {
 			t.Errorf("nothing shows that %s can fail", c.Name)
 		}
 	}
+}
+
+// backAfterTimeout makes the first row take effect behind a later one, when its batch ran again 40 seconds after Redis went away. timeout is
+// the flow's.
+func backAfterTimeout(h *history.History, timeout time.Duration) {
+	h.Scenario.Flows[0].Timeout = timeout
+	h.Faults = append(h.Faults, history.Fault{At: 9 * time.Second, Until: 49 * time.Second, Fault: scenario.Fault{Kind: "redis-stop"}})
+	h.Batches[0].Tries[0].Ended = 50 * time.Second
+	again := h.Runs[0]
+	again.At = 50 * time.Second
+	h.Runs = append(h.Runs, again)
+	list := h.Stores[0].Lists["F:rows:k1"]
+	list[0], list[1], list[2] = list[1], list[2], list[0]
+}
+
+// foundOlder makes the first row of the second batch find an older value than the one of the row before.
+func foundOlder(h *history.History) {
+	out := &h.Batches[1].Tries[0].Outputs[0]
+	out.Row = strings.Replace(out.Row, `"found":5`, `"found":3`, 1)
 }

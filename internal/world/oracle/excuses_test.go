@@ -72,6 +72,14 @@ var excuses = []struct {
 		uneffect(h, 1, 1)
 		answer(h, 1, 1, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeRowTimeout, Function: "shared_save"})
 	}},
+	{"OrderPerKey", "Redis was away for longer than the row's time, and its batch ran again", "chain", func(h *history.History) {
+		backAfterTimeout(h, 30*time.Second)
+	}},
+	{"OneAfterTheOther", "the shard key changed", "stretch", func(h *history.History) {
+		h.Changes = append(h.Changes, history.Change{At: 10 * time.Second, Change: scenario.Change{Kind: "shard-key", Flow: "F"}, Good: true})
+		foundOlder(h)
+		h.Batches[1].Tries[0].Revision = revision + 1
+	}},
 	{"OneAfterTheOther", "the row ran twice", "stretch", func(h *history.History) {
 		out := &h.Batches[1].Tries[0].Outputs[2]
 		out.Row = strings.Replace(out.Row, `"found":6`, `"found":8`, 1)

@@ -35,18 +35,24 @@ func (p place) before(q place) bool {
 // submitted, whatever workers join, leave or die. This holds for each function: a row that waits holds back later rows of its key. Calls of
 // Submit have no order, nor have rows without a shard key. Aside are rows that failed, and those of batches that were refused, unanswered or
 // submitted again. Functions are assumed to decide the same when they run again, so excused are rows of which a second copy ran and which
-// may end otherwise then, because a wait or a timeout decides: the first copy ended dead, its answer was lost, and the second one took effect
-// after later rows. Excused are rows on revisions with different shard keys, when the world changed the flow's shard key: they do not have
-// the same shard key.
+// may end otherwise then, because a wait or a timeout decides: the first copy ended dead, or failed because a store was away for longer than
+// its time, its answer was lost, and the second one took effect after later rows. Excused are rows on revisions with different shard keys,
+// when the world changed the flow's shard key: they do not have the same shard key.
 func OrderPerKey(l *Life) {
-	resharded := map[string]bool{}
-	for _, c := range l.Changes {
-		if c.Kind == "shard-key" || c.Kind == "put-back" || c.Kind == "undo" {
-			resharded[c.Flow] = true
-		}
-	}
+	resharded := l.resharded()
 	l.runsInOrder(resharded)
 	l.effectsInOrder(resharded)
+}
+
+// resharded returns the flows of which the world changed the shard key, or may have changed it back.
+func (l *Life) resharded() map[string]bool {
+	flows := map[string]bool{}
+	for _, c := range l.Changes {
+		if c.Kind == "shard-key" || c.Kind == "put-back" || c.Kind == "undo" {
+			flows[c.Flow] = true
+		}
+	}
+	return flows
 }
 
 // last is the latest row of a sequence so far.
@@ -67,7 +73,8 @@ func (l *Life) ordered(id batch.RowID, flow string) (r rowOf, ok bool) {
 }
 
 // unsure reports whether a row may have ended in one way when it ran first, and in another when a copy of its batch ran: because it waits
-// for a key or blocks, a process was stopped meanwhile, or Redis answered with errors that blame the row.
+// for a key or blocks, a process was stopped meanwhile, Redis answered with errors that blame the row, or it was away for as long as the row's
+// time lasts.
 func (l *Life) unsure(f *flow, r rowOf) bool {
 	t := r.Tries[0]
 	timed := slices.ContainsFunc(forms.ParseActions(r.row().Do), func(a forms.Action) bool {
@@ -87,7 +94,12 @@ func (l *Life) unsure(f *flow, r rowOf) bool {
 	copied := first.Mode == definition.ModeLoad || l.runsOf(t.ID, r.place, f.form.Function(f.Name, first.Stage)) > 1
 	// In a Batch function, the rows that happen to share a call may decide.
 	return copied && (timed || f.form.Whole || l.fault(t.At, l.end(t), 2*l.lease(), pause) ||
-		l.fault(t.At, l.end(t), 2*l.lease(), redisErrors))
+		l.fault(t.At, l.end(t), 2*l.lease(), redisErrors) || l.timeOver(f, t))
+}
+
+// timeOver reports whether a row's time may have been over while it waited for a store that was away: then its first copy did not end as done.
+func (l *Life) timeOver(f *flow, t *history.Try) bool {
+	return f.usesStore() && l.end(t)-t.At >= l.settingsOf(f).flowTimeout*9/10 && l.fault(t.At, l.end(t), 2*l.lease(), redisFault)
 }
 
 // runsInOrder reports rows that a function ran for the first time after a later row of their key.

@@ -373,9 +373,10 @@ func (l *Life) outputsOf(f *flow, b *history.Batch, t *history.Try) {
 // saved, and none that later rows saved. So in a flow that loads the last number of its key and then saves its own, the number that a row
 // found is that of the row before it in the list of the key. Excused is a row that ran more than once, since it may find its own value; a
 // list of which Redis lost writes; a key of which a row was saved in part; a row behind one that failed at first and may have been saved
-// late; and neighbours of two streams while workers came, went or were cut off, since coordinators that reach other workers send rows of one
-// key to two of them.
+// late; neighbours on revisions with different shard keys, when the world changed the flow's shard key; and neighbours of two streams while
+// workers came, went or were cut off, since coordinators that reach other workers send rows of one key to two of them.
 func OneAfterTheOther(l *Life) {
+	resharded := l.resharded()
 	for _, s := range l.Stores {
 		for stored, list := range s.Lists {
 			flow, kind, key, ok := keyOf(stored)
@@ -388,15 +389,16 @@ func OneAfterTheOther(l *Life) {
 				if err != nil {
 					return // EffectsOnce reports it
 				}
-				l.foundRight(flow, key, before, e)
+				l.foundRight(flow, key, resharded[flow], before, e)
 				before = &e
 			}
 		}
 	}
 }
 
-// foundRight checks the number that one row of a key found.
-func (l *Life) foundRight(flow, key string, before *history.Entry, e history.Entry) {
+// foundRight checks the number that one row of a key found. before is the entry before the row's own in the list of the key, or nil.
+// resharded says that the world changed the flow's shard key.
+func (l *Life) foundRight(flow, key string, resharded bool, before *history.Entry, e history.Entry) {
 	b := l.batches[e.ID.Batch]
 	if b == nil || !b.Results || int(e.ID.Row) >= len(b.Rows) {
 		return
@@ -415,7 +417,7 @@ func (l *Life) foundRight(flow, key string, before *history.Entry, e history.Ent
 			return // RowByRow reports it
 		}
 		l.checked(1)
-		want, sameStream, late := "nothing", true, false
+		want, sameStream, late, sameRevision := "nothing", true, false, true
 		if before != nil {
 			other := l.batches[before.ID.Batch]
 			if other == nil || int(before.ID.Row) >= len(other.Rows) {
@@ -423,7 +425,7 @@ func (l *Life) foundRight(flow, key string, before *history.Entry, e history.Ent
 				return
 			}
 			want, sameStream = fmt.Sprint(other.Rows[before.ID.Row].N), before.ID.Batch.Stream == e.ID.Batch.Stream
-			late = len(other.Tries) > 1
+			late, sameRevision = len(other.Tries) > 1, other.Tries[0].Revision == t.Revision
 		}
 		found := "nothing"
 		if row.Found != nil {
@@ -437,6 +439,8 @@ func (l *Life) foundRight(flow, key string, before *history.Entry, e history.Ent
 			l.excused("Redis lost writes")
 		case late: // its Save may have taken place after its answer: that of a failed row is not known
 			l.excused("the row before was submitted again")
+		case resharded && !sameRevision:
+			l.excused("the shard key changed between the two rows")
 		case l.partial(l.flows[flow], key): // its commands take place one by one, or are refused
 			l.excused("a row of the key did not end as done")
 		case !sameStream && (l.lifeChanged(t.At, t.Ended, 2*l.lease()) || l.fault(t.At, t.Ended, 2*l.lease(), anyFault)):
