@@ -103,12 +103,9 @@ type Coordinator struct {
 	letters    *letterKeeper
 	rejections *prometheus.CounterVec // counts revisions that this coordinator, as the leader, has rejected, by flow
 	server     *serve.Server
-<<<<<<< HEAD
-	api        *httpapi.API // the HTTP API
-=======
+	api        *httpapi.API         // the HTTP API
 	guard      *access.Guard        // nil means that there is no access file
 	intercept  *access.Interceptors // find the caller of each call, and refuse calls for which it lacks the right
->>>>>>> 83388e1 (Ask of each call who makes it and whether it may, by an access file)
 
 	leading           atomic.Bool
 	leadershipChanged chan struct{} // holds a token when leading has changed and the record in etcd does not say so yet
