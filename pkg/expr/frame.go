@@ -56,6 +56,9 @@ func (fr *Frame) Next() {
 // Set gives input i of the frame's scope a value.
 func (fr *Frame) Set(i int, v Value) { fr.inputs[i] = v }
 
+// Get returns the value of input i of the frame's scope.
+func (fr *Frame) Get(i int) Value { return fr.inputs[i] }
+
 // start begins the evaluation of a program.
 func (fr *Frame) start(p *Program) bool {
 	if fr.steps -= p.cost; fr.steps < 0 {

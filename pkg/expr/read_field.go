@@ -4,19 +4,39 @@ import (
 	"strings"
 )
 
-// ReadField sets input i of the frame from the JSON of its field. Empty text means that the row does not have the field. The error is a *Failure.
+// ReadField sets input i of the frame from the JSON of its field. Empty text means that the row does not have the field. The value does not share the
+// memory of text. The error is a *Failure.
 func (s *Scope) ReadField(fr *Frame, i int, text string) error {
 	if text == "" {
 		fr.inputs[i] = Missing
 		return nil
 	}
+	if '0' <= text[0] && text[0] <= '9' || text[0] == '-' {
+		r := reader{text: text, fr: fr, at: rowSite}
+		if n, ok := r.shortInt(); ok && r.next == len(text) {
+			switch s.inputs[i].Type.kind {
+			case KindAny, KindInt:
+				fr.inputs[i] = IntValue(n)
+				return nil
+			}
+		}
+	}
 	r := reader{text: text, fr: fr, at: rowSite}
+	if c := r.space(); c == '"' || c == '{' || c == '[' {
+		t := fr.room(len(text)) // texts of the value are parts of the text that is read
+		from := t.Len()
+		t.WriteString(text)
+		r.text = t.String()[from:]
+	}
 	v, ok := r.document()
 	if ok {
 		v, ok = r.fit(v, s.inputs[i].Type, fieldText(s.inputs[i].Name))
 	}
 	if !ok {
 		return fr.failed()
+	}
+	if v.kind == KindNumber {
+		v.text = strings.Clone(v.text)
 	}
 	fr.inputs[i] = v
 	return nil

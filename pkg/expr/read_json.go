@@ -9,7 +9,8 @@ import (
 )
 
 // ReadJSON reads those fields of a row of JSON that the expressions of the scope read, and sets them as inputs of the frame. Where a field occurs
-// twice, the last one counts. Names have to be spelled exactly. Variables of the scope are not set. The error is a *Failure: the row is not an
+// twice, the last one counts. As in encoding/json, a name that differs only in the case of letters counts too, unless an expression reads a field of just
+// that name; but the keys of the row as a whole are as they are spelled. Variables of the scope are not set. The error is a *Failure: the row is not an
 // object of JSON, or a field has another type than declared.
 func (s *Scope) ReadJSON(fr *Frame, row string) error {
 	r := reader{text: row, fr: fr, at: rowSite}
@@ -78,14 +79,7 @@ func (r *reader) row(inputs []Input) bool {
 			return false
 		}
 		r.fr.inputs[wholeRow] = v
-		for i := range inputs {
-			if !inputs[i].Variable && i != wholeRow {
-				if r.fr.inputs[i], ok = r.fit(v.Field(inputs[i].Name), inputs[i].Type, fieldText(inputs[i].Name)); !ok {
-					return false
-				}
-			}
-		}
-		return true
+		r.next = 0 // single fields are read once more, by the rules for their names
 	}
 	if r.space() != '{' {
 		return r.fr.fail(r.at, ReasonType, "the row is no object of JSON")
@@ -98,7 +92,7 @@ func (r *reader) row(inputs []Input) bool {
 	expected := 0 // rows mostly have their fields in one order, so the next input is tried first
 	for {
 		i := expected
-		ok := i < len(inputs) && !inputs[i].Variable && r.keyIs(inputs[i].Name)
+		ok := i < len(inputs) && !inputs[i].Variable && inputs[i].Name != "" && r.keyIs(inputs[i].Name)
 		var name string
 		if ok {
 			name = inputs[i].Name
@@ -130,14 +124,29 @@ func (r *reader) row(inputs []Input) bool {
 	}
 }
 
-// findInput returns the number of the input for a field, or -1.
+// findInput returns the number of the input for a field of the row, or -1. The input without a name is the row as a whole.
 func findInput(inputs []Input, name string) int {
 	for i := range inputs {
-		if inputs[i].Name == name && !inputs[i].Variable {
+		if inputs[i].Name == name && !inputs[i].Variable && name != "" {
+			return i
+		}
+	}
+	for i := range inputs {
+		if has := inputs[i].Name; has != "" && !inputs[i].Variable && (len(has) == len(name) || !isASCII(has) || !isASCII(name)) && strings.EqualFold(has, name) {
 			return i
 		}
 	}
 	return -1
+}
+
+// isASCII reports whether a text has only characters of ASCII.
+func isASCII(text string) bool {
+	for i := range len(text) {
+		if text[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }
 
 // end checks that nothing stands behind the row.
@@ -262,11 +271,15 @@ func (r *reader) fit(v Value, t Type, of string) (Value, bool) {
 
 // fitParts fits the elements of a list or the fields of an object.
 func (r *reader) fitParts(v Value, of string, types func(i int) Type) (Value, bool) {
-	if !strings.HasPrefix(of, "a part of ") {
+	row := of == "the row"
+	if !row && !strings.HasPrefix(of, "a part of ") {
 		of = "a part of " + of
 	}
 	out := v
 	for i, part := range v.parts.values {
+		if row {
+			of = fieldText(v.parts.keys[i])
+		}
 		fitted, ok := r.fit(part, types(i), of)
 		if !ok {
 			return Value{}, false

@@ -80,6 +80,19 @@ func (r *Record) AppendJSON(b []byte, fr *Frame) ([]byte, error) {
 	return append(b, '}'), nil
 }
 
+// AppendJSON evaluates the expression for the values in a frame, and appends its value as JSON. missing says that the value is missing, and nothing was
+// appended. The error is a *Failure; the bytes behind b mean nothing then.
+func (p *Program) AppendJSON(b []byte, fr *Frame) (out []byte, missing bool, err error) {
+	if !fr.start(p) {
+		return b, false, fr.failed()
+	}
+	out, missing, ok := p.append(b, fr)
+	if !ok {
+		return out, false, fr.failed()
+	}
+	return out, missing, nil
+}
+
 // append evaluates the expression and appends its value as JSON.
 func (p *Program) append(b []byte, fr *Frame) (out []byte, missing, ok bool) {
 	o := &p.operand

@@ -109,6 +109,12 @@ func Format(text string) (string, error) {
 	return tree.String(), nil
 }
 
+// Fail returns the Failure of a program whose value can't be used for a row, although the expression gives one. The message goes on from the
+// expression: "is null; …".
+func (p *Program) Fail(reason Reason, message string) error {
+	return &Failure{Reason: reason, Message: message, Source: p.site.source, From: p.site.from, To: p.site.to}
+}
+
 // Value evaluates the expression for the values in a frame. The error is a *Failure.
 func (p *Program) Value(fr *Frame) (Value, error) {
 	if !fr.start(p) {

@@ -62,12 +62,14 @@
 //   - plan.go: Plan and step; Compile and CompileAll.
 //   - plan_bind.go: the code behind a step.
 //   - expr_code.go: exprCode, the code of a function whose document has expressions.
+//   - expr_call.go: its calls: rows as inputs of expressions, and their values as new rows.
 //   - expr_raw.go: the same for rows that stay JSON.
 //   - expr_row.go: expressions in the keys and values of declared Saves and Loads.
 //   - expr_vector.go: structVector, rows of a type that is made when a flow is compiled.
 //   - plan_warnings.go: Plan.Warnings, slips that keep no flow from running.
 //   - plan_inputs.go: how the rows of each step are read: row types, and rows decoded once for several functions.
 //   - plan_fields.go: the fields of row types, and whether neighbouring steps agree on them.
+//   - plan_types.go: what is known of rows between steps, as Go types and as types of expressions.
 //   - plan_stretches.go: the stretches of a flow.
 //   - plan_notes.go: Plan.Notes, where results depend on how rows are cut into batches.
 //   - work.go: work, rows of a part that a lane executes together, and how it is cut and given back.

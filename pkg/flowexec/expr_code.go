@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"sync"
-	"unsafe"
 
 	"github.com/kisgrid/kisgrid/internal/jsonrule"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -19,17 +19,16 @@ import (
 // exprCode is the code of a function whose document has expressions. Its row types are structs that are made of the fields which the expressions
 // read and give, so rows are decoded, converted and encoded as those of Go functions. It implements kis.Code.
 type exprCode struct {
+	exprReader
 	form    kis.Form
-	scope   *expr.Scope
 	in, out reflect.Type // out is nil if rows pass on as they came
+	outType expr.Type    // the type of the rows that the function makes; the zero Type if nothing is known of them
 	reads   []exprField  // of in
-	must    []string     // fields without which a row is dead
 
 	verify, reason *expr.Program
 	each, where    *expr.Program
-	item, rowID    int // inputs of the scope; -1 where there is none
+	item           int // input of the scope; -1 where there is none
 	gives          []exprField
-	frames         sync.Pool // of *expr.Frame
 
 	// raw says that rows stay JSON: see callRaw. record makes the new row then; nil means that an Expand passes its elements on.
 	raw     bool
@@ -43,14 +42,17 @@ type exprField struct {
 	input   int
 	program *expr.Program
 	offset  uintptr
-	kind    expr.Kind // int, float, bool and string stand there as such; any for a json.RawMessage
+	kind    expr.Kind // int, float, bool and string stand there as such; any for a rowjson.Shared
+	// needed is the type of a Shared field that source.fields declares without ?; "" for all others.
+	needed string
+	name   string
 }
 
-// namesOf returns the names that the expressions of a document may use.
-func namesOf(doc *definition.Function, params expr.Value) expr.Names {
-	names := expr.Names{Row: doc.Source.Fields, Params: params}
+// namesOf returns the names that the expressions of a document may use. carried is the type of the rows, for a document that declares none.
+func namesOf(doc *definition.Function, params expr.Value, carried rowType) expr.Names {
+	names := expr.Names{Row: doc.Source.Fields, Params: params, Variables: []expr.Field{{Name: "row_id", Type: expr.String}}}
 	if names.Row.Kind() != expr.KindObject {
-		names.Row = expr.Any
+		names.Row = carried.forExpressions()
 	}
 	return names
 }
@@ -74,142 +76,131 @@ func (c *exprCompiler) compile(source expr.Source, want expr.Type) *expr.Program
 	return p
 }
 
-// newExprCode compiles the expressions of a function's document.
-func newExprCode(doc *definition.Function, params expr.Value) (*exprCode, definition.Mistakes) {
-	names := namesOf(doc, params)
-	names.Variables = append(names.Variables, expr.Field{Name: "row_id", Type: expr.String})
-	c := &exprCode{item: -1, rowID: -1}
-	var mistakes definition.Mistakes
-	compile := func(source expr.Source, want expr.Type) *expr.Program {
-		compiler := exprCompiler{function: doc.Name, scope: c.scope}
-		p := compiler.compile(source, want)
-		mistakes = append(mistakes, compiler.mistakes...)
-		return p
-	}
+// newExprCode compiles the expressions of a function's document, which may use the given names.
+func newExprCode(doc *definition.Function, names expr.Names) (*exprCode, definition.Mistakes) {
+	c := &exprCode{item: -1}
+	compiler := exprCompiler{function: doc.Name, scope: expr.NewScope(names)}
 	var given []definition.NamedExpression
 	switch {
 	case doc.Verify != nil:
-		c.form, c.scope = kis.FormVerify, expr.NewScope(names)
-		c.verify = compile(doc.Verify.If, expr.Bool)
+		c.form = kis.FormVerify
+		c.verify = compiler.compile(doc.Verify.If, expr.Bool)
 		if doc.Verify.Reason != nil {
-			c.reason = compile(*doc.Verify.Reason, expr.String)
+			c.reason = compiler.compile(*doc.Verify.Reason, expr.String)
 		}
 	case doc.Calculate != nil:
-		c.form, c.scope = kis.FormCalculate, expr.NewScope(names)
+		c.form = kis.FormCalculate
 		given, c.keepAll, c.keep = doc.Calculate.Fields, doc.Calculate.KeepAll, doc.Calculate.Keep
 		c.raw = c.keepAll || len(c.keep) > 0
 	default:
-		c.form, c.scope = kis.FormExpand, expr.NewScope(names)
-		if c.each = compile(doc.Expand.Each, expr.List(expr.Any)); c.each == nil {
-			return nil, mistakes
+		c.form = kis.FormExpand
+		given, c.raw = doc.Expand.Set, len(doc.Expand.Set) == 0
+		if c.each = compiler.compile(doc.Expand.Each, expr.List(expr.Any)); c.each == nil {
+			return nil, compiler.mistakes
 		}
 		names.Variables = append(names.Variables, expr.Field{Name: doc.Expand.As, Type: c.each.Type().Elem()})
-		c.scope = expr.NewScope(names)
-		c.each = compile(doc.Expand.Each, expr.List(expr.Any))
+		compiler.scope = expr.NewScope(names) // with the element, whose type is known now
+		c.each = compiler.compile(doc.Expand.Each, expr.List(expr.Any))
 		if doc.Expand.Where != nil {
-			c.where = compile(*doc.Expand.Where, expr.Bool)
+			c.where = compiler.compile(*doc.Expand.Where, expr.Bool)
 		}
-		given = doc.Expand.Set
-		c.raw = len(given) == 0
 	}
-	var outFields []reflect.StructField
-	for i, f := range given {
-		p := compile(f.Source, expr.Any)
+	var fields []expr.RecordSource
+	var types []expr.Field
+	var made []rowjson.MadeField
+	for _, f := range given {
+		p := compiler.compile(f.Source, expr.Any)
+		if !jsonrule.ValidName(f.Name) {
+			compiler.mistakes = append(compiler.mistakes, &definition.Mistake{
+				Document: f.Document, Line: f.Line, Key: f.Path, Code: batch.CodeFlowUncompilable, Problem: fmt.Sprintf("%q can't be the name of a field", f.Name),
+			})
+			p = nil
+		}
 		if p == nil {
 			continue
 		}
-		if !jsonrule.ValidName(f.Name) {
-			mistakes = append(mistakes, &definition.Mistake{Document: f.Document, Line: f.Line, Key: f.Path, Code: batch.CodeFlowUncompilable, Problem: fmt.Sprintf("%q can't be the name of a field", f.Name)})
-			continue
-		}
-		field, kind := structField(i, f.Name, p.Type())
-		outFields = append(outFields, field)
-		c.gives = append(c.gives, exprField{program: p, kind: kind})
+		f.Source.Function = doc.Name
+		field, kind := madeField(f.Name, p.Type())
+		fields, types, made = append(fields, expr.RecordSource{Name: f.Name, Source: f.Source}), append(types, expr.Field{Name: f.Name, Type: p.Type()}), append(made, field)
+		c.gives = append(c.gives, exprField{program: p, kind: kind, name: f.Name})
 	}
+	c.exprReader.init(doc.Name, compiler.scope)
 	if c.form != kis.FormVerify {
-		c.out = reflect.StructOf(outFields)
+		c.out = rowjson.Made(made)
 		for i := range c.gives {
 			c.gives[i].offset = c.out.Field(i).Offset
 		}
-	}
-	for _, in := range c.scope.Inputs() {
-		c.raw = c.raw || in.Name == ""
-	}
-	if c.raw {
-		return c.asRaw(given, doc.Name), mistakes
-	}
-	var inFields []reflect.StructField
-	for i, in := range c.scope.Inputs() {
 		switch {
-		case in.Variable && in.Name == "row_id":
-			c.rowID = i
-		case in.Variable:
-			c.item = i
-		default:
-			field, kind := structField(i, in.Name, in.Type)
-			c.reads = append(c.reads, exprField{input: i, kind: kind})
-			inFields = append(inFields, field)
-			if kind != expr.KindAny || in.Type.Kind() != expr.KindAny && !in.Type.IsOptional() {
-				c.must = append(c.must, in.Name)
-			}
+		case !c.raw:
+			c.outType = expr.Object(types...)
+		case c.form == kis.FormExpand:
+			c.outType = c.each.Type().Elem()
 		}
 	}
-	c.in = reflect.StructOf(inFields)
+	for i, in := range c.inputs {
+		c.raw = c.raw || !in.Variable && (!jsonrule.ValidName(in.Name) || strings.Contains(in.Name, ","))
+		if in.Variable && in.Name != "row_id" {
+			c.item = i
+		}
+	}
+	if c.raw {
+		c.in = rawType
+		if c.out != nil {
+			c.out = rawType
+		}
+		if len(fields) > 0 && len(compiler.mistakes) == 0 {
+			c.record, _ = c.scope.CompileRecord(fields) // they have been compiled before
+		}
+		return c, compiler.mistakes
+	}
+	c.readStruct()
+	return c, compiler.mistakes
+}
+
+// readStruct makes the struct of the fields that the expressions read.
+func (c *exprCode) readStruct() {
+	var made []rowjson.MadeField
+	for i, in := range c.inputs {
+		if in.Variable {
+			continue
+		}
+		field, kind := madeField(in.Name, in.Type)
+		made = append(made, field)
+		read := exprField{input: i, kind: kind, name: in.Name}
+		if kind == expr.KindAny {
+			read.needed = c.needs[in.Name]
+		}
+		c.reads = append(c.reads, read)
+	}
+	c.in = rowjson.Made(made)
 	for i := range c.reads {
 		c.reads[i].offset = c.in.Field(i).Offset
 	}
-	c.frames.New = func() any { return c.scope.NewFrame(expr.Budget{}) }
-	return c, mistakes
-}
-
-// asRaw makes code for rows that stay JSON. The fields have been compiled before, so they have no mistakes that are not told.
-func (c *exprCode) asRaw(given []definition.NamedExpression, function string) *exprCode {
-	c.in, c.raw = rawType, true
-	if c.form != kis.FormVerify {
-		c.out = rawType
-	}
-	var fields []expr.RecordSource
-	for _, f := range given {
-		f.Source.Function = function
-		fields = append(fields, expr.RecordSource{Name: f.Name, Source: f.Source})
-	}
-	if len(fields) > 0 {
-		c.record, _ = c.scope.CompileRecord(fields)
-	}
-	for i, in := range c.scope.Inputs() {
-		if in.Variable && in.Name == "row_id" {
-			c.rowID = i
-		} else if in.Variable {
-			c.item = i
-		}
-	}
-	c.frames.New = func() any { return c.scope.NewFrame(expr.Budget{}) }
-	return c
 }
 
 // rawType is the type of rows that stay JSON.
 var rawType = reflect.TypeFor[json.RawMessage]()
 
-// structField returns the field of a row's struct for a value of a type, and how it stands there.
-func structField(i int, name string, t expr.Type) (reflect.StructField, expr.Kind) {
-	f := reflect.StructField{Name: fmt.Sprintf("F%d", i), Tag: reflect.StructTag(fmt.Sprintf("json:%q", name))}
-	if !t.IsOptional() {
-		switch t.Kind() {
-		case expr.KindInt:
-			f.Type = reflect.TypeFor[int64]()
-			return f, expr.KindInt
-		case expr.KindFloat:
-			f.Type = reflect.TypeFor[float64]()
-			return f, expr.KindFloat
-		case expr.KindBool:
-			f.Type = reflect.TypeFor[bool]()
-			return f, expr.KindBool
-		case expr.KindString:
-			f.Type = reflect.TypeFor[string]()
-			return f, expr.KindString
-		}
+// madeField returns the field of a row's struct for a value of a type, and how it stands there.
+func madeField(name string, t expr.Type) (rowjson.MadeField, expr.Kind) {
+	f := rowjson.MadeField{Name: name, Text: t.String(), Type: reflect.TypeFor[rowjson.Shared]()}
+	if t.IsOptional() {
+		return f, expr.KindAny
 	}
-	f.Type, f.Tag = reflect.TypeFor[rowjson.Shared](), reflect.StructTag(fmt.Sprintf("json:%q", name+",omitempty"))
+	switch kind := t.Kind(); kind {
+	case expr.KindInt:
+		f.Type = reflect.TypeFor[int64]()
+		return f, kind
+	case expr.KindFloat:
+		f.Type = reflect.TypeFor[rowjson.Exact]()
+		return f, kind
+	case expr.KindBool:
+		f.Type = reflect.TypeFor[bool]()
+		return f, kind
+	case expr.KindString:
+		f.Type = reflect.TypeFor[string]()
+		return f, kind
+	}
 	return f, expr.KindAny
 }
 
@@ -235,160 +226,57 @@ func (c *exprCode) vector(row reflect.Type) kis.Vector {
 	return newStructVector(row)
 }
 
-// Call implements kis.Code.
-func (c *exprCode) Call(f *kis.Frame, lo, hi int) (int, error) {
-	fr := c.frames.Get().(*expr.Frame)
-	defer c.frames.Put(fr)
-	if c.raw {
-		for i := lo; i < hi; i++ {
-			if err := f.Begin(i); err != nil {
-				return i, err
-			}
-			fr.Next()
-			if err := c.callRaw(f, fr, i); err != nil {
-				return i, err
-			}
-		}
-		return hi, nil
-	}
-	base, size := f.In[0].Pointer(), c.in.Size()
-	var out unsafe.Pointer
-	var outSize uintptr
-	if c.form == kis.FormCalculate {
-		out, outSize = f.Out.Pointer(), c.out.Size()
-	}
-	for i := lo; i < hi; i++ {
-		if err := f.Begin(i); err != nil {
-			return i, err
-		}
-		fr.Next()
-		if err := c.load(fr, unsafe.Add(base, uintptr(i)*size)); err != nil {
-			return i, err
-		}
-		if c.rowID >= 0 {
-			fr.Set(c.rowID, expr.StringValue(f.Identify(i).String()))
-		}
-		switch c.form {
-		case kis.FormVerify:
-			ok, err := c.verify.Bool(fr)
-			if err != nil {
-				return i, err
-			}
-			if !ok {
-				return i, c.drop(fr)
-			}
-		case kis.FormCalculate:
-			if err := c.give(fr, unsafe.Add(out, uintptr(i)*outSize)); err != nil {
-				return i, err
-			}
-		default:
-			if err := c.expand(f, fr, i); err != nil {
-				return i, err
-			}
-		}
-	}
-	return hi, nil
+// exprReader reads rows for the expressions of one function.
+type exprReader struct {
+	function string
+	scope    *expr.Scope
+	inputs   []expr.Input // of the scope
+	rowID    int          // the input row_id; -1 if no expression reads it
+	// needs are the fields that the expressions read and that source.fields declares without ?, with their types.
+	needs  map[string]string
+	frames sync.Pool // of *exprFrame
 }
 
-// load sets the inputs of a frame from the row at p.
-func (c *exprCode) load(fr *expr.Frame, p unsafe.Pointer) error {
-	for k := range c.reads {
-		r := &c.reads[k]
-		at := unsafe.Add(p, r.offset)
-		switch r.kind {
-		case expr.KindInt:
-			fr.Set(r.input, expr.IntValue(*(*int64)(at)))
-		case expr.KindFloat:
-			fr.Set(r.input, expr.FloatValue(*(*float64)(at)))
-		case expr.KindBool:
-			fr.Set(r.input, expr.BoolValue(*(*bool)(at)))
-		case expr.KindString:
-			fr.Set(r.input, expr.StringValue(*(*string)(at)))
-		default:
-			raw := *(*rowjson.Shared)(at)
-			if err := c.scope.ReadField(fr, r.input, unsafe.String(unsafe.SliceData(raw), len(raw))); err != nil {
-				return err
-			}
+// exprFrame is the memory of one call. text is a piece of memory that the JSON of values is cut from; what was cut is never written again.
+type exprFrame struct {
+	*expr.Frame
+	text []byte
+}
+
+// init sets the reader's fields for the expressions that were compiled in a scope.
+func (r *exprReader) init(function string, scope *expr.Scope) {
+	r.function, r.scope, r.inputs, r.rowID, r.needs = function, scope, scope.Inputs(), -1, map[string]string{}
+	for i, in := range r.inputs {
+		switch {
+		case in.Variable && in.Name == "row_id":
+			r.rowID = i
+		case !in.Variable && in.Name != "" && in.Type.Kind() != expr.KindAny && !in.Type.IsOptional():
+			r.needs[in.Name] = in.Type.String()
+		}
+	}
+	r.frames.New = func() any { return &exprFrame{Frame: scope.NewFrame(expr.Budget{})} }
+}
+
+// json sets the inputs of a frame from a row of JSON. The error is a misfit.
+func (r *exprReader) json(fr *exprFrame, row string) error {
+	if err := r.scope.ReadJSON(fr.Frame, row); err != nil {
+		return r.misfit(err)
+	}
+	for i := range r.inputs {
+		if in := &r.inputs[i]; r.needs[in.Name] != "" && !in.Variable && fr.Get(i).Absent() {
+			return r.lacks(in.Name)
 		}
 	}
 	return nil
 }
 
-// drop returns the signal for a row that is filtered.
-func (c *exprCode) drop(fr *expr.Frame) error {
-	if c.reason == nil {
-		return kis.Drop("the row does not pass")
+// explain says why a row does not fit the types that the expressions read.
+func (r *exprReader) explain(row []byte) string {
+	fr := r.frames.Get().(*exprFrame)
+	defer r.frames.Put(fr)
+	fr.Next()
+	if err := r.json(fr, string(row)); err != nil {
+		return err.Error()
 	}
-	v, err := c.reason.Value(fr)
-	if err != nil {
-		return err
-	}
-	return kis.Drop("%s", v.Text())
-}
-
-// give evaluates the fields of a new row into the struct at p.
-func (c *exprCode) give(fr *expr.Frame, p unsafe.Pointer) error {
-	for k := range c.gives {
-		g := &c.gives[k]
-		at := unsafe.Add(p, g.offset)
-		var err error
-		switch g.kind {
-		case expr.KindInt:
-			*(*int64)(at), err = g.program.Int(fr)
-		case expr.KindFloat:
-			*(*float64)(at), err = g.program.Float(fr)
-		case expr.KindBool:
-			*(*bool)(at), err = g.program.Bool(fr)
-		default:
-			var v expr.Value
-			if v, err = g.program.Value(fr); err != nil {
-				break
-			}
-			switch {
-			case g.kind == expr.KindString:
-				*(*string)(at) = v.Text()
-			case v.Kind() == expr.KindMissing:
-				*(*rowjson.Shared)(at) = nil
-			default:
-				*(*rowjson.Shared)(at), err = fr.AppendJSON(nil, v)
-			}
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// expand appends a row for each element.
-func (c *exprCode) expand(f *kis.Frame, fr *expr.Frame, row int) error {
-	list, err := c.each.Value(fr)
-	if err != nil {
-		return err
-	}
-	out := f.Out.(*structVector)
-	start := out.n
-	for _, item := range list.Elements() {
-		if c.item >= 0 {
-			fr.Set(c.item, item)
-		}
-		if c.where != nil {
-			keep, err := c.where.Bool(fr)
-			if err != nil {
-				out.cut(start)
-				f.Parents = f.Parents[:start]
-				return err
-			}
-			if !keep {
-				continue
-			}
-		}
-		if err := c.give(fr, out.grow()); err != nil {
-			out.cut(start)
-			f.Parents = f.Parents[:start]
-			return err
-		}
-		f.Parents = append(f.Parents, uint32(row))
-	}
-	return nil
+	return fmt.Sprintf("the row does not fit the types of %s", r.function)
 }

@@ -10,27 +10,20 @@ import (
 )
 
 // callRaw does the work of Call for rows that stay JSON: because an expression reads the row as a whole, or passes other fields on.
-func (c *exprCode) callRaw(f *kis.Frame, fr *expr.Frame, i int) error {
+func (c *exprCode) callRaw(f *kis.Frame, fr *exprFrame, i int) error {
 	row := f.In[0].(*kis.Vec[json.RawMessage]).Rows[i]
-	if err := c.scope.ReadJSON(fr, string(row)); err != nil {
+	if err := c.json(fr, string(row)); err != nil {
 		return err
-	}
-	if c.rowID >= 0 {
-		fr.Set(c.rowID, expr.StringValue(f.Identify(i).String()))
 	}
 	switch c.form {
 	case kis.FormVerify:
-		ok, err := c.verify.Bool(fr)
-		if err == nil && !ok {
-			err = c.drop(fr)
-		}
-		return err
+		return c.passes(fr)
 	case kis.FormCalculate:
 		made, err := c.makeRaw(fr, row)
 		f.Out.(*kis.Vec[json.RawMessage]).Rows[i] = made
 		return err
 	}
-	list, err := c.each.Value(fr)
+	list, err := c.each.Value(fr.Frame)
 	if err != nil {
 		return err
 	}
@@ -50,26 +43,29 @@ func (c *exprCode) callRaw(f *kis.Frame, fr *expr.Frame, i int) error {
 }
 
 // makeItem makes the row of one element of an Expand. keep is false for an element that where leaves out.
-func (c *exprCode) makeItem(fr *expr.Frame, item expr.Value) (made []byte, keep bool, err error) {
+func (c *exprCode) makeItem(fr *exprFrame, item expr.Value) (made []byte, keep bool, err error) {
 	if c.item >= 0 {
 		fr.Set(c.item, item)
 	}
 	if c.where != nil {
-		if keep, err = c.where.Bool(fr); err != nil || !keep {
+		if keep, err = c.where.Bool(fr.Frame); err != nil || !keep {
 			return nil, false, err
 		}
 	}
 	if c.record != nil {
-		made, err = c.record.AppendJSON(nil, fr)
+		made, err = c.record.AppendJSON(fr.room(), fr.Frame)
 	} else {
-		made, err = fr.AppendJSON(nil, item)
+		made, err = fr.AppendJSON(fr.room(), item)
 	}
-	return made, true, err
+	if err != nil {
+		return nil, false, err
+	}
+	return fr.cut(made), true, nil
 }
 
 // makeRaw makes the row of a Calculate: the fields of the record, and then those of the row that are kept, byte for byte.
-func (c *exprCode) makeRaw(fr *expr.Frame, row []byte) ([]byte, error) {
-	made, err := c.record.AppendJSON(nil, fr)
+func (c *exprCode) makeRaw(fr *exprFrame, row []byte) ([]byte, error) {
+	made, err := c.record.AppendJSON(fr.room(), fr.Frame)
 	if err != nil {
 		return nil, err
 	}
@@ -85,5 +81,8 @@ func (c *exprCode) makeRaw(fr *expr.Frame, row []byte) ([]byte, error) {
 		quoted, _ := json.Marshal(name)
 		made = append(append(append(made, quoted...), ':'), value...)
 	})
-	return append(made, '}'), err
+	if err != nil {
+		return nil, err
+	}
+	return fr.cut(append(made, '}')), nil
 }

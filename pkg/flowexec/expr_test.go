@@ -71,8 +71,8 @@ func TestExpressionFunctions(t *testing.T) {
 			[][2]string{
 				{`{"id":1,"score":61,"x":[1.50]}`, `{"id":1,"score":61,"x":[1.50]}`},
 				{`{"id":2,"score":60}`, "filtered DROPPED V: row 2 has 60"},
-				{`{"id":3}`, "dead MISSING_FIELD V: the row lacks score, which source.must of V asks for"},
-				{`{"id":4,"score":null}`, "dead MISSING_FIELD V: the row lacks score, which source.must of V asks for"},
+				{`{"id":3}`, "dead MISSING_FIELD V: the row lacks score, which source.fields of V declares as int: write int? if it may be null or missing"},
+				{`{"id":4,"score":null}`, "dead MISSING_FIELD V: the row lacks score, which source.fields of V declares as int: write int? if it may be null or missing"},
 			},
 		},
 		"verify without types": {
@@ -105,6 +105,26 @@ func TestExpressionFunctions(t *testing.T) {
 				{`{"id":1,"items":[{"sku":"a","n":2},{"sku":"b","n":0},{"sku":"c","n":1}]}`, `{"order":1,"sku":"a","n":2,"row":true}{"order":1,"sku":"c","n":1,"row":true}`},
 				{`{"id":2,"items":[]}`, ``},
 				{`{"id":3,"items":[{"sku":"a","n":1},{"sku":"b"}]}`, "dead FUNCTION_ERROR E: E: all.yml:14:32: option.expand.where: item.n: is missing; a number, a string, a time or a duration is needed: write ?? and a default behind it, or test it with has(…)"},
+			},
+		},
+		"types of rows that came": {
+			none, []string{"fname: V\nfmode: Verify\nsource: {fields: {id: int, f: float, s: string, t: \"time?\"}}\noption:\n  verify: f > 0 && s != \"\" && (t ?? time(\"2000-01-01T00:00:00Z\")) > time(\"1999-01-01T00:00:00Z\")\n"},
+			[][2]string{
+				{`{"id":1,"F":61,"s":"x"}`, `{"id":1,"F":61,"s":"x"}`},
+				{`{"id":2,"f":9007199254740993,"s":"x"}`, "dead ROW_UNDECODABLE V: the row does not fit source.fields of V: f is an int and was declared as float, which can't hold it exactly"},
+				{`{"id":3,"f":1,"s":7}`, "dead ROW_UNDECODABLE V: the row does not fit source.fields of V: s is an int and was declared as string"},
+				{`{"id":4,"f":1,"s":"x","t":"secret"}`, "dead ROW_UNDECODABLE V: the row does not fit source.fields of V: t is a string and was declared as time?, and it is not a time of RFC 3339"},
+				{`{"id":5,"f":-0.0,"s":"x"}`, "filtered DROPPED V: the row does not pass"},
+				{`{"id":6,"f":null,"s":7}`, "dead MISSING_FIELD V: the row lacks f, which source.fields of V declares as float: write float? if it may be null or missing"},
+			},
+		},
+		"the same for rows that stay JSON": {
+			none, []string{"fname: V\nfmode: Verify\nsource: {fields: {id: int, f: float, s: string}}\noption:\n  verify: f > 0 && s != \"\" && len(row) > 0\n"},
+			[][2]string{
+				{`{"id":1,"F":61,"s":"x"}`, `{"id":1,"F":61,"s":"x"}`},
+				{`{"id":2,"f":9007199254740993,"s":"x"}`, "dead ROW_UNDECODABLE V: the row does not fit source.fields of V: f is an int and was declared as float, which can't hold it exactly"},
+				{`{"id":3,"f":1,"s":7}`, "dead ROW_UNDECODABLE V: the row does not fit source.fields of V: s is an int and was declared as string"},
+				{`{"id":6,"f":null,"s":"x"}`, "dead MISSING_FIELD V: the row lacks f, which source.fields of V declares as float: write float? if it may be null or missing"},
 			},
 		},
 		"elements as rows": {

@@ -74,6 +74,8 @@ type step struct {
 	sets decode.LoadedFields
 	// effects are the expressions of save or load; nil means that there are none.
 	effects *effectExpressions
+	// exprs is code, if it is made of expressions; else nil.
+	exprs *exprCode
 }
 
 // ShardKey returns the name of the field whose value decides which slot, and so which lane, a row goes to. It is empty for a flow without a
@@ -123,9 +125,11 @@ func Compile(b *definition.Bundle, r *kis.Registry) (*Plan, error) {
 		p.copies = runtime.GOMAXPROCS(0)
 	}
 	var mistakes definition.Mistakes
+	var carried rowType
 	for i, entry := range b.Flow.Functions {
-		s, wrong := compileStep(b, r, i)
+		s, wrong := compileStep(b, r, i, carried)
 		mistakes = append(mistakes, wrong...)
+		carried = s.passes(carried)
 		p.steps = append(p.steps, s)
 		p.places[entry.Name] = append(p.places[entry.Name], i)
 	}
@@ -192,8 +196,8 @@ func mistakesOf(err error) definition.Mistakes {
 	return all
 }
 
-// compileStep makes the step at place i of a flow. It also returns the mistakes in the step's function; the step is never nil.
-func compileStep(b *definition.Bundle, r *kis.Registry, i int) (*step, definition.Mistakes) {
+// compileStep makes the step at place i of a flow. carried is the type of the rows that come to it. It also returns the mistakes in the step's function; the step is never nil.
+func compileStep(b *definition.Bundle, r *kis.Registry, i int, carried rowType) (*step, definition.Mistakes) {
 	entry := b.Flow.Functions[i]
 	doc := b.Functions[entry.Name]
 	s := &step{
@@ -209,5 +213,5 @@ func compileStep(b *definition.Bundle, r *kis.Registry, i int) (*step, definitio
 	if doc.Connector != "" {
 		s.connector = b.Connectors[doc.Connector]
 	}
-	return s, s.bind(b, doc, entry, r)
+	return s, s.bind(b, doc, entry, r, carried)
 }

@@ -3,13 +3,13 @@ package flowexec
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
-	"github.com/kisgrid/kisgrid/pkg/expr"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
@@ -17,7 +17,7 @@ import (
 // bind finds the Go code of a step, and sets the step's fields that follow from it. It returns the mistakes that it finds: for
 // example no function is registered under the name, or one is registered although the document declares the function, or the
 // registered form does not fit the document's mode.
-func (s *step) bind(b *definition.Bundle, doc *definition.Function, entry definition.FlowFunction, r *kis.Registry) definition.Mistakes {
+func (s *step) bind(b *definition.Bundle, doc *definition.Function, entry definition.FlowFunction, r *kis.Registry, carried rowType) definition.Mistakes {
 	var mistakes definition.Mistakes
 	wrong := func(d definition.Document, line int, key string, code batch.Code, format string, args ...any) {
 		mistakes = append(mistakes, &definition.Mistake{
@@ -25,26 +25,34 @@ func (s *step) bind(b *definition.Bundle, doc *definition.Function, entry defini
 		})
 	}
 	code, ok := r.Lookup(s.Name)
-	var params expr.Value
-	if doc.Verify != nil || doc.Calculate != nil || doc.Expand != nil || doc.Save != nil || doc.Load != nil {
-		var err error
-		if params, err = b.ParamValues(s.Index); err != nil {
+	if doc.Declared() {
+		params, err := b.ParamValues(s.Index)
+		if err != nil {
 			wrong(b.Flow.Document, entry.Line, fmt.Sprintf("flows[%d].params", s.Index), batch.CodeFlowUncompilable, "%v", err)
 			return mistakes
 		}
-	}
-	if doc.Save != nil || doc.Load != nil {
-		var found definition.Mistakes
-		s.effects, found = compileEffects(doc, params)
-		mistakes = append(mistakes, found...)
-	}
-	if doc.Verify != nil || doc.Calculate != nil || doc.Expand != nil {
-		own, found := newExprCode(doc, params)
-		if mistakes = append(mistakes, found...); len(mistakes) > 0 {
-			return mistakes
+		names := namesOf(doc, params, carried)
+		if doc.Save != nil || doc.Load != nil {
+			var found definition.Mistakes
+			s.effects, found = compileEffects(doc, names)
+			mistakes = append(mistakes, found...)
+		} else {
+			own, found := newExprCode(doc, names)
+			if mistakes = append(mistakes, found...); len(mistakes) > 0 {
+				return mistakes
+			}
+			if ok {
+				key := "option." + strings.ToLower(string(doc.Mode))
+				wrong(doc.Document, doc.Document.LineOf(key), key, batch.CodeFlowUncompilable,
+					"%s is declared by its document, and registered as kis.%s too (%s): remove one of the two", s.Name, code.Form(), r.Place(s.Name))
+				return mistakes
+			}
+			code, ok = own, true
+			s.Needs, s.Misfit, s.exprs = own.needs, own.explain, own
+			if !own.raw { // rows that stay JSON are checked by the code itself
+				s.Must = append(slices.Clone(s.Must), slices.Sorted(maps.Keys(own.needs))...)
+			}
 		}
-		code, ok = own, true
-		s.Must = append(slices.Clone(s.Must), own.must...)
 	}
 	switch {
 	case !ok && doc.Save == nil && doc.Load == nil:

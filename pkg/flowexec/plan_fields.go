@@ -1,19 +1,19 @@
 package flowexec
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"reflect"
 	"slices"
-	"strings"
 
 	"github.com/kisgrid/kisgrid/internal/jsonrule"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/expr"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/decode"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rowjson"
-	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
 // numberType is the type json.Number, which may be written as a number or as a string.
@@ -21,14 +21,13 @@ var numberType = reflect.TypeFor[json.Number]()
 
 // checkTypes checks that each function finds the fields that it reads, or that its document names, in the type of the rows that come to it.
 // It is a mistake if the field is missing there, or has a type whose values can't be read as the type that the function wants. A field that
-// the function reads and that may be left out (omitempty, omitzero, a pointer) may be missing. Where the type of the rows is not known,
-// nothing is checked.
+// the function reads and that may be left out (omitempty, omitzero, a pointer, T? in source.fields) may be missing. Where the type of the rows is not
+// known, nothing is checked.
 func checkTypes(b *definition.Bundle, steps []*step) definition.Mistakes {
 	var mistakes definition.Mistakes
-	var carried reflect.Type // the rows' type before each step; nil means that it is not known
-	carrier := ""
+	var carried rowType // the rows' type before each step
 	for _, s := range steps {
-		if has, ok := knownFields(carried); ok {
+		if names, ok := carried.fields(); ok {
 			wrong := func(d definition.Document, line int, key, format string, args ...any) {
 				mistakes = append(mistakes, &definition.Mistake{
 					Document: d.String(), Line: line, Key: key, Code: batch.CodeFlowUncompilable, Problem: fmt.Sprintf(format, args...),
@@ -37,46 +36,77 @@ func checkTypes(b *definition.Bundle, steps []*step) definition.Mistakes {
 			wrongStep := func(format string, args ...any) {
 				wrong(b.Flow.Document, b.Flow.Functions[s.Index].Line, fmt.Sprintf("flows[%d].fname", s.Index), format, args...)
 			}
-			lacks := func(name string) string {
-				fields := "no field"
-				if len(has) > 0 {
-					fields = strings.Join(fieldNames(has), ", ")
-				}
-				return fmt.Sprintf("the field %s, which %v lacks, that %s passes on (it has %s): add the field there%s",
-					name, carried, carrier, fields, definition.Suggest(name, fieldNames(has)))
-			}
-			for _, in := range s.Types {
-				wants, _ := knownFields(in)
-				for _, f := range wants {
-					switch from, ok := rowjson.Find(has, f.Name); {
-					case ok && !mayFit(from, f):
-						wrongStep("%s reads (as %v) the field %s as %v, but it is %v in %v, that %s passes on: make the two types agree",
-							s.Name, in, f.Name, f.Type, from.Type, carried, carrier)
-					case !ok && !f.OmitEmpty && !f.OmitZero && f.Type.Kind() != reflect.Pointer:
-						wrongStep("%s reads (as %v) %s", s.Name, in, lacks(f.Name))
+			lacks := func(name string) string { return carried.lacks(name, definition.Suggest(name, names)) }
+			if s.exprs == nil {
+				for _, in := range s.Types {
+					wants, _ := knownFields(in)
+					for _, f := range wants {
+						switch why := carried.misread(f); {
+						case why != "":
+							wrongStep("%s reads (as %s) the field %s as %v, but it is %s in %s, that %s passes on: make the two types agree",
+								s.Name, rowjson.TypeName(in), f.Name, f.Type, why, carried.name(), carried.maker)
+						case !carried.has(f.Name) && !f.OmitEmpty && !f.OmitZero && f.Type.Kind() != reflect.Pointer:
+							wrongStep("%s reads (as %s) %s", s.Name, rowjson.TypeName(in), lacks(f.Name))
+						}
 					}
 				}
 			}
+			for _, in := range s.exprInputs() {
+				doc := b.Functions[s.Name].Document
+				key := "source.fields." + in.Name
+				wrongField := func(format string, args ...any) {
+					wrong(doc, cmp.Or(doc.LineOf(key), doc.LineOf("fname")), key, "in the flow "+b.Flow.Name+" "+s.Name+" reads "+format, args...)
+				}
+				if !carried.has(in.Name) {
+					if !in.Type.IsOptional() {
+						wrongField("%s", lacks(in.Name))
+					}
+				} else if from, text := carried.typeOf(in.Name); clash(from, in.Type, carried.given != nil) != "" {
+					wrongField("the field %s as %s, but it is %s in %s, that %s passes on: %s", in.Name, in.Type, text, carried.name(), carried.maker, clash(from, in.Type, carried.given != nil))
+				}
+			}
 			for _, name := range s.Must {
-				if _, ok := rowjson.Find(has, name); !ok {
+				if !carried.has(name) && s.Needs[name] == "" {
 					wrongStep("%s must have (source.must) %s", s.Name, lacks(name))
 				}
 			}
 			for _, d := range s.declared() {
-				if _, ok := rowjson.Find(has, d.field); !ok {
+				if !carried.has(d.field) {
 					doc := b.Functions[s.Name].Document
 					wrong(doc, doc.LineOf(d.key), d.key, "in the flow %s it names %s", b.Flow.Name, lacks(d.field))
 				}
 			}
 		}
-		switch {
-		case s.form == kis.FormFaaS || s.form == kis.FormLoad && s.code == nil:
-			carried = nil
-		case s.out != nil:
-			carried, carrier = s.out, s.Name
-		}
+		carried = s.passes(carried)
 	}
 	return mistakes
+}
+
+// exprInputs returns the fields of rows that the step's expressions read.
+func (s *step) exprInputs() []expr.Input {
+	var all []expr.Input
+	switch {
+	case s.exprs != nil:
+		all = s.exprs.inputs
+	case s.effects != nil:
+		all = s.effects.inputs
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(in expr.Input) bool { return in.Variable || in.Name == "" })
+}
+
+// misread says what a field of the rows is that can't be read as the field f of a Go type; "" if it can be, or the rows lack it.
+func (r rowType) misread(f rowjson.Field) string {
+	if r.given != nil {
+		if t, text := r.typeOf(f.Name); r.has(f.Name) && !mayRead(t, f) {
+			return text
+		}
+		return ""
+	}
+	has, _ := knownFields(r.goes)
+	if from, ok := rowjson.Find(has, f.Name); ok && !mayFit(from, f) {
+		return from.Type.String()
+	}
+	return ""
 }
 
 // declaredField is a field of rows that a function's document names, and the key of the document that names it.

@@ -157,6 +157,13 @@ func (st *stepRun) judge(row int, f *fault, attempt int) (o batch.RowOutcome, ag
 	}
 	o = f.outcome()
 	o.Attempts = uint32(attempt)
+	if f.misfit != nil {
+		o.Code = f.misfit.codeFor(st.rs.Born != st.run.part.Start)
+	}
+	if f.final {
+		st.run.blameOn(f)
+		return o, false
+	}
 	wait := jitter(st.step.retryAfter)
 	if attempt > st.step.retries {
 		if wait = st.loadAgain(row, attempt); wait == 0 {

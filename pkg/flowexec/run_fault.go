@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/expr"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/decode"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
@@ -21,7 +22,11 @@ type fault struct {
 	panicked bool
 	text     string
 	stack    string // the stack of a panic in the executor's own code while it read or wrote rows; "" for all other faults
-	cause    error  // the error as it was returned, for a program that asks for the run's error; nil for a panic
+	// final says that the call was one of an expression, which would end in the same way again. misfit says why the row could not be read for it; nil
+	// means that it was.
+	final  bool
+	misfit *misfit
+	cause  error // the error as it was returned, for a program that asks for the run's error; nil for a panic
 }
 
 // Error implements error: it returns the text that the error or panic had when the call ended.
@@ -54,6 +59,12 @@ func faultOf(err error) *fault {
 		own := *signal
 		f.signal = &own
 		return f
+	}
+	switch own := err.(type) { //nolint:errorlint // expressions return them as they are
+	case *expr.Failure:
+		f.final = true
+	case *misfit:
+		f.final, f.misfit = true, own
 	}
 	f.text = err.Error()
 	return f

@@ -341,26 +341,16 @@ func (ld *loading) declaredKeys(s *step, rs *rows.Set) {
 		if ld.st.asking.stillWaits(rs, i) || ld.st.saysAgain(i) {
 			continue
 		}
-		fields, err := ld.x.reader.Object(rs, i)
+		row, err := ld.st.effectRow(s, rs, i, s.effects == nil)
 		if err != nil {
-			ld.st.lose(i, undecodable(s, err))
+			row.done()
+			ld.st.lose(i, unreadable(s, err, rs.Born != ld.run.part.Start))
 			continue
 		}
-		var key string
-		if s.effects == nil {
-			key, err = keyOf(s.load.Key, fields)
-		} else {
-			var row effectRow
-			if row, err = s.effects.read(&ld.x.reader, rs, i); err == nil {
-				key, err = row.text(s.effects.key)
-			}
-			if err != nil {
-				ld.st.lose(i, failedExpression(err))
-				continue
-			}
-		}
+		key, err := row.key(s.load.Key)
+		row.done()
 		if err != nil {
-			ld.st.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeMissingField, Attempts: 1, Reason: decode.Trimmed(err.Error())})
+			ld.st.lose(i, effectOutcome(err))
 			continue
 		}
 		ld.x.frame.Keys = append(ld.x.frame.Keys, key)

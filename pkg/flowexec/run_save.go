@@ -3,7 +3,6 @@ package flowexec
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,7 +10,6 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/definition"
-	"github.com/kisgrid/kisgrid/pkg/expr"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/decode"
 	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
 	"github.com/kisgrid/kisgrid/pkg/kis"
@@ -193,6 +191,7 @@ func (q *asking) storeAway(err error) {
 func (sv *saving) declare(s *step, rs *rows.Set) {
 	f := &sv.x.frame
 	names := slices.Sorted(maps.Keys(s.save.Fields))
+	plain := s.effects == nil || s.effects.key == nil || len(s.effects.values) < len(names)
 	for i := range rs.Len() {
 		if !sv.x.asks(i) {
 			return
@@ -200,25 +199,14 @@ func (sv *saving) declare(s *step, rs *rows.Set) {
 		if sv.st.asking.stillWaits(rs, i) || sv.st.saysAgain(i) {
 			continue
 		}
-		fields, err := sv.x.reader.Object(rs, i)
+		row, err := sv.st.effectRow(s, rs, i, plain)
 		if err != nil {
-			sv.st.lose(i, undecodable(s, err))
+			row.done()
+			sv.st.lose(i, unreadable(s, err, rs.Born != sv.run.part.Start))
 			continue
 		}
-		var row effectRow
-		if s.effects != nil {
-			if row, err = s.effects.read(&sv.x.reader, rs, i); err != nil {
-				sv.st.lose(i, failedExpression(err))
-				continue
-			}
-		}
 		start := len(f.Effects)
-		var key string
-		if s.effects != nil && s.effects.key != nil {
-			key, err = row.text(s.effects.key)
-		} else {
-			key, err = keyOf(s.save.Key, fields)
-		}
+		key, err := row.key(s.save.Key)
 		if err == nil && s.save.Op == definition.SaveDelete {
 			f.Effects = append(f.Effects, kis.Effect{Op: kis.OpDelete, Key: key, Row: i})
 		}
@@ -227,22 +215,14 @@ func (sv *saving) declare(s *step, rs *rows.Set) {
 			if err != nil {
 				break
 			}
-			if s.effects != nil && s.effects.values[name] != nil {
-				value, err = row.text(s.effects.values[name])
-			} else {
-				value, err = textOf(fields, s.save.Fields[name])
-			}
-			if err == nil {
+			if value, err = row.value(name, s.save.Fields[name]); err == nil {
 				f.Effects = append(f.Effects, kis.Effect{Op: declaredOps[s.save.Op], Key: key, Field: name, Value: value, Row: i})
 			}
 		}
+		row.done()
 		if err != nil {
 			f.Effects = f.Effects[:start]
-			o := failedExpression(err)
-			if _, failed := errors.AsType[*expr.Failure](err); !failed {
-				o.Code = batch.CodeMissingField
-			}
-			sv.st.lose(i, o)
+			sv.st.lose(i, effectOutcome(err))
 		}
 	}
 }

@@ -25,6 +25,12 @@ type Input struct {
 	Serializers []kis.Serialize
 	// Must are the fields that source.must names: a row without one of them is dead.
 	Must []string
+	// Needs are the fields, among Must, that rows must have because source.fields declares them, each with its type as the document has it. nil means
+	// that there are none.
+	Needs map[string]string
+	// Misfit says for a row, as JSON, why it does not fit the types that source.fields declares. It is set for functions that are made of expressions,
+	// whose messages name neither Go types nor values; nil for others.
+	Misfit func(row []byte) string
 	// GetsAll means that the function gets all rows of a run in one call, as Batch and FaaS functions do. FaaS means that it was registered with
 	// kis.Registry.FaaS.
 	GetsAll, FaaS bool

@@ -47,7 +47,7 @@ func (r *Reader) lackFields(in *Input, rs *rows.Set, places []uint32) (bad []uin
 			return ok
 		}); len(lacks) > 0 {
 			o.Code = batch.CodeMissingField
-			o.Reason = fmt.Sprintf("the row lacks %s, which source.must of %s asks for", strings.Join(lacks, ", "), in.Name)
+			o.Reason = in.lacking(lacks)
 		}
 		if o.Code != 0 {
 			r.Host.End(rs, i, o)
@@ -55,4 +55,24 @@ func (r *Reader) lackFields(in *Input, rs *rows.Set, places []uint32) (bad []uin
 		}
 	}
 	return bad
+}
+
+// lacking returns the reason of a row that lacks fields which it must have, or has null there.
+func (in *Input) lacking(names []string) string {
+	var reasons []string
+	plain := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return in.Needs[name] != "" })
+	if len(plain) > 0 {
+		reasons = append(reasons, fmt.Sprintf("the row lacks %s, which source.must of %s asks for", strings.Join(plain, ", "), in.Name))
+	}
+	for _, name := range names {
+		if in.Needs[name] != "" {
+			reasons = append(reasons, Needed(in.Name, name, in.Needs[name]))
+		}
+	}
+	return Trimmed(strings.Join(reasons, "; "))
+}
+
+// Needed returns the reason of a row in which a field is missing or null that source.fields of a function declares. typ is the field's type there.
+func Needed(function, field, typ string) string {
+	return fmt.Sprintf("the row lacks %s, which source.fields of %s declares as %s: write %s? if it may be null or missing", field, function, typ, typ)
 }

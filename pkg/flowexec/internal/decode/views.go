@@ -3,6 +3,7 @@ package decode
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"unsafe"
@@ -54,8 +55,13 @@ func (r *Reader) read(in *Input, rs *rows.Set, view kis.Vector) (bad []uint32) {
 		if rs.Born == r.Start {
 			code = batch.CodeRowUndecodable // no function has made it
 		}
-		r.Host.End(rs, uint32(i), batch.RowOutcome{Outcome: batch.Dead, Code: code, Attempts: 1,
-			Reason: Trimmed(fmt.Sprintf("the row does not fit %v, which %s reads: %v", view.Type(), in.Name, err))})
+		o := batch.RowOutcome{Outcome: batch.Dead, Code: code, Attempts: 1}
+		if in.Misfit == nil {
+			o.Reason = Trimmed(fmt.Sprintf("the row does not fit %s, which %s reads: %v", rowjson.TypeName(view.Type()), in.Name, err))
+		} else {
+			o.Code, o.Reason = r.misfit(in, rs, i, code)
+		}
+		r.Host.End(rs, uint32(i), o)
 		bad = append(bad, uint32(i))
 	}
 	if rs.Vec == nil {
@@ -143,3 +149,21 @@ func (r *Reader) decode(in *Input, rs *rows.Set, view kis.Vector, fail func(int,
 // asks is called before code of row i's type may run: if the Host watches, it is told of the row. asks returns false if no further
 // row is to be read, because the run is over.
 func (r *Reader) asks(i int) bool { return !r.Host.Watched() || r.Host.At(i) }
+
+// misfit returns the code and the reason of row i, which does not fit the types that a function made of expressions declares.
+func (r *Reader) misfit(in *Input, rs *rows.Set, i int, code batch.Code) (batch.Code, string) {
+	row, err := r.JSON(rs, i)
+	if err != nil {
+		return code, Trimmed(fmt.Sprintf("the row can't be read by %s: %v", in.Name, err))
+	}
+	if fields, err := r.Object(rs, i); err == nil {
+		lacks := slices.DeleteFunc(slices.Sorted(maps.Keys(in.Needs)), func(name string) bool {
+			_, ok := fields.Field(name)
+			return ok
+		})
+		if len(lacks) > 0 {
+			return batch.CodeMissingField, in.lacking(lacks)
+		}
+	}
+	return code, Trimmed(in.Misfit(row))
+}

@@ -152,26 +152,6 @@ func (c *Codec) Append(dst []byte, from unsafe.Pointer) ([]byte, error) {
 // plain reports whether values of the kind are strings, bools or numbers.
 func (k kind) plain() bool { return k != kindOther && k != kindShared }
 
-// Shared is the JSON of a field as it stands in the row, with which it shares its memory. It may not be changed. Nil means that the row does not
-// have the field.
-type Shared []byte
-
-var sharedType = reflect.TypeFor[Shared]()
-
-// MarshalJSON implements json.Marshaler.
-func (s Shared) MarshalJSON() ([]byte, error) {
-	if s == nil {
-		return []byte("null"), nil
-	}
-	return s, nil
-}
-
-// UnmarshalJSON implements json.Unmarshaler. It copies the text.
-func (s *Shared) UnmarshalJSON(text []byte) error {
-	*s = slices.Clone(text)
-	return nil
-}
-
 // kind says how compiled code reads and writes a field: as a Go type of that name, or not at all (kindOther).
 type kind uint8
 
@@ -207,8 +187,11 @@ var kinds = map[reflect.Kind]kind{
 
 // kindOf returns the kind of a field of type t.
 func kindOf(t reflect.Type) kind {
-	if t == sharedType {
+	switch t {
+	case sharedType:
 		return kindShared
+	case exactType:
+		return kindFloat64
 	}
 	if marshalsItself(t) || t == numberType {
 		return kindOther
@@ -225,6 +208,8 @@ type field struct {
 	offset    uintptr
 	typ       reflect.Type
 	omitEmpty bool
+	// exact says that typ is Exact. needed says that a row without the field, or with null there, can't be converted to the struct: see Made.
+	exact, needed bool
 }
 
 // compile returns the fields of a struct type for compiled code. nil means that compiled code can't handle the struct, so that
@@ -237,6 +222,7 @@ func compile(row reflect.Type) []field {
 		}
 		fields = append(fields, field{
 			name: f.Name, prefix: `,"` + f.Name + `":`, kind: kindOf(f.Type), offset: f.Offset, typ: f.Type, omitEmpty: f.OmitEmpty,
+			exact: f.Type == exactType, needed: f.made && kindOf(f.Type).plain(),
 		})
 	}
 	return fields

@@ -1,9 +1,12 @@
 package rowjson
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
+	"strings"
 	"unicode/utf8"
 	"unsafe"
 )
@@ -14,6 +17,9 @@ type Converter struct {
 	write, read *Codec
 	// moves has the compiled code that converts the row's fields; nil means that the row is written as JSON and read again.
 	moves *moveList
+	// need are the fields that the other type needs, if it is a made struct, and needNames are their names.
+	need      Must
+	needNames []string
 }
 
 // move converts one field of a struct to the field with the same name in the other type.
@@ -32,6 +38,9 @@ func NewConverter(from, to reflect.Type) *Converter {
 	c := &Converter{write: For(from), read: For(to)}
 	if from != to {
 		c.moves = newMoveList(c.write, c.read, []typePair{{from, to}})
+		if c.need, c.needNames = c.read.needs(); c.moves != nil && !c.moves.give(c.read) {
+			c.moves = nil
+		}
 	}
 	return c
 }
@@ -54,8 +63,12 @@ func newMoveList(from, to *Codec, within []typePair) *moveList {
 			m.to = &to.fields[place]
 		}
 		switch {
+		case m.to != nil && (m.from.kind == kindShared || m.to.kind == kindShared):
+			m.convert = sharedConverter(m.from, m.to)
 		case m.to != nil && (!m.from.kind.plain() || !m.to.kind.plain()):
 			m.convert = converterFor(m.from.typ, m.to.typ, within)
+		case m.to == nil && m.from.kind == kindShared:
+			continue
 		case m.to == nil && !m.from.kind.plain():
 			if isAlwaysEncodable(m.from.typ, nil) {
 				continue
@@ -82,12 +95,76 @@ func (c *Converter) Convert(to, from unsafe.Pointer) error {
 	}
 	row, err := c.write.Append(nil, from)
 	if err != nil {
-		return fmt.Errorf("write %s as JSON: %w", c.write.row, err)
+		return fmt.Errorf("write %s as JSON: %w", TypeName(c.write.row), err)
 	}
-	if err := c.read.Decode(row, to); err != nil {
-		return fmt.Errorf("read %s as %s: %w", c.write.row, c.read.row, err)
+	seen, ok := c.read.Try(row, to)
+	if !ok {
+		if err := c.read.Slow(row, to); err != nil {
+			return fmt.Errorf("read %s as %s: %w", TypeName(c.write.row), TypeName(c.read.row), err)
+		}
+	}
+	if len(c.needNames) > 0 && (!ok || len(c.read.fields) > 64 || !c.need.Has(seen)) {
+		return c.lacks(row)
 	}
 	return nil
+}
+
+// give reports whether the moves set each field that the made struct of a codec needs, or return false.
+func (l moveList) give(to *Codec) bool {
+	for i := range to.fields {
+		f := &to.fields[i]
+		if f.needed && !slices.ContainsFunc(l, func(m move) bool {
+			return m.to == f && (m.from.kind.plain() && !m.from.omitEmpty || m.from.kind == kindShared)
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+// lacks returns an error if a row lacks a field that the other type needs, or has null there.
+func (c *Converter) lacks(row []byte) error {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(row, &fields); err != nil {
+		return err
+	}
+next:
+	for _, name := range c.needNames {
+		for has, value := range fields {
+			if strings.EqualFold(has, name) && !isNull(value) {
+				continue next
+			}
+		}
+		return fmt.Errorf("the field %s is missing or null", name)
+	}
+	return nil
+}
+
+// sharedConverter converts a field to another one, of which at least one is Shared. A plain field can't be made of an absent one.
+func sharedConverter(from, to *field) convertFunc {
+	switch {
+	case from.kind == to.kind:
+		return func(to, from unsafe.Pointer) bool {
+			*(*Shared)(to) = *(*Shared)(from)
+			return true
+		}
+	case from.kind == kindShared && to.kind.plain():
+		return func(into, from unsafe.Pointer) bool {
+			raw := *(*Shared)(from)
+			if raw.absent() {
+				return !to.needed
+			}
+			end, ok := to.decode(raw, 0, into)
+			return ok && end == len(raw)
+		}
+	case from.kind.plain():
+		return func(to, p unsafe.Pointer) bool {
+			text, ok := from.encode(nil, p)
+			*(*Shared)(to) = text
+			return ok
+		}
+	}
+	return throughJSON(typePair{from.typ, to.typ})
 }
 
 // move converts all fields of the struct at from to those of the struct at to, which must be zero. It returns false if it can't be sure
@@ -106,6 +183,9 @@ func (l moveList) move(to, from unsafe.Pointer) bool {
 				return false
 			}
 		case m.from.omitEmpty && m.from.isEmpty(p):
+			if m.to != nil && m.to.needed {
+				return false
+			}
 		case !m.convert(q, p):
 			return false
 		}
@@ -203,7 +283,7 @@ func (m *move) copyInteger(to, from unsafe.Pointer) bool {
 	switch m.to.kind {
 	case kindFloat64:
 		*(*float64)(to) = float64(v)
-		return true
+		return !m.to.exact || exactly(v)
 	case kindFloat32:
 		*(*float32)(to) = float32(v)
 		return true

@@ -147,6 +147,9 @@ func (f *field) decode(row []byte, i int, into unsafe.Pointer) (int, bool) {
 		return end, ok && row[i] != '-' && f.setUint(into, uint64(v))
 	case kindFloat64:
 		v, end, ok := scanFloat(row, i)
+		if f.exact {
+			ok, v = ok && isExact(v, row[i:end]), v+0
+		}
 		*(*float64)(into) = v
 		return end, ok
 	case kindFloat32:

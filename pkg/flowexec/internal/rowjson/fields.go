@@ -25,8 +25,8 @@ type Field struct {
 	// the fields of that struct, but not the struct itself.
 	Hidden bool
 
-	// tagged says that the name comes from the tag.
-	tagged bool
+	// tagged says that the name comes from the tag. made says that the struct was made by Made.
+	tagged, made bool
 }
 
 // Fields returns the fields of a struct type that encoding/json reads and writes, in the order of their declaration.
@@ -74,7 +74,7 @@ func Fields(t reflect.Type) []Field {
 					continue
 				}
 				f := Field{Name: name, Type: sf.Type, Index: index, Offset: l.offset + sf.Offset, ThroughPointer: l.far,
-					Hidden: !sf.IsExported(), tagged: name != ""}
+					Hidden: !sf.IsExported(), tagged: name != "", made: sf.Tag.Get(madeTag) != ""}
 				if name == "" {
 					f.Name = sf.Name
 				}
