@@ -17,6 +17,8 @@
 //   - delete.go: delete, which deletes documents.
 //   - export.go: export, which writes a cluster's documents into a folder.
 //   - submit.go: submit, which sends rows through a flow.
+//   - rowtypes.go: the types of a flow's rows, for CSV.
+//   - waiting.go: says why a command waits for a coordinator.
 //   - get.go: get, which lists flows, functions, connectors, workers and coordinators.
 //   - explain.go: explain, which finds the rows of one shard key.
 //   - dead.go: dead, with list, show, edit and drop for dead letters.
@@ -24,5 +26,6 @@
 //   - dead_filter.go: the flags that select dead letters.
 //   - version.go: version, which tells the builds of this program and of a coordinator.
 //   - server.go: the flags by which commands reach a coordinator, and the connection to it.
+//   - args.go: checks arguments.
 //   - print.go: small functions for printing that several commands use.
 package main

@@ -12,22 +12,26 @@ import (
 
 	"github.com/kisgrid/kisgrid/internal/command"
 	"github.com/kisgrid/kisgrid/internal/flowcmd"
+	"github.com/kisgrid/kisgrid/internal/terminal"
 )
 
-// main runs the command that the arguments name. Ctrl-C and SIGTERM end its context. Every failure ends with exit code 1, but for test, which
-// ends with 2 when it could run nothing.
+// main runs the command that the arguments name, and ends with the exit code of its error: see flowcmd.ExitStatus. Ctrl-C and SIGTERM end its
+// context; a second signal ends the program at once.
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
+	context.AfterFunc(ctx, stop) // gives the second signal its usual meaning
 	cmd := root()
 	cmd.SetArgs(flowcmd.Arguments(os.Args[1:]))
-	if err := cmd.ExecuteContext(ctx); err != nil {
-		if !errors.Is(err, errReported) {
-			fmt.Fprintln(os.Stderr, "kisgrid:", err)
-		}
-		stop()
-		os.Exit(flowcmd.ExitStatus(err))
+	err := cmd.ExecuteContext(ctx)
+	if err != nil && !errors.Is(err, errReported) {
+		fmt.Fprintln(os.Stderr, "kisgrid:", terminal.Text(err.Error()))
 	}
+	code := flowcmd.ExitStatus(err)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		code = command.ExitInterrupted
+	}
+	stop()
+	os.Exit(code)
 }
 
 // errReported ends the program with exit code 1 without a message. A command returns it when it has already printed the reason.
@@ -54,5 +58,6 @@ Each subcommand has its own --help. A flag such as --server can also be set in t
 	}
 	cmd.AddCommand(demoCommand(), devCommand(), newCommand(), applyCommand(), getCommand(), deleteCommand(), exportCommand(), rolloutCommand(), submitCommand(), deadCommand(), explainCommand(), runCommand(), testCommand(), lintCommand(), evalCommand(), schemaCommand(), versionCommand())
 	command.FromEnvironment(cmd)
+	command.StrictUsage(cmd)
 	return cmd
 }

@@ -3,11 +3,14 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"time"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
 
 	"github.com/kisgrid/kisgrid/internal/command"
+	"github.com/kisgrid/kisgrid/internal/rowfile"
 	"github.com/kisgrid/kisgrid/internal/submission"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
@@ -19,33 +22,51 @@ func submitCommand() *cobra.Command {
 	var s server
 	var sub submission.Submitter
 	var tracing command.Tracing
+	retryFor := 30 * time.Second
 	cmd := &cobra.Command{
 		Use:   "submit FLOW -f rows.ndjson",
 		Short: "Run rows through a flow",
-		Long: `submit reads rows, one JSON object on each line, sends them through a flow in batches, in their order, and prints a summary of their
-outcomes on standard error. With --results it prints the output of the flow's last function on standard output. With -o json the
-summary is one line of JSON, on standard output, or on standard error where --results uses standard output.
+		Long: `submit reads rows, sends them through a flow in batches, in their order, and prints a summary of their outcomes on standard error. With
+--results it prints the output of the flow's last function on standard output. With -o json the summary is one line of JSON, on standard
+output, or on standard error where --results uses standard output.
 
-The exit code is 1 when a row is dead or failed, or has no answer.`,
-		Example: "  kisgrid submit CalStuAvgScore12 -f rows.ndjson\n  producer | kisgrid submit CalStuAvgScore12 --results > averages.ndjson",
-		Args:    cobra.ExactArgs(1),
+Rows are one JSON object in each line, or the elements of a JSON array, or records of CSV. The first line of CSV names the columns; the types
+of their values are those of the flow's first function. Any of these may be compressed with gzip. A batch that is not full leaves after
+--flush.
+
+Ctrl-C, or an error, stops reading. Rows under way have --grace to end. Then submit says which lines are answered, which have no answer, and
+from which line to go on. A second Ctrl-C ends it at once.
+
+A row that is rejected (--rejects) and was kept as a dead letter would run twice if both are run again: use --report-only for one, or dead
+redrive for the other. A row that failed may have taken effect in part.
+
+Exit codes: 0 when every row is done, filtered or aborted; 1 when a row is dead, failed or has no answer; 2 for a mistake in the command line;
+3 when no coordinator can be reached; 130 when Ctrl-C ended it too early.`,
+		Example: `  kisgrid submit CalStuAvgScore12 -f rows.ndjson
+  kisgrid submit CalStuAvgScore12 -f rows.csv.gz --outcomes outcomes.csv --rejects rejects.csv
+  producer | kisgrid submit CalStuAvgScore12 --results > averages.ndjson`,
+		Args: exactly("FLOW"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			sub.Flow = args[0]
+			sub.Types = func(ctx context.Context) (rowfile.Types, error) { return rowTypes(ctx, &s, sub.Flow) }
+			sub.ShardKey = func(ctx context.Context) (string, error) { return shardKeyOf(ctx, &s, sub.Flow) }
 			t := &s.transport // the flags for TLS
-			log := hclog.New(&hclog.LoggerOptions{Name: "kisgrid", Level: hclog.Warn, Output: cmd.ErrOrStderr()})
-			provider, endTraces, err := tracing.Open(cmd.Context(), "kisgrid", log)
+			wait := newWaiting(cmd.ErrOrStderr(), s.address, retryFor)
+			provider, endTraces, err := tracing.Open(cmd.Context(), "kisgrid", wait.logger)
 			if err != nil {
 				return err
 			}
 			defer endTraces()
-			c, err := client.Dial(s.address, oteltrace.WithTracing(provider), client.WithTLSFiles(t.TLSCA, t.TLSCert, t.TLSKey), client.WithTLSServerName(t.TLSServerName))
+			c, err := client.Dial(s.address, oteltrace.WithTracing(provider), client.WithTLSFiles(t.TLSCA, t.TLSCert, t.TLSKey), client.WithTLSServerName(t.TLSServerName),
+				client.WithRetryFor(retryFor), client.WithLogger(wait.logger))
 			if err != nil {
 				return err
 			}
 			defer c.Close()
 			open := func(ctx context.Context) (submission.Stream, error) {
+				defer wait.begin()()
 				stream, err := c.Stream(ctx, sub.Flow)
-				return clientStream{stream}, err
+				return clientStream{stream}, command.Unreachable(err)
 			}
 			err = sub.Run(cmd.Context(), open, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 			if errors.Is(err, submission.ErrNotDone) {
@@ -55,6 +76,7 @@ The exit code is 1 when a row is dead or failed, or has no answer.`,
 		},
 	}
 	sub.BindFlags(cmd.Flags())
+	cmd.Flags().DurationVar(&retryFor, "retry-for", retryFor, "how long to look for a coordinator, at the beginning and when one is lost")
 	tracing.BindFlags(cmd.Flags())
 	s.bind(cmd)
 	return cmd
@@ -64,13 +86,29 @@ The exit code is 1 when a row is dead or failed, or has no answer.`,
 // needs only these two methods.
 type clientStream struct{ stream *client.Stream }
 
-// Send implements submission.Stream: it sends one batch into the flow, with or without the flow's output in the answer.
-func (c clientStream) Send(ctx context.Context, b *batch.Batch, output bool) (submission.Answer, error) {
-	if !output {
-		return c.stream.Send(ctx, b, client.NoOutput())
+// Send implements submission.Stream: it sends one batch into the flow.
+func (c clientStream) Send(ctx context.Context, b *batch.Batch, o submission.SendOptions) (submission.Answer, error) {
+	var options []client.SubmitOption
+	if !o.Output {
+		options = append(options, client.NoOutput())
 	}
-	return c.stream.Send(ctx, b)
+	if o.ReportOnly {
+		options = append(options, client.ReportOnly())
+	}
+	if o.Timeout > 0 {
+		options = append(options, client.Timeout(o.Timeout))
+	}
+	return c.stream.Send(ctx, b, options...)
 }
 
 // Close implements submission.Stream: it closes the client's stream.
 func (c clientStream) Close() error { return c.stream.Close() }
+
+// newWaiting makes a waiting that tells people on log when no coordinator answers at an address.
+func newWaiting(log io.Writer, address string, retryFor time.Duration) *waiting {
+	p := &waiting{say: func(reason string) {
+		fmt.Fprintf(log, "waiting for a coordinator at %s, for up to %s: %s\n", address, retryFor, reason)
+	}}
+	p.logger = p.newLogger(log)
+	return p
+}

@@ -40,13 +40,14 @@ var arrows = []struct {
 	{"pkg/flowexec/internal/…", []string{"pkg/kis", "pkg/batch", "pkg/definition", "pkg/connector", "pkg/flowexec/internal/…", "internal/storetext", "internal/jsonrule"}},
 	{"pkg/deadletter", []string{"pkg/batch", "internal/network", "internal/redisreply"}},
 	{"pkg/cluster", []string{"pkg/batch", "pkg/definition", "internal/network"}},
-	{"internal/command", []string{"pkg/cluster", "pkg/deadletter", "pkg/definition", "internal/transport", "internal/serve"}},
+	{"internal/command", []string{"pkg/batch", "pkg/cluster", "pkg/deadletter", "pkg/definition", "internal/transport", "internal/serve"}},
 	{"internal/authority", nil},
 	{"internal/access", []string{"pkg/batch", "internal/wire", "proto/kisgrid/v1"}},
 	{"internal/rowfile", []string{"pkg/batch"}},
-	{"internal/submission", []string{"pkg/batch", "internal/rowfile"}},
+	{"internal/terminal", nil},
+	{"internal/submission", []string{"pkg/batch", "internal/rowfile", "internal/terminal"}},
 	{"internal/casefile", []string{"internal/rowfile", "pkg/flowexec", "pkg/kis", "pkg/connector", "pkg/connector/memory", "pkg/definition", "pkg/batch"}},
-	{"internal/flowcmd", []string{"internal/casefile", "internal/command", "internal/submission", "internal/serve", "pkg/flowexec", "pkg/kis", "pkg/definition", "pkg/batch"}},
+	{"internal/flowcmd", []string{"internal/rowfile", "internal/casefile", "internal/command", "internal/submission", "internal/serve", "pkg/flowexec", "pkg/kis", "pkg/definition", "pkg/batch"}},
 
 	// The processes, and their clients.
 	{"pkg/coordinator", []string{
@@ -63,7 +64,7 @@ var arrows = []struct {
 	}},
 	{"pkg/worker", []string{
 		"pkg/flowexec", "pkg/kis", "pkg/cluster", "pkg/definition", "pkg/connector", "pkg/connector/redis", "pkg/connector/memory", "pkg/batch",
-		"internal/access", "internal/wire", "internal/transport", "internal/network", "internal/serve", "internal/tracing", "internal/command", "internal/flowcmd", "internal/submission", "internal/rowfile", "proto/kisgrid/v1", "internal/bitset", "internal/keyslot", "internal/ranges",
+		"internal/access", "internal/wire", "internal/transport", "internal/network", "internal/serve", "internal/tracing", "internal/command", "internal/flowcmd", "internal/submission", "internal/rowfile", "internal/terminal", "proto/kisgrid/v1", "internal/bitset", "internal/keyslot", "internal/ranges",
 	}},
 	{"pkg/client", []string{"pkg/batch", "internal/wire", "internal/transport", "proto/kisgrid/v1"}},
 	{"pkg/client/oteltrace", []string{"pkg/client", "pkg/batch", "internal/tracing"}},
@@ -79,7 +80,7 @@ var arrows = []struct {
 	{"cmd/worker", []string{"pkg/worker", "examples/students"}},
 	{"cmd/kisgrid", []string{
 		"pkg/client", "pkg/client/oteltrace", "pkg/coordinator", "pkg/worker", "pkg/cluster", "pkg/definition", "pkg/expr", "pkg/flowexec", "pkg/kis", "pkg/batch",
-		"internal/devcluster", "internal/wire", "internal/transport", "internal/serve", "internal/authority", "internal/command", "internal/flowcmd", "internal/casefile", "internal/submission", "internal/rowfile", "proto/kisgrid/v1", "examples/students",
+		"internal/devcluster", "internal/wire", "internal/transport", "internal/serve", "internal/authority", "internal/command", "internal/flowcmd", "internal/casefile", "internal/submission", "internal/rowfile", "internal/terminal", "proto/kisgrid/v1", "examples/students",
 	}},
 	{"cmd/kisgrid/…", []string{"pkg/…", "internal/…", "proto/kisgrid/v1", "examples/…", "cmd/kisgrid/…"}},
 	{"examples/…", []string{"pkg/kis…", "pkg/client…", "pkg/batch", "pkg/flowexec", "pkg/worker", "examples/…"}},

@@ -4,6 +4,7 @@
 // The files, in reading order:
 //
 //   - run.go: the verb run, which runs a file of rows through a flow.
+//   - rowtypes.go: the types of the rows of a file in CSV.
 //   - lint.go: the verb lint, which checks a folder of documents against the functions of a worker's program.
 //   - test.go: the verb test, which runs test files.
 //   - without_go.go: what a program without Go functions says of flows that need some.

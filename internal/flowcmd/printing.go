@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kisgrid/kisgrid/internal/command"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
@@ -17,15 +18,13 @@ var ErrReported = errors.New("the output has said why")
 // errUnusable ends a command with exit status 2 without printing an error: the output has said why nothing could run.
 var errUnusable = fmt.Errorf("%w: nothing could run", ErrReported)
 
-// ExitStatus returns the exit status of a program whose command ended with err: 0 for nil, 2 where test could run nothing, and else 1.
+// ExitStatus returns the exit status of a program whose command ended with err: 0 for nil, 2 where test could run nothing, and else
+// as command.ExitCode says.
 func ExitStatus(err error) int {
-	switch {
-	case err == nil:
-		return 0
-	case errors.Is(err, errUnusable):
-		return 2
+	if errors.Is(err, errUnusable) {
+		return command.ExitUsage
 	}
-	return 1
+	return command.ExitCode(err)
 }
 
 // PrintNotices writes warnings or notes, one in each line, with the kind in front.

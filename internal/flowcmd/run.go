@@ -35,20 +35,25 @@ func Run(register func(*kis.Registry)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run CONF FLOW [-f rows.ndjson]",
 		Short: "Run a flow in this process, without a cluster",
-		Long: `run reads rows, one JSON object in each line, and runs them through the flow FLOW of the documents in the folder CONF. Everything
-happens in this process, without etcd, Redis or a coordinator: each connector is a store in memory, which is empty at first. Outcomes,
-codes, limits and metrics are the same as in a cluster.
+		Long: `run reads rows and runs them through the flow FLOW of the documents in the folder CONF. Everything happens in this process, without etcd,
+Redis or a coordinator: each connector is a store in memory, which is empty at first. Outcomes, codes, limits and metrics are the same as
+in a cluster.
+
+Rows are one JSON object in each line, or the elements of a JSON array, or records of CSV, with the types that the flow's functions read. Any of
+these may be compressed with gzip.
 
 The output of the flow's last function goes to standard output, one row in each line, unless --results=false is given. Rows that are
 not done, and a summary, go to standard error. With -o json the summary is one line of JSON; it goes to standard output when no
 results go there. --metrics adds the metrics, and --http serves them while rows run.
 
-The exit status is 1 when a row is dead or failed.`,
+Ctrl-C, or an error, stops reading; rows under way have --grace to end. The exit status is 1 when a row is dead or failed, 2 for a mistake in
+the command line, and 130 when Ctrl-C ended the run too early.`,
 		Example: examples,
 		Args:    ExactArgs("a folder of documents", "the name of a flow"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
+			context.AfterFunc(ctx, stop) // gives a second signal its usual meaning
 			r.rows.Flow, r.documents = args[1], r.access.Access(cmd.Flags())
 			err := r.run(ctx, args[0], register, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 			if errors.Is(err, submission.ErrNotDone) {
@@ -64,6 +69,7 @@ The exit status is 1 when a row is dead or failed.`,
 	fs.StringVar(&r.http, "http", "", "`address` for /metrics while rows run (default: none)")
 	r.access.BindFlags(fs)
 	r.logging.BindFlags(fs)
+	command.StrictUsage(cmd)
 	return cmd
 }
 
@@ -106,6 +112,7 @@ func (r *localRun) run(ctx context.Context, conf string, register func(*kis.Regi
 		stream, err := local.Stream(ctx, r.rows.Flow)
 		return inProcess{stream}, err
 	}
+	r.describeRows(conf, register)
 	err = r.rows.Run(ctx, open, in, out, errs)
 	if closed := local.Close(); closed != nil {
 		err = errors.Join(err, fmt.Errorf("close the connectors: %w", closed))
@@ -157,10 +164,14 @@ func writeMetrics(out io.Writer, metrics prometheus.Gatherer) error {
 // inProcess makes a stream of flowexec.Local usable as the stream of package submission.
 type inProcess struct{ *flowexec.Stream }
 
-// Send implements submission.Stream: it sends one batch into the flow, with or without the flow's output.
-func (p inProcess) Send(ctx context.Context, b *batch.Batch, output bool) (submission.Answer, error) {
-	if !output {
-		return p.Stream.Send(ctx, b, flowexec.NoOutput())
+// Send implements submission.Stream: it sends one batch into the flow.
+func (p inProcess) Send(ctx context.Context, b *batch.Batch, o submission.SendOptions) (submission.Answer, error) {
+	var options []flowexec.SubmitOption // dead rows are never kept in this process
+	if !o.Output {
+		options = append(options, flowexec.NoOutput())
 	}
-	return p.Stream.Send(ctx, b)
+	if o.Timeout > 0 {
+		options = append(options, flowexec.Timeout(o.Timeout))
+	}
+	return p.Stream.Send(ctx, b, options...)
 }

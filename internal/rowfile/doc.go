@@ -18,5 +18,6 @@
 //   - csv.go: the records of CSV.
 //   - csv_cells.go: the cells of a record as JSON.
 //   - types.go: Types, the types of the fields of rows.
+//   - document.go: the types that documents declare.
 //   - recognize.go: what input is that has no rows.
 package rowfile

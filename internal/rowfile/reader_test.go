@@ -205,6 +205,21 @@ func TestParseTypes(t *testing.T) {
 	}
 }
 
+func TestDeclaredTypes(t *testing.T) {
+	got := DeclaredTypes([]byte("kistype: func\nsource:\n  fields: {id: int, name: \"string?\", tags: [string], in: {x: int}}\n"))
+	want := Types{"id": {Kind: Int}, "name": {String, true}, "tags": {Kind: JSON}, "in": {Kind: JSON}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	got.Add(Types{"id": {Kind: String}, "more": {Kind: Bool}})
+	if got["id"].Kind != Int || got["more"].Kind != Bool {
+		t.Errorf("the types are %v", got)
+	}
+	if got := DeclaredTypes([]byte("kistype: func")); got != nil {
+		t.Errorf("types that nobody declared: %v", got)
+	}
+}
+
 func TestFormats(t *testing.T) {
 	for name, want := range map[string]Format{"a.csv": CSV, "A.CSV.GZ": CSV, "a.tsv": CSV, "a.jsonl": NDJSON, "a.json": Detect, "-": Detect} {
 		if got := FormatOf(name); got != want {

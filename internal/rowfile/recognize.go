@@ -85,11 +85,11 @@ func separator(line []byte) byte {
 }
 
 // looksLikeCSV reports whether a line may be the header or a record of CSV. Its cells are names, or the next line has as many cells. A line of
-// one cell counts only as a header with something behind it that is not an object, since it may as well be a message of a program.
+// one cell counts only as a header with a number behind it, since it may as well be a message of a program.
 func looksLikeCSV(line, next []byte) bool {
 	records := len(next) > 0 && next[0] != '{'
 	if separator(line) == 0 {
-		return name.Match(line) && records && bytes.IndexByte(line, ' ') < 0
+		return name.Match(line) && records && next[0] >= '0' && next[0] <= '9'
 	}
 	comma := []byte{separator(line)}
 	names := true

@@ -57,7 +57,7 @@ func ParseTypes(text string) (Types, error) {
 			}
 			return nil, fmt.Errorf("read the row type %s: field %s has no type", quoted(text), quoted(field))
 		}
-		types[strings.Trim(strings.TrimSpace(name), `"'`)] = parseType(strings.TrimSpace(of))
+		types[strings.Trim(strings.TrimSpace(name), `"'`)] = ParseType(strings.TrimSpace(of))
 	}
 	return types, nil
 }
@@ -86,8 +86,9 @@ func splitFields(text string) (fields []string, rest string, err error) {
 	return nil, "", errors.New("a } is missing")
 }
 
-// parseType returns the type that a text names. A name that it does not know is Any.
-func parseType(text string) Type {
+// ParseType returns the type of a field that a text names, in Go's words ("*int") or in those of documents ("int?"). A name that it does not
+// know is Any.
+func ParseType(text string) Type {
 	t := Type{}
 	if of, ok := strings.CutPrefix(text, "*"); ok {
 		t.Optional, text = true, of

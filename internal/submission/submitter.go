@@ -1,9 +1,6 @@
 package submission
 
 import (
-	"bufio"
-	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,34 +10,41 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/pflag"
-	"golang.org/x/sync/errgroup"
-	"golang.org/x/term"
 
+	"github.com/kisgrid/kisgrid/internal/rowfile"
+	"github.com/kisgrid/kisgrid/internal/terminal"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
 const (
-	batchBytes = 2 << 20 // a batch of this size, in bytes, is sent even if it has fewer rows than --batch-rows
-	lineBytes  = 4 << 20 // the limit for a line, in bytes; a batch is at most batchBytes and one line, which is below the limit of coordinators
-	underWay   = 64      // the limit for batches that wait for their answers
+	batchBytes = 2 << 20               // a batch of this size, in bytes, is sent even if it has fewer rows than --batch-rows
+	rowBytes   = rowfile.DefaultMaxRow // the limit for a row, in bytes; a batch is at most batchBytes and one row, which is below the limit of coordinators
+	underWay   = 64                    // the limit for batches that wait for their answers
+	firstAlone = time.Second           // for so long the first batch goes alone, so that input of the wrong kind spoils one batch only
 )
-
-// ErrNotDone is the error of Run if rows are dead or failed. Run has printed how many rows have each outcome, and the first rows that are
-// not done.
-var ErrNotDone = errors.New("not all rows are done")
 
 // Stream sends batches to a flow. It is a stream of a client, or of a flow in this process.
 type Stream interface {
-	// Send sends a batch. output asks for the flow's output in the answer. Send may block until there is room for the batch.
-	Send(ctx context.Context, b *batch.Batch, output bool) (Answer, error)
+	// Send sends a batch. Send may block until there is room for the batch, or ctx is over; then nothing was sent.
+	Send(ctx context.Context, b *batch.Batch, o SendOptions) (Answer, error)
 	// Close blocks until every batch is answered.
 	Close() error
 }
 
+// SendOptions say how a batch is to be run.
+type SendOptions struct {
+	// Output asks for the flow's output in the answer.
+	Output bool
+	// ReportOnly says that dead rows are not to be kept as dead letters.
+	ReportOnly bool
+	// Timeout fails the rows that have no outcome after this time. 0 means none.
+	Timeout time.Duration
+}
+
 // Answer is the answer to a batch that was sent.
 type Answer interface {
-	// Wait blocks until the answer is there, or ctx is over. An error with CodeBatchTooLarge may come beside a result, which then lacks
-	// only the output.
+	// Wait blocks until the answer is there, or ctx is over. An answer that is there is returned even if ctx is over. An error with
+	// CodeBatchTooLarge may come beside a result, which then lacks only the output.
 	Wait(ctx context.Context) (*batch.Result, error)
 }
 
@@ -50,39 +54,82 @@ type Submitter struct {
 	Flow string
 	// Results says to print the flow's output. If it is false, no output is asked for.
 	Results bool
+	// Types returns the types of the rows that the flow reads, for CSV. nil means that they are not known. It is called once at most.
+	Types func(context.Context) (rowfile.Types, error)
+	// ShardKey returns the name of the flow's shard key, for --outcomes, or "". nil means that the flow has none. It is called once at most.
+	ShardKey func(context.Context) (string, error)
 
-	path      string
-	batchRows int
-	format    string
-	in        io.Reader
-	out, log  io.Writer
-	bar       *progressbar.ProgressBar // nil if the log is no terminal
-	unread    error                    // why not all rows were read; belongs to send until that has ended
-	sentTo    int                      // the last line that was sent; belongs to send until that has ended
-	told      int                      // the last line of which the outcome is known; belongs to gather until that has ended
+	path, format      string
+	batchRows, maxBad int
+	fromLine          int
+	flush, grace      time.Duration
+	outcomes, rejects string
+	summaryFormat     string
+	send              SendOptions
+
+	in       io.Reader
+	out, log io.Writer
+	bar      *progressbar.ProgressBar // nil if the log is no terminal
 }
 
-// BindFlags adds the flags --filename, --batch-rows, --results and --output. The default of --results is s.Results.
+// BindFlags adds the flags of the command. The default of --results is s.Results.
 func (s *Submitter) BindFlags(fs *pflag.FlagSet) {
-	fs.StringVarP(&s.path, "filename", "f", "-", "`file` of rows, one JSON object in each line; - for standard input")
+	fs.StringVarP(&s.path, "filename", "f", "-", "`file` of rows: one JSON object in each line, a JSON array, or CSV with a header; also compressed with gzip; - for standard input")
+	fs.StringVar(&s.format, "format", "auto", "`format` of the file: auto, ndjson, array or csv; auto looks at the file's name and its first character")
 	fs.IntVar(&s.batchRows, "batch-rows", 1000, "`rows` in a batch")
+	fs.DurationVar(&s.flush, "flush", time.Second, "how long a row waits for others of its batch")
+	fs.IntVar(&s.fromLine, "from-line", 1, "begin with this `line` of the file (in a JSON array: with this row), as an interrupted command says")
+	fs.IntVar(&s.maxBad, "max-bad", 100, "stop after this many `lines` that can't be read; -1 for no limit")
 	fs.BoolVar(&s.Results, "results", s.Results, "print the flow's output, one row in each line")
-	fs.StringVarP(&s.format, "output", "o", "", "`format` of the summary: json (default: for people)")
+	fs.StringVar(&s.outcomes, "outcomes", "", "`file` for the outcome of every row, as JSON in lines, or as CSV if its name ends in .csv")
+	fs.StringVar(&s.rejects, "rejects", "", "`file` for the rows that are dead or failed, as they stand in the input, to be mended and submitted again")
+	fs.BoolVar(&s.send.ReportOnly, "report-only", false, "keep no dead letters: dead rows are only reported")
+	fs.DurationVar(&s.send.Timeout, "deadline", 0, "`time` after which a row of a batch fails that has no outcome (default: none)")
+	fs.DurationVar(&s.grace, "grace", 10*time.Second, "how long to wait, after Ctrl-C or an error, for the answers of rows under way")
+	fs.StringVarP(&s.summaryFormat, "output", "o", "", "`format` of the summary: json (default: for people)")
+}
+
+// check returns an error with the exit code 2 if a flag has a wrong value.
+func (s *Submitter) check() (rowfile.Format, error) {
+	format, err := rowfile.ParseFormat(s.format)
+	switch {
+	case s.format == "": // a Submitter that was made without flags
+		format = rowfile.Detect
+	case err != nil:
+		return 0, usage("--format: %v", err)
+	}
+	if format == rowfile.Detect {
+		format = rowfile.FormatOf(s.path)
+	}
+	switch {
+	case s.summaryFormat != "" && s.summaryFormat != "json":
+		return 0, usage("--output %q: give json, or leave it out", s.summaryFormat)
+	case s.batchRows < 1:
+		return 0, usage("--batch-rows %d: give 1 or more", s.batchRows)
+	case s.fromLine < 0:
+		return 0, usage("--from-line %d: give 1 or more", s.fromLine)
+	case s.flush < 0 || s.grace < 0 || s.send.Timeout < 0:
+		return 0, usage("--flush, --grace and --deadline must not be negative")
+	case s.outcomes != "" && s.outcomes == s.rejects:
+		return 0, usage("--outcomes and --rejects name the same file: give two")
+	}
+	return format, nil
 }
 
 // Run opens a stream with open, sends the rows and waits until all are answered. It prints the flow's output to out, and the first rows that are
-// not done, and a summary, to log. A summary in JSON goes to out instead, unless the output goes there. Run returns ErrNotDone if a row is
-// dead or failed.
-func (s *Submitter) Run(ctx context.Context, open func(context.Context) (Stream, error), in io.Reader, out, log io.Writer) error {
-	if s.format != "" && s.format != "json" {
-		return fmt.Errorf("--output %q: give json, or leave it out", s.format)
-	}
-	if s.batchRows < 1 {
-		return fmt.Errorf("--batch-rows %d: give 1 or more", s.batchRows)
+// not done, and a summary, to log. A summary in JSON goes to out instead, unless the output goes there.
+//
+// When ctx ends, Run stops reading, waits for rows under way as --grace says, and prints which lines are answered, unknown and not sent; its error
+// is ErrInterrupted then, unless everything was sent and answered. Run returns ErrNotDone if a row is dead or failed.
+func (s *Submitter) Run(ctx context.Context, open func(context.Context) (Stream, error), in io.Reader, out, log io.Writer) (err error) {
+	format, err := s.check()
+	if err != nil {
+		return err
 	}
 	s.in, s.out, s.log = in, out, log
 	size := int64(-1)
-	if s.path != "-" {
+	switch {
+	case s.path != "-":
 		f, err := os.Open(s.path)
 		if err != nil {
 			return fmt.Errorf("open rows: %w", err)
@@ -92,190 +139,51 @@ func (s *Submitter) Run(ctx context.Context, open func(context.Context) (Stream,
 			size = info.Size()
 		}
 		s.in = f
+	case terminal.Is(in):
+		fmt.Fprintln(log, "reading rows from the terminal, one JSON object in each line: Ctrl-D ends them; -f names a file")
+	}
+	reports, err := openReports(s.outcomes, s.rejects)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closed := reports.close(); closed != nil {
+			err = errors.Join(err, closed)
+		}
+	}()
+	if s.outcomes != "" && s.ShardKey != nil {
+		if reports.key, err = s.ShardKey(ctx); err != nil {
+			return err
+		}
 	}
 	// On one terminal, rows and a progress bar would overwrite each other.
-	if isTerminal(log) && (!s.Results || !isTerminal(out)) {
+	if terminal.Is(log) && (!s.Results || !terminal.Is(out)) {
 		s.bar = progressbar.DefaultBytes(size, s.Flow)
 	}
 	began := time.Now()
-	sum, err := s.submit(ctx, open)
+	p := newPipeline(s, reports)
+	err = p.submit(ctx, open, format)
 	if s.bar != nil {
 		_ = s.bar.Clear() // an error does not matter: the bar is decoration
 	}
-	if err != nil && sum.Batches == 0 {
+	if p.sum.empty() && err != nil && !errors.Is(err, ErrInterrupted) {
+		if len(p.ledger.ranges) > 0 {
+			p.ledger.tell(log)
+		}
 		return err
 	}
 	to := log
-	if s.format == "json" && !s.Results {
+	if s.summaryFormat == "json" && !s.Results {
 		to = out
 	}
-	if told := sum.tell(to, time.Since(began), s.format == "json"); err == nil {
+	if told := p.sum.tell(to, time.Since(began), s.summaryFormat == "json"); err == nil {
 		err = told
 	}
-	if err == nil && sum.Counts["dead"]+sum.Counts["failed"] > 0 {
+	if err != nil {
+		p.ledger.tell(log)
+	}
+	if err == nil && p.sum.Counts["dead"]+p.sum.Counts["failed"] > 0 {
 		err = ErrNotDone
 	}
 	return err
-}
-
-// isTerminal reports whether w is a terminal.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
-}
-
-// chunk is the rows of one batch, as read makes it for send.
-type chunk struct {
-	columns batch.Columns
-	lines   []int // the numbers of the rows' lines
-	err     error // why the file can't be read on behind these rows; nil means that more comes, or that the file has ended
-}
-
-// sentBatch is a batch under way, as send makes it for gather.
-type sentBatch struct {
-	answer Answer
-	lines  []int // the numbers of the rows' lines
-	bytes  int   // the size of these lines, for the progress bar
-}
-
-// submit runs three goroutines, each of which passes its work to the next: read → send → gather. It returns when all rows are answered, or at
-// the first error, with the summary of the rows that were answered.
-func (s *Submitter) submit(ctx context.Context, open func(context.Context) (Stream, error)) (*summary, error) {
-	sum := &summary{Flow: s.Flow, Counts: map[string]int{}, Revisions: []int64{}}
-	stream, err := open(ctx)
-	if err != nil {
-		return sum, err
-	}
-	g, ctx := errgroup.WithContext(ctx)
-	chunks, sending := make(chan chunk), make(chan sentBatch, underWay)
-	// submit does not wait for read: a read of a terminal or a pipe can't be interrupted. The goroutine ends with that read.
-	go s.read(ctx, chunks)
-	g.Go(func() error {
-		defer close(sending)
-		return s.send(ctx, stream, chunks, sending)
-	})
-	g.Go(func() error { return s.gather(ctx, sending, sum) })
-	if err := g.Wait(); err != nil {
-		return sum, s.inDoubt(err) // without Close, which would wait for answers that are not needed any more
-	}
-	return sum, errors.Join(s.unread, stream.Close())
-}
-
-// inDoubt adds to an error which lines were sent and have no answer, if there are any: they may have taken effect. The user must know that,
-// because sending the lines again makes other batches of them, and may take effect twice.
-func (s *Submitter) inDoubt(err error) error {
-	if s.sentTo <= s.told {
-		return err
-	}
-	return fmt.Errorf("%w\nlines %d to %d were sent and have no answer: they may have taken effect, and sending them again may take effect twice; look at the stored data before you send them again",
-		err, s.told+1, s.sentTo)
-}
-
-// read packs lines into chunks, and closes the channel after the last one. If the file can't be read to its end, the error of the last
-// chunk says why. When ctx is over, read ends at the next line.
-func (s *Submitter) read(ctx context.Context, chunks chan<- chunk) {
-	defer close(chunks)
-	lines := bufio.NewScanner(s.in)
-	lines.Buffer(make([]byte, 64<<10), lineBytes)
-	var l chunk
-	pass := func() bool {
-		select {
-		case chunks <- l:
-			l = chunk{}
-			return true
-		case <-ctx.Done():
-			return false
-		}
-	}
-	number := 0
-	for lines.Scan() {
-		number++
-		row := bytes.TrimSpace(lines.Bytes())
-		if len(row) == 0 {
-			continue
-		}
-		l.columns.Append(row)
-		l.lines = append(l.lines, number)
-		if (len(l.lines) >= s.batchRows || len(l.columns.Data) >= batchBytes) && !pass() {
-			return
-		}
-	}
-	switch err := lines.Err(); {
-	case errors.Is(err, bufio.ErrTooLong):
-		l.err = fmt.Errorf("read rows: line %d has over %d bytes: write one JSON object a line", number+1, lineBytes)
-	case err != nil:
-		l.err = fmt.Errorf("read rows after line %d: %w", number, err)
-	}
-	pass()
-}
-
-// send makes a batch of each chunk and sends it. It ends after the last chunk, at the first error, or when ctx is over.
-func (s *Submitter) send(ctx context.Context, stream Stream, chunks <-chan chunk, sending chan<- sentBatch) error {
-	for {
-		var l chunk
-		var more bool
-		select {
-		case l, more = <-chunks:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		if !more {
-			return nil
-		}
-		if len(l.lines) > 0 {
-			b := sentBatch{lines: l.lines, bytes: len(l.columns.Data) + len(l.lines)}
-			var err error
-			if b.answer, err = stream.Send(ctx, batch.Pack(l.columns), s.Results); err != nil {
-				if errors.Is(err, batch.ErrUnanswered) {
-					s.sentTo = l.lines[len(l.lines)-1]
-				}
-				return err
-			}
-			s.sentTo = l.lines[len(l.lines)-1]
-			select {
-			case sending <- b:
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-		}
-		s.unread = l.err // only the last chunk has an error; submit returns it when all rows before it are answered
-	}
-}
-
-// gather waits for the answers, in the order of the batches, adds them to the summary and prints the output.
-func (s *Submitter) gather(ctx context.Context, sending <-chan sentBatch, sum *summary) error {
-	results := bufio.NewWriter(s.out)
-	var omitted error // why the output of some batch is missing; nil means that none is
-	for b := range sending {
-		r, err := b.answer.Wait(ctx)
-		switch {
-		case err == nil:
-		case r != nil && batch.CodeOf(err) == batch.CodeBatchTooLarge:
-			omitted = cmp.Or(omitted, err) // the output was too large, but the rows have outcomes
-		default:
-			if !errors.Is(err, batch.ErrUnanswered) {
-				s.told = b.lines[len(b.lines)-1] // the error says that no row of the batch ran
-			}
-			return errors.Join(err, results.Flush())
-		}
-		if len(r.NotDone) > 0 && s.bar != nil && sum.listed < maxListed {
-			_ = s.bar.Clear() // an error does not matter: the bar is decoration
-		}
-		s.told = b.lines[len(b.lines)-1]
-		sum.add(r, b.lines, s.log)
-		for i := range r.Output.Rows.Len() {
-			_, _ = results.Write(r.Output.Rows.Row(i)) // Flush returns the errors of both writes
-			_ = results.WriteByte('\n')
-		}
-		if s.bar != nil {
-			_ = s.bar.Add(b.bytes)
-		}
-		// A user who types rows one by one wants to see each result at once.
-		if len(sending) == 0 {
-			if err := results.Flush(); err != nil {
-				return fmt.Errorf("write results: %w", err)
-			}
-		}
-	}
-	return errors.Join(omitted, results.Flush())
 }

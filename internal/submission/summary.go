@@ -6,6 +6,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/terminal"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
@@ -20,15 +21,30 @@ type summary struct {
 	Counts    map[string]int `json:"outcomes"`
 	Revisions []int64        `json:"revisions"`
 	Seconds   float64        `json:"seconds"`
+	Unread    int            `json:"unreadable"`          // rows that could not be read and were not sent; they count as dead, too
+	Unknown   []lineRange    `json:"unknown,omitempty"`   // lines that were sent and have no answer
+	Next      int            `json:"next_line,omitempty"` // the first line that was not sent; 0 if all were
 
 	listed int // the number of rows that are not done, with those that were not printed
 }
 
-// add counts the rows of one batch. It prints rows that are not done to log, but at most maxListed in all batches together. lines are
-// the numbers of the rows' lines.
-func (s *summary) add(r *batch.Result, lines []int, log io.Writer) {
+// empty reports whether no row has an outcome.
+func (s *summary) empty() bool { return s.Rows == 0 }
+
+// add counts the rows of one chunk. It prints rows that are not done to log, but at most maxListed in all chunks together.
+func (s *summary) add(r *batch.Result, c *chunk, log io.Writer) {
+	s.Rows += r.Rows + len(c.bad)
+	s.Unread += len(c.bad)
+	s.Counts[batch.Dead.String()] += len(c.bad)
+	for _, b := range c.bad {
+		if s.listed++; s.listed <= maxListed {
+			fmt.Fprintf(log, "%s %d: %s: %s: %s\n", c.unit, b.line, batch.Dead, b.code, terminal.Text(b.reason))
+		}
+	}
+	if r.Rows == 0 {
+		return
+	}
 	s.Batches++
-	s.Rows += r.Rows
 	counts := r.Counts()
 	for o := batch.Done; o <= batch.Failed; o++ {
 		s.Counts[o.String()] += int(counts[o])
@@ -44,7 +60,7 @@ func (s *summary) add(r *batch.Result, lines []int, log io.Writer) {
 		if o.Function != "" {
 			where = " in " + o.Function
 		}
-		fmt.Fprintf(log, "line %d: %s%s: %s: %s\n", lines[o.Row], o.Outcome, where, o.Code, o.Reason)
+		fmt.Fprintf(log, "%s %d: %s%s: %s: %s\n", c.unit, c.lines[o.Row], o.Outcome, terminal.Text(where), o.Code, terminal.Text(o.Reason))
 	}
 }
 
@@ -61,6 +77,9 @@ func (s *summary) tell(to io.Writer, took time.Duration, asJSON bool) error {
 	fmt.Fprintf(to, "%s: %d rows in %d batches, %.1f s:", s.Flow, s.Rows, s.Batches, s.Seconds)
 	for o := batch.Done; o <= batch.Failed; o++ {
 		fmt.Fprintf(to, " %d %s", s.Counts[o.String()], o)
+	}
+	if s.Unread > 0 {
+		fmt.Fprintf(to, " (%d of the dead could not be read, and were not sent)", s.Unread)
 	}
 	_, err := fmt.Fprintln(to)
 	return err

@@ -16,6 +16,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/command"
 	"github.com/kisgrid/kisgrid/internal/flowcmd"
 	"github.com/kisgrid/kisgrid/internal/serve"
+	"github.com/kisgrid/kisgrid/internal/terminal"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
@@ -28,8 +29,7 @@ func Main(register func(*kis.Registry)) {
 	os.Exit(execute(register, os.Args, os.Stdin, os.Stdout, os.Stderr))
 }
 
-// execute runs one command line and returns the exit status: 0, 1, or 2 where the verb test could run nothing. args begins with the name of
-// the program.
+// execute runs one command line and returns the exit status: see flowcmd.ExitStatus. args begins with the name of the program.
 func execute(register func(*kis.Registry), args []string, in io.Reader, out, errs io.Writer) int {
 	name := filepath.Base(args[0])
 	cmd := rootCommand(name, register)
@@ -39,7 +39,7 @@ func execute(register func(*kis.Registry), args []string, in io.Reader, out, err
 	cmd.SetErr(errs)
 	err := cmd.ExecuteContext(context.Background())
 	if err != nil && !errors.Is(err, flowcmd.ErrReported) {
-		fmt.Fprintf(errs, "%s: %v\n", name, err)
+		fmt.Fprintf(errs, "%s: %s\n", name, terminal.Text(err.Error()))
 	}
 	return flowcmd.ExitStatus(err)
 }

@@ -99,17 +99,22 @@ func TestRunRefuses(t *testing.T) {
 		args  []string
 		stdin string
 		want  string
+		usage bool
 	}{
-		{[]string{dir, "Grade"}, "{}", `grades: UNKNOWN_FLOW: submit to flow "Grade": there is no such flow: the documents have Grades; did you mean "Grades"?`},
-		{[]string{dir, "Grades", "-f", "/no/rows"}, "", "grades: open rows: open /no/rows: no such file or directory"},
-		{[]string{dir, "Grades", "-o", "xml"}, "", `grades: --output "xml": give json, or leave it out`},
-		{[]string{dir, "Grades", "--batch-rows", "0"}, "", "grades: --batch-rows 0: give 1 or more"},
-		{[]string{dir, "Grades", "--log-level", "loud"}, "", `grades: --log-level "loud": give trace, debug, info, warn, error or off`},
-		{[]string{dir, "Grades"}, strings.Repeat(" ", 4<<20+1), "grades: read rows: line 1 has over 4194304 bytes: write one JSON object a line"},
-		{[]string{dir + "/none", "Grades"}, "", "grades: NOT_FOUND: reading definitions: stat " + dir + "/none: no such file or directory"},
+		{[]string{dir, "Grade"}, "{}", `grades: UNKNOWN_FLOW: submit to flow "Grade": there is no such flow: the documents have Grades; did you mean "Grades"?`, false},
+		{[]string{dir, "Grades", "-f", "/no/rows"}, "", "grades: open rows: open /no/rows: no such file or directory", false},
+		{[]string{dir, "Grades", "-o", "xml"}, "", `grades: --output "xml": give json, or leave it out`, true},
+		{[]string{dir, "Grades", "--batch-rows", "0"}, "", "grades: --batch-rows 0: give 1 or more", true},
+		{[]string{dir, "Grades", "--log-level", "loud"}, "", `grades: --log-level "loud": give trace, debug, info, warn, error or off`, false},
+		{[]string{dir, "Grades"}, "id,name\n1,ada\n", "grades: line 1: the input is CSV, not one JSON value a line: give its format as csv (--format csv, or a file name that ends in .csv)", false},
+		{[]string{dir + "/none", "Grades"}, "", "grades: NOT_FOUND: reading definitions: stat " + dir + "/none: no such file or directory", false},
 	} {
 		code, out, errs := runMain(registerGrades, test.stdin, append([]string{"run"}, test.args...)...)
-		if code != 1 || out != "" || errs != test.want+"\n" {
+		status := 1
+		if test.usage {
+			status = 2
+		}
+		if code != status || out != "" || errs != test.want+"\n" {
 			t.Errorf("%v ended with %d, %q\n%s", test.args, code, out, errs)
 		}
 	}
