@@ -96,6 +96,7 @@ var breaches = []struct {
 	}},
 	{"OrderPerKey", "a later row ran first, and a coordinator with another limit is there, but no copy of the batch ran", "plain", tooLargeForOne},
 	{"OneRevision", "two revisions", "plain", func(h *history.History) { h.Runs[3].Revision = 4 }},
+	{"OneRevision", "two revisions, of a producer that forgets, but has not begun again", "plain", triedOnTwo},
 	{"OneRevision", "two marks", "plain", func(h *history.History) { h.Runs[2].Mark = "m2" }},
 	{"OneRevision", "two flows", "plain", func(h *history.History) { h.Runs[2].Flow = "G" }},
 	{"OneRevision", "the answer names another one", "plain", func(h *history.History) { h.Batches[0].Tries[0].Revision = 4 }},
@@ -339,4 +340,14 @@ func backAfterTimeout(h *history.History, timeout time.Duration) {
 func foundOlder(h *history.History) {
 	out := &h.Batches[1].Tries[0].Outputs[0]
 	out.Row = strings.Replace(out.Row, `"found":5`, `"found":3`, 1)
+}
+
+// triedOnTwo makes the client a producer that forgets revisions, and its first batch one that was submitted twice and ran on two revisions.
+func triedOnTwo(h *history.History) {
+	h.Scenario.Clients[0].How, h.Scenario.Clients[0].Forgets = "producer", true
+	b := h.Batches[0]
+	again := *b.Tries[0]
+	again.At, again.Ended = 30*time.Second, 31*time.Second
+	b.Tries = append(b.Tries, &again)
+	h.Runs[0].Revision = 4
 }

@@ -126,6 +126,10 @@ var excuses = []struct {
 		b.Tries = append([]*history.Try{&gone}, b.Tries...)
 		h.Runs[0].Revision = 4
 	}},
+	{"OneRevision", "a producer that began again between two tries, and did not know the revision", "plain", func(h *history.History) {
+		triedOnTwo(h)
+		h.Faults = append(h.Faults, history.Fault{At: 20 * time.Second, Until: 25 * time.Second, Fault: scenario.Fault{Kind: "kill", Who: "c"}})
+	}},
 	{"MemoryBounded", "output of runs of rows that grow", "expand", func(h *history.History) {
 		h.Batches[0].Rows[0].Do = "expand=grow:1000"
 		set(h.Lives[2].Snaps[0], "kisgrid_worker_bytes_held", 64<<20*3/2+1<<20)

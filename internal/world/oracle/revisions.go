@@ -73,9 +73,20 @@ func OneRevision(l *Life) {
 }
 
 // unknownRevision reports whether a batch's producer sent it again without the revision on which it ran, because its program ended before
-// the answer came, and keeps no revision. b may be nil.
+// the answer came, or between two tries, and keeps no revision. b may be nil.
 func (l *Life) unknownRevision(b *history.Batch) bool {
-	return b != nil && l.client(b.Client).Forgets && slices.ContainsFunc(b.Tries[:len(b.Tries)-1], func(t *history.Try) bool { return t.Gone })
+	if b == nil || !l.client(b.Client).Forgets {
+		return false
+	}
+	for i, t := range b.Tries[:len(b.Tries)-1] {
+		next := b.Tries[i+1].At
+		if t.Gone || slices.ContainsFunc(l.Faults, func(f history.Fault) bool {
+			return f.Kind == "kill" && f.Who == b.Client && t.At <= f.At && f.At <= next
+		}) {
+			return true
+		}
+	}
+	return false
 }
 
 // marks returns the marks with which a function ran for a batch.
