@@ -29,12 +29,12 @@ func least(a, b amount) amount { return amount{min(a.rows, b.rows), min(a.bytes,
 // most returns the larger number of rows and the larger number of bytes.
 func most(a, b amount) amount { return amount{max(a.rows, b.rows), max(a.bytes, b.bytes)} }
 
-// Shares of the budget that an account may be granted ahead of its parts. A busy account gets at most the budget divided by
-// aheadShares and by the number of accounts. An idle account gets at most the budget divided by idleShares. Credit can't be
-// taken back, so these shares bound the credit that silent flows withhold from the others.
+// Shares of the budget that an account may be granted ahead of its parts. Credit can't be taken back, so these shares bound the
+// credit that silent flows withhold from the others.
 const (
-	aheadShares = 8    // busy accounts together get at most the budget divided by aheadShares ahead of their parts
-	idleShares  = 1024 // an idle account gets at most the budget divided by idleShares
+	aheadShares = 8     // busy accounts together get at most the budget divided by aheadShares ahead of their parts
+	idleShares  = 16384 // an idle account gets at most the budget divided by idleShares
+	growth      = 16    // how many times as much a busy account gets ahead of its parts each time that it has used half of it
 )
 
 // maxCredit is the largest credit, in rows and in bytes, that an account can have. It fits into the 32 bits that a message has
@@ -52,7 +52,10 @@ const maxCredit = 1 << 30
 //   - Busy accounts share evenly the part of the budget that idle accounts don't use. One more share stays free for the next account that
 //     becomes busy, so a single account gets half. An account is busy while it holds something, and after it has sent something until all
 //     accounts together have sent as many rows as the budget has.
-//   - An account gets only so far ahead of its parts as keeps its coordinator sending.
+//   - An account gets only so far ahead of its parts as keeps its coordinator sending. It begins with little, and gets growth times as much
+//     each time that it has used half of it, up to the share of a busy account. So flows that send a few rows now and then do not withhold
+//     credit from a busy one. Accounts that were busy and are idle now do withhold some: if that is more than the budget divided by
+//     aheadShares, the share of a busy account is counted as if all accounts were busy.
 //
 // Example: with a budget of 1,000 rows and two busy accounts each may use up to 333 rows.
 //
@@ -78,6 +81,7 @@ type account struct {
 	left   amount        // credit that is not used; below zero when the last part overdrew it
 	held   amount        // parts and results in this worker
 	part   amount        // size of the last part
+	ahead  amount        // how much it may get ahead of its parts, as its use of credit shows; zero at first and after it was idle
 	sent   int64         // budget.sent when this account last sent something
 	recent *list.Element // place in budget.recent; nil when it is not there
 	closed bool          // close was called: it gets no credit any more
@@ -180,7 +184,7 @@ func (b *budget) forget() {
 		}
 		b.count(a, -1)
 		b.recent.Remove(e)
-		a.recent = nil
+		a.recent, a.ahead = nil, amount{}
 		b.count(a, 1)
 	}
 }
@@ -277,14 +281,25 @@ func (a *account) topUp() (more amount) {
 	return more
 }
 
-// wants returns how much credit the account should have ahead of its parts.
+// wants returns how much credit the account should have ahead of its parts. It raises a.ahead if the account has used half of that.
 func (a *account) wants() amount {
 	b := a.budget
-	ahead := b.total.over(aheadShares * int64(b.accounts))
-	if !a.busy() {
-		ahead = least(ahead, b.total.over(idleShares))
+	begin := least(b.total.over(aheadShares*int64(b.accounts)), b.total.over(idleShares))
+	want := begin
+	if a.busy() {
+		sharing := int64(b.accounts)
+		withheld := b.idle.minus(amount{begin.rows * sharing, begin.bytes * sharing})
+		if most := b.total.over(aheadShares); withheld.rows <= most.rows && withheld.bytes <= most.bytes {
+			sharing = int64(b.busy) + 1 // change has taken this account out of the number
+		}
+		a.ahead = most(a.ahead, begin)
+		if half := a.ahead.over(2); a.left.rows <= half.rows || a.left.bytes <= half.bytes {
+			a.ahead = amount{growth * a.ahead.rows, growth * a.ahead.bytes}
+		}
+		a.ahead = least(a.ahead, b.total.over(aheadShares*sharing))
+		want = a.ahead
 	}
-	return least(most(ahead, amount{1, 1}), amount{maxCredit, maxCredit})
+	return least(most(want, amount{1, 1}), amount{maxCredit, maxCredit})
 }
 
 // room returns how much more the account may use. It is zero where a part like the last one would not fit.

@@ -270,3 +270,37 @@ func TestBudgetRefusesWhatIsOverdrawnTwice(t *testing.T) {
 		t.Errorf("no credit after all was released: %v", k.left)
 	}
 }
+
+// TestCreditFollowsUse gives a busy account as much credit beside many idle ones, each of which has sent a row once, as it has alone.
+func TestCreditFollowsUse(t *testing.T) {
+	alone := newBudget(wideBudget)
+	one := openBooks(alone)
+	for range 1000 {
+		one.send(amount{100, 5000})
+		one.finish(0)
+	}
+	crowded := newBudget(wideBudget)
+	for range 1000 {
+		idle := openBooks(crowded)
+		idle.send(amount{1, 50})
+		idle.finish(0)
+	}
+	busy := openBooks(crowded)
+	least := busy.credit
+	for range 10000 {
+		busy.send(amount{100, 5000})
+		busy.finish(0)
+		least = busy.credit
+	}
+	if 2*least.rows < one.credit.rows || 2*least.bytes < one.credit.bytes {
+		t.Errorf("beside idle accounts the busy one has credit %v, alone it has %v", least, one.credit)
+	}
+	idle := openBooks(crowded)
+	for range 5 {
+		idle.send(amount{2000, 50000})
+		idle.finish(0)
+	}
+	if 4*idle.credit.rows < one.credit.rows {
+		t.Errorf("an account that wakes has credit %v after five parts, alone it has %v", idle.credit, one.credit)
+	}
+}

@@ -194,7 +194,7 @@ func (p *peer) startSession(sess *session, m *pb.CoordinatorMessage, received ui
 	p.backlog.reset(m.GetHello(), m.GetUntaken())
 	for _, c := range p.credits { // credit of the session before is void
 		c.renew = true
-		c.due.Store(true)
+		c.look()
 	}
 	return true, nil
 }

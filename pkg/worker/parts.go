@@ -144,7 +144,7 @@ func (p *peer) planFor(m *pb.Part, key revisionKey, size amount) (plan *plan, fl
 	}
 	if c := p.credits[m.GetFlow()]; c != nil {
 		c.skip(size)
-		c.due.Store(true)
+		c.look()
 	}
 	return nil, nil, true
 }
@@ -165,7 +165,7 @@ func (p *peer) holdPart(part *heldPart) error {
 	part.account, part.charged = c.account, part.size
 	p.lastPart = part.number
 	p.parts[part.number] = part
-	c.due.Store(true)
+	c.look()
 	return nil
 }
 

@@ -41,6 +41,7 @@ type peer struct {
 	dropped    bool                  // the coordinator is forgotten: results go nowhere
 	plans      map[revisionKey]*plan // the plans that the coordinator has, by its name for the revision
 	credits    map[string]*credit    // the coordinator's credits, by the name of the flow
+	dueCredits dueCredits            // those of which there may be more to grant; has a lock of its own
 
 	lastPart   uint64               // number of the last part that came
 	parts      map[uint64]*heldPart // parts by number; a part goes when its last result is acknowledged
@@ -64,8 +65,41 @@ type peer struct {
 // send rows.
 type credit struct {
 	*account
-	due   atomic.Bool // there may be more credit to grant; set without a lock
+	peer  *peer
+	flow  string
+	due   atomic.Bool // the credit is in peer.dueCredits
 	renew bool        // a session began, and must be told the whole credit instead of an increase; guarded by the peer's lock
+}
+
+// dueCredits are the credits of a peer of which there may be more to grant. So the sender need not look at those of all flows, most of which
+// may be idle.
+type dueCredits struct {
+	mu   sync.Mutex // held for a moment only, and no other lock is taken under it, so it can be taken with any lock held
+	list []*credit  // guarded by mu
+}
+
+// look makes the sender look, with the next messages that it takes, whether there is more credit to grant. It can be called with any lock
+// held. It does not wake the sender.
+func (c *credit) look() {
+	if c.due.Swap(true) {
+		return
+	}
+	d := &c.peer.dueCredits
+	d.mu.Lock()
+	d.list = append(d.list, c)
+	d.mu.Unlock()
+}
+
+// take takes the credits that are due. One that becomes due from now on is in the next list.
+func (d *dueCredits) take() []*credit {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := d.list
+	d.list = nil
+	for _, c := range all {
+		c.due.Store(false)
+	}
+	return all
 }
 
 // newPeer makes the peer of a coordinator that has no session yet.
@@ -89,12 +123,12 @@ func (p *peer) wakeUp() {
 
 // openCredit makes the account of a flow in the worker's budget. From then on the coordinator gets credit for the flow.
 func (p *peer) openCredit(flow string) *credit {
-	c := &credit{}
-	c.due.Store(true)
+	c := &credit{peer: p, flow: flow}
 	c.account = p.server.budget.open(func() {
-		c.due.Store(true)
+		c.look()
 		p.wakeUp()
 	})
+	c.look()
 	c.account.output = &outputAccount{memory: p.server.output, backlog: p.backlog, flow: flow}
 	return c
 }

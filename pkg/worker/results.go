@@ -182,7 +182,7 @@ func (p *peer) acknowledgeLocked(number uint64) error {
 			p.server.metrics.partsHeld.Dec()
 		}
 		if c := p.credits[r.part.flow.name]; c != nil {
-			c.due.Store(true)
+			c.look()
 		}
 	}
 	p.results = slices.Delete(p.results, 0, n)

@@ -69,8 +69,11 @@ func (p *peer) takeMessages(sess *session, messages []*pb.WorkerMessage) (_ []*p
 	if news := p.server.connectors.changesSince(&sess.toldStates); len(news) > 0 {
 		messages = append(messages, &pb.WorkerMessage{Kind: &pb.WorkerMessage_Heartbeat{Heartbeat: &pb.Heartbeat{Connectors: news}}})
 	}
-	for flow, c := range p.credits {
-		if m := c.message(flow); m != nil {
+	for _, c := range p.dueCredits.take() {
+		if p.credits[c.flow] != c {
+			continue // the flow's credit was closed meanwhile
+		}
+		if m := c.message(); m != nil {
 			messages = append(messages, m)
 		}
 	}
@@ -90,10 +93,7 @@ func (p *peer) takeMessages(sess *session, messages []*pb.WorkerMessage) (_ []*p
 
 // message returns the message that grants more credit for the flow, or nil when there is none to grant. The caller holds the
 // peer's lock.
-func (c *credit) message(flow string) *pb.WorkerMessage {
-	if !c.due.Swap(false) {
-		return nil
-	}
+func (c *credit) message() *pb.WorkerMessage {
 	var more amount
 	if c.renew {
 		c.renew, more = false, c.account.renew()
@@ -103,7 +103,7 @@ func (c *credit) message(flow string) *pb.WorkerMessage {
 	if more.none() {
 		return nil
 	}
-	return &pb.WorkerMessage{Kind: &pb.WorkerMessage_Credit{Credit: &pb.FlowCredit{Flow: flow, Rows: uint32(more.rows), Bytes: uint32(more.bytes)}}}
+	return &pb.WorkerMessage{Kind: &pb.WorkerMessage_Credit{Credit: &pb.FlowCredit{Flow: c.flow, Rows: uint32(more.rows), Bytes: uint32(more.bytes)}}}
 }
 
 // nextOverdue takes one part out of p.unreported whose ended rows have waited for partialDelay. It returns nil when there is
