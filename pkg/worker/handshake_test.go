@@ -113,7 +113,7 @@ func (b *boss) greet(secret []byte, resume bool) *pb.Welcome {
 func TestHandshakeStates(t *testing.T) {
 	for _, secret := range [][]byte{nil, []byte("drawn")} {
 		t.Run(fmt.Sprintf("secret %q", secret), func(t *testing.T) {
-			inBubble(t, wideBudget, func(t *testing.T, r *rig) {
+			inBubble(t, amount{4 << 20, 1 << 30}, func(t *testing.T, r *rig) {
 				c := &modelCoordinator{t: t, rig: r, random: rand.New(rand.NewPCG(*handshakeSeed, uint64(len(secret)))), secret: secret, parts: map[uint64]int{}}
 				for range *handshakeRounds {
 					c.round()
