@@ -14,6 +14,7 @@
 //   - schema.go: schema, which prints the JSON Schema of documents and tests.
 //   - rollout.go: rollout, which follows, lists and undoes changes of a flow.
 //   - apply.go: apply, which writes documents and waits until workers run on them.
+//   - control.go: pause and resume for flows, cordon, uncordon and drain for workers.
 //   - delete.go: delete, which deletes documents.
 //   - export.go: export, which writes a cluster's documents into a folder.
 //   - submit.go: submit, which sends rows through a flow.

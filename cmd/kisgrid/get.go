@@ -229,11 +229,16 @@ func row(kind string, r *pb.Resource) ([]string, error) {
 		n := func(outcome string) string { return strconv.FormatUint(v.Rows[outcome], 10) }
 		return []string{v.Flow, flowState(v), strconv.FormatInt(v.Active, 10), shardKey(v, "-"), n("in"), n("in_flight"), n("dead"), n("failed"), countedFor(v)}, err
 	case "workers":
-		var v cluster.Worker
+		var v coordinator.WorkerView
 		err := json.Unmarshal(r.GetStatus(), &v)
 		state := "ready"
-		if v.Draining {
+		switch {
+		case v.Draining:
 			state = "draining"
+		case v.Cordoned != nil && v.Cordoned.Drained:
+			state = "cordoned, drained"
+		case v.Cordoned != nil:
+			state = "cordoned"
 		}
 		if len(v.Stores) > 0 {
 			state += ", without " + strings.Join(slices.Sorted(maps.Keys(v.Stores)), ", ")
@@ -260,6 +265,21 @@ func row(kind string, r *pb.Resource) ([]string, error) {
 		}
 		return cells, err
 	}
+}
+
+// paused says in words who has paused a flow, since when and why.
+func paused(c cluster.Control) string {
+	text := "it is paused"
+	if c.By != "" {
+		text += " by " + c.By
+	}
+	if !c.At.IsZero() {
+		text += " since " + c.At.UTC().Format(time.RFC3339)
+	}
+	if c.Reason != "" {
+		text += ": " + c.Reason
+	}
+	return text
 }
 
 // flowState returns the state of a flow as text, with "unserved" added if no worker can run the flow now.
@@ -332,6 +352,9 @@ func describeFlow(out io.Writer, r *pb.Resource) error {
 	}
 	// The status has the reasons for its state. Degraded connectors and missing workers are added, since the flow may be active with them.
 	reasons := v.Reasons
+	if v.Paused != nil {
+		reasons = append(reasons, paused(*v.Paused))
+	}
 	for _, name := range slices.Sorted(maps.Keys(v.Degraded)) {
 		for _, worker := range slices.Sorted(maps.Keys(v.Degraded[name])) {
 			reasons = append(reasons, fmt.Sprintf("connector %s is degraded on worker %s: %s", name, worker, v.Degraded[name][worker]))

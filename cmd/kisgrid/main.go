@@ -56,7 +56,14 @@ func root() *cobra.Command {
 Each subcommand has its own --help. A flag such as --server can also be set in the environment, as KISGRID_SERVER.`,
 		SilenceUsage: true, SilenceErrors: true, Version: command.Build(),
 	}
-	cmd.AddCommand(demoCommand(), devCommand(), newCommand(), applyCommand(), getCommand(), deleteCommand(), exportCommand(), rolloutCommand(), submitCommand(), deadCommand(), explainCommand(), runCommand(), testCommand(), lintCommand(), evalCommand(), schemaCommand(), versionCommand())
+	cmd.AddCommand(
+		demoCommand(), devCommand(), newCommand(),
+		applyCommand(), getCommand(), deleteCommand(), exportCommand(), rolloutCommand(),
+		pauseCommand(false), pauseCommand(true), cordonCommand(false), cordonCommand(true), drainCommand(),
+		submitCommand(), deadCommand(), explainCommand(),
+		runCommand(), testCommand(), lintCommand(), evalCommand(), schemaCommand(),
+		versionCommand(),
+	)
 	command.FromEnvironment(cmd)
 	command.StrictUsage(cmd)
 	return cmd

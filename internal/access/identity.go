@@ -69,6 +69,14 @@ func (i *Identity) Need(r Right, flow string) error {
 	return batch.Errorf(batch.CodePermissionDenied, "%q lacks the right %s on flow %q: somebody who may change the coordinators' access file can give it", i.Name, r, flow)
 }
 
+// NeedAll returns an error if the caller lacks the right on every flow, that is if no pattern of it is a star.
+func (i *Identity) NeedAll(r Right) error {
+	if i.MayAll(r) {
+		return nil
+	}
+	return batch.Errorf(batch.CodePermissionDenied, "%q lacks the right %s on all flows (*): somebody who may change the coordinators' access file can give it", i.Name, r)
+}
+
 // NeedSome returns nil if the caller has one of the rights on some flow, and otherwise an error with CodePermissionDenied.
 func (i *Identity) NeedSome(rights ...Right) error {
 	for _, r := range rights {

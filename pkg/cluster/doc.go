@@ -13,6 +13,7 @@
 //   - store.go: Config, Store, Open, Wait and Close.
 //   - documents.go: documents are read, followed and written in transactions.
 //   - members.go: workers and coordinators: their records, and how they register.
+//   - control.go: flows that are paused and workers that are cordoned.
 //   - namesakes.go: workers that register under a name that another worker has.
 //   - status.go: statuses of functions and connectors.
 //   - leadership.go: the election of the leader, and everything that only the leader writes.

@@ -27,6 +27,7 @@ const (
 const (
 	StateUnserved = "unserved" // the flow is active, and no worker can run it now
 	StateDegraded = "degraded" // the flow is active, and some worker can't use one of its connectors
+	StatePaused   = "paused"   // the flow is active, and takes no new batches because somebody has paused it
 )
 
 // FlowStatus is the leader's report on a flow.

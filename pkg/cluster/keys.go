@@ -28,6 +28,7 @@ func (k Key) String() string { return string(k.Kind) + "/" + k.Name }
 //	status/{func,conn}/<name>          a DocumentStatus
 //	workers/<id>                       a Worker, under its lease
 //	coordinators/<id>                  a Coordinator, under its lease
+//	control/{flow,worker}/<name>       a Control: the flow is paused, or the worker is cordoned
 //	leader/<lease>                     a campaign of a coordinator, under its lease; the value is the coordinator's id. The oldest leads.
 type keys struct{ prefix string }
 
@@ -50,7 +51,11 @@ func (k keys) worker(id string) string      { return k.prefix + "workers/" + id 
 func (k keys) named(name string) keyRange   { return below(k.prefix + "workers/" + name + "-") } // also has workers with longer names that begin so; callers check the name
 func (k keys) coordinators() keyRange       { return below(k.prefix + "coordinators/") }
 func (k keys) coordinator(id string) string { return k.prefix + "coordinators/" + id }
-func (k keys) campaigns() keyRange          { return below(k.prefix + "leader/") }
+func (k keys) controls() keyRange           { return below(k.prefix + "control/") }
+func (k keys) control(c Controlled, name string) string {
+	return k.prefix + "control/" + string(c) + "/" + name
+}
+func (k keys) campaigns() keyRange { return below(k.prefix + "leader/") }
 func (k keys) campaign(l clientv3.LeaseID) string {
 	return k.prefix + "leader/" + strconv.FormatInt(int64(l), 16)
 }

@@ -84,6 +84,16 @@ type Coordinator struct {
 	// since.
 	Namesakes []string  `json:"namesakes,omitempty"`
 	Started   time.Time `json:"started"`
+	// Cordoned has each registered worker that gets no new rows from this coordinator because it is cordoned, by the worker's id.
+	Cordoned map[string]CordonedRows `json:"cordoned,omitempty"`
+}
+
+// CordonedRows is what a coordinator still has at a worker that is cordoned.
+type CordonedRows struct {
+	// Rows is the number of rows that the worker has not answered.
+	Rows int64 `json:"rows"`
+	// Since is Control.At of the cordon that the coordinator knows: after an earlier one, the worker may have got rows again.
+	Since time.Time `json:"since,omitzero"`
 }
 
 // Unreachable is a worker that a coordinator can't reach.

@@ -88,6 +88,8 @@ var accessRules = map[string]access.Rule{
 	},
 	pb.Admin_DropDead_FullMethodName: onLetters[*pb.DropDeadRequest](access.Operate),
 	pb.Admin_Version_FullMethodName:  nil,
+	pb.Admin_Pause_FullMethodName:    onFlow[*pb.PauseRequest](access.Operate),
+	pb.Admin_Cordon_FullMethodName:   func(c access.Caller, _ any) error { return c.NeedAll(access.Operate) }, // a worker runs everybody's flows
 	pb.Admin_Audit_FullMethodName: func(c access.Caller, request any) error {
 		if in, ok := request.(*pb.AuditRequest); ok && in.GetFlow() != "" {
 			return c.Need(access.View, in.GetFlow())

@@ -153,6 +153,14 @@ var matrix = map[string]struct {
 		_, err := pb.NewAdminClient(conn).Version(ctx, &pb.VersionRequest{})
 		return err
 	}},
+	"kisgrid.v1.Admin.Pause": {[]access.Right{access.Operate}, func(ctx context.Context, conn *grpc.ClientConn, flow string) error {
+		_, err := pb.NewAdminClient(conn).Pause(ctx, &pb.PauseRequest{Flow: flow, Resume: true})
+		return err
+	}},
+	"kisgrid.v1.Admin.Cordon": {[]access.Right{access.Operate}, func(ctx context.Context, conn *grpc.ClientConn, _ string) error {
+		_, err := pb.NewAdminClient(conn).Cordon(ctx, &pb.CordonRequest{Worker: "none"})
+		return err
+	}},
 	"kisgrid.v1.Admin.Audit": {[]access.Right{access.View}, func(ctx context.Context, conn *grpc.ClientConn, flow string) error {
 		_, err := pb.NewAdminClient(conn).Audit(ctx, &pb.AuditRequest{Flow: flow})
 		return err
@@ -166,6 +174,8 @@ func TestMatrix(t *testing.T) {
 	var f accessFile
 	f.add("everything", "Mine*", all)
 	f.add("nothing", "", nil)
+	f.add("operator of all", "'*'", []access.Right{access.Operate})
+	f.add("viewer of all", "'*'", []access.Right{access.View})
 	for _, r := range all {
 		f.add("only-"+r.String(), "Mine*", []access.Right{r})
 		f.add("not-"+r.String(), "Mine*", slices.DeleteFunc(slices.Clone(all), func(o access.Right) bool { return o == r }))
@@ -203,6 +213,12 @@ func TestMatrix(t *testing.T) {
 			if got := denied(who, flow); got != refused {
 				t.Errorf("%s of %s about flow %s: denied is %v", call, who, flow, got)
 			}
+		}
+		if call == "kisgrid.v1.Admin.Cordon" { // it needs its right on all flows
+			want("everything", "Mine", true)
+			want("operator of all", "Mine", false)
+			want("viewer of all", "Mine", true)
+			continue
 		}
 		want("everything", "Mine", false)
 		for _, flow := range []string{"Other", "None"} {

@@ -307,8 +307,8 @@ func (c *Coordinator) Drain(ctx context.Context) error {
 	return err
 }
 
-// follow keeps the fleet up to date with etcd until ctx is done: which workers and coordinators are registered, and the statuses of flows.
-// It closes c.ready when it has the flows for the first time.
+// follow keeps the fleet up to date with etcd until ctx is done: which workers and coordinators are registered, the statuses of flows, and
+// what is paused or cordoned. It closes c.ready when it has the last two for the first time.
 func (c *Coordinator) follow(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	s, f := c.config.Store, c.fleet
@@ -321,9 +321,20 @@ func (c *Coordinator) follow(ctx context.Context) error {
 	g.Go(func() error {
 		return s.FollowCoordinators(ctx, func(all map[string]cluster.Coordinator) { f.roster.coordinatorsByID.Store(&all) })
 	})
-	listed := sync.OnceFunc(func() {
-		close(c.ready)
-		c.log.Info("ready", "id", c.id, "address", c.config.Advertise)
+	var flowsListed, controlsListed bool // the fleet's goroutine owns these two
+	listed := func(what *bool) {
+		if *what = true; flowsListed && controlsListed && !isClosed(c.ready) {
+			close(c.ready)
+			c.log.Info("ready", "id", c.id, "address", c.config.Advertise)
+		}
+	}
+	g.Go(func() error {
+		return s.FollowControls(ctx, func(controls cluster.Controls) {
+			f.wait(ctx, func() {
+				f.setControls(ctx, controls)
+				listed(&controlsListed)
+			})
+		})
 	})
 	g.Go(func() error {
 		return s.FollowState(ctx, func(state cluster.State) {
@@ -331,7 +342,7 @@ func (c *Coordinator) follow(ctx context.Context) error {
 			// While the fleet takes this over, further changes gather and come as one.
 			f.wait(ctx, func() {
 				f.setFlows(ctx, state)
-				listed()
+				listed(&flowsListed)
 			})
 		})
 	})

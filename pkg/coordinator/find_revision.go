@@ -81,6 +81,9 @@ func (f *revisionFinder) active(ctx context.Context, flow string, named batch.Re
 	if err == nil && (named.Number == 0 || c.Flows[flow].Revisions.Find(named) != nil || f.lookups.isGone(lookupKey{flow, named})) {
 		return r, nil
 	}
+	if _, paused := c.Paused[flow]; paused && c.Flows[flow] != nil {
+		return nil, err // etcd knows no more about it
+	}
 	if err != nil {
 		named = batch.Revision{}
 	}

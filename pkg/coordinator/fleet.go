@@ -25,6 +25,7 @@ type fleet struct {
 	board  *flowstate.Board
 	roster *roster
 	flows  *flowTable
+	paused map[string]cluster.Control // the flows that are paused, by name; replaced, never changed
 
 	requests chan func()   // functions that run is to call
 	done     chan struct{} // closed when run has returned
@@ -114,7 +115,7 @@ func (f *fleet) tellLeader() {
 // are shared with the snapshot before.
 func (f *fleet) publish() {
 	before := f.board.Load()
-	now := &flowstate.Snapshot{Reachability: f.roster.surveyReach(), Flows: f.flows.shown(before.Flows)}
+	now := &flowstate.Snapshot{Reachability: f.roster.surveyReach(), Flows: f.flows.shown(before.Flows), Paused: f.paused}
 	if before.CutOff != now.CutOff {
 		pointCutOff.Hit()
 		f.log.Warn("this coordinator now reaches enough workers to take batches, or no longer does", "cut_off", now.CutOff,
@@ -128,6 +129,13 @@ func (f *fleet) publish() {
 func (f *fleet) setWorkers(ctx context.Context, workers map[string]cluster.Worker) {
 	f.roster.setWorkers(ctx, workers, f)
 	f.tellLeader()
+	f.publish()
+}
+
+// setControls is called with all flows that are paused and all workers that are cordoned.
+func (f *fleet) setControls(ctx context.Context, c cluster.Controls) {
+	f.paused = c.Paused
+	f.roster.setCordoned(ctx, c.Cordoned)
 	f.publish()
 }
 
@@ -198,6 +206,34 @@ func (f *fleet) cutOff(ctx context.Context) bool {
 		f.publish()
 		cut = f.board.Load().CutOff
 	}) && cut
+}
+
+// Cordoned returns the workers that are cordoned, by name; nil when ctx is done or the fleet has ended.
+func (f *fleet) Cordoned(ctx context.Context) map[string]cluster.Control {
+	var all map[string]cluster.Control
+	if !f.wait(ctx, func() { all = f.roster.cordoned }) {
+		return nil
+	}
+	return all
+}
+
+// cordonedWorkers returns the ids of the registered workers that are cordoned, and since when each is; nil when ctx is done or the fleet has
+// ended.
+func (f *fleet) cordonedWorkers(ctx context.Context) map[string]time.Time {
+	var all map[string]time.Time
+	if !f.wait(ctx, func() {
+		for id, m := range f.roster.members {
+			if !m.dead && m.peer.cordoned.Load() {
+				if all == nil {
+					all = map[string]time.Time{}
+				}
+				all[id] = f.roster.cordoned[m.worker.Name].At
+			}
+		}
+	}) {
+		return nil // all may still be written to
+	}
+	return all
 }
 
 // Workers returns the live workers that are registered in etcd, by id; nil when ctx is done or the fleet has ended.

@@ -18,7 +18,7 @@ func (c *Coordinator) register(ctx context.Context) error {
 		record.HTTP = httpAddress(c.config.HTTP.Addr(), c.config.Advertise)
 	}
 	for ctx.Err() == nil {
-		record = c.currentRecord(record)
+		record = c.currentRecord(ctx, record)
 		registration, err := c.config.Store.RegisterCoordinator(ctx, record, c.config.Lease)
 		if err == nil {
 			c.keepRecord(ctx, registration, record)
@@ -42,7 +42,7 @@ func (c *Coordinator) keepRecord(ctx context.Context, r *cluster.Registration[cl
 	news := time.NewTicker(balanceInterval)
 	defer news.Stop()
 	for {
-		if next := c.currentRecord(record); !reflect.DeepEqual(next, record) && r.Update(ctx, next) == nil {
+		if next := c.currentRecord(ctx, record); !reflect.DeepEqual(next, record) && r.Update(ctx, next) == nil {
 			record = next // a change that could not be written is tried again
 		}
 		select {
@@ -59,12 +59,31 @@ func (c *Coordinator) keepRecord(ctx context.Context, r *cluster.Registration[cl
 
 // currentRecord returns a copy of the record in which the fields that change over time have their values of now, such as Leader and
 // Streams.
-func (c *Coordinator) currentRecord(record cluster.Coordinator) cluster.Coordinator {
+func (c *Coordinator) currentRecord(ctx context.Context, record cluster.Coordinator) cluster.Coordinator {
 	record.Leader, record.Ready, record.Streams = c.leading.Load(), c.ingest.whyClosed() == nil, c.ingest.streamCount()
 	now := c.board.Load()
 	record.Sessions, record.CutOff, record.Namesakes = &now.Sessions, now.CutOff, now.SharingName
 	record.Missed, record.Unreachable = len(now.Unreachable), now.Unreachable[:min(len(now.Unreachable), cluster.MaxUnreachable)]
+	record.Cordoned = c.rowsAtCordoned(ctx)
 	return record
+}
+
+// rowsAtCordoned returns how many rows of this coordinator each registered worker that is cordoned has not answered, by the worker's id. It
+// returns nil if there is no such worker, or if ctx is done.
+func (c *Coordinator) rowsAtCordoned(ctx context.Context) map[string]cluster.CordonedRows {
+	rows := c.fleet.cordonedWorkers(ctx)
+	if len(rows) == 0 {
+		return nil
+	}
+	counted := make(map[string]cluster.CordonedRows, len(rows))
+	if !c.loop.do(ctx, func(l *schedulerLoop) {
+		for id, since := range rows {
+			counted[id] = cluster.CordonedRows{Rows: l.scheduler.Unanswered(id), Since: since}
+		}
+	}) {
+		return nil // counted may still be written to
+	}
+	return counted
 }
 
 // httpAddress returns the address of a listener, as host:port, for others to dial. If the listener takes connections to all addresses of

@@ -13,6 +13,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
+	"github.com/kisgrid/kisgrid/pkg/scheduler"
 )
 
 // roster is the workers that are registered in etcd, each with its connection. The fleet's goroutine owns it, except where a field says
@@ -24,7 +25,8 @@ type roster struct {
 	log      hclog.Logger
 	settings *peerSettings
 
-	members map[string]*member // the registered workers, by id
+	members  map[string]*member         // the registered workers, by id
+	cordoned map[string]cluster.Control // the workers that are cordoned, by name; replaced, never changed
 	// peers waits for the goroutines of all workerPeers, also those of removed workers. removals waits for the goroutines that remove the
 	// keys of superseded workers.
 	peers, removals sync.WaitGroup
@@ -74,9 +76,30 @@ func (r *roster) setWorkers(ctx context.Context, workers map[string]cluster.Work
 		peerCtx, cancel := context.WithCancelCause(ctx)
 		m := &member{worker: w, definitions: byDefinition[definitionAnswer]{}, renewed: map[definitionKey]bool{}}
 		m.peer = newWorkerPeer(w, r.slotNameFor(w), r.settings, owner, cancel)
+		m.peer.cordoned.Store(r.isCordoned(w))
 		r.members[w.ID] = m
 		r.peers.Go(func() { m.peer.run(peerCtx) })
 	}
+}
+
+// setCordoned is called with all workers that are cordoned, by name. It tells the scheduler of the workers for which that has changed.
+func (r *roster) setCordoned(ctx context.Context, cordoned map[string]cluster.Control) {
+	r.cordoned = cordoned
+	for id, m := range r.members {
+		now := r.isCordoned(m.worker)
+		if m.peer.cordoned.Swap(now) == now {
+			continue
+		}
+		r.log.Info("worker is cordoned, or is not any more", "worker", id, "cordoned", now)
+		// A session that begins meanwhile reads peer.cordoned, which is set already.
+		r.settings.loop.post(ctx, scheduler.WorkerCordoned{Worker: id, Cordoned: now})
+	}
+}
+
+// isCordoned reports whether the worker is cordoned, so that it gets no new rows.
+func (r *roster) isCordoned(w cluster.Worker) bool {
+	_, is := r.cordoned[w.Name]
+	return is
 }
 
 // memberOf returns the member whose peer is p; nil means that the worker has left, or that another peer deals with it by now.

@@ -21,7 +21,7 @@ func (t *flowTable) whyUnserved(flow string) (reasons []string) {
 	case !e.TakesBatches():
 		return nil
 	}
-	var draining, late []string
+	var draining, cordoned, late []string
 	missing, away, refused := map[string]int{}, map[string][]string{}, map[string][]string{}
 	for _, id := range slices.Sorted(maps.Keys(t.roster.members)) {
 		m := t.roster.members[id]
@@ -38,6 +38,8 @@ func (t *flowTable) whyUnserved(flow string) (reasons []string) {
 		switch {
 		case m.drains():
 			draining = append(draining, id)
+		case m.peer.cordoned.Load():
+			cordoned = append(cordoned, id)
 		case !m.peer.connected.Load():
 			away[id] = []string{m.peer.whyAway()}
 		case !sent || answer.pending:
@@ -52,6 +54,9 @@ func (t *flowTable) whyUnserved(flow string) (reasons []string) {
 	reasons = append(leader.ReasonLines(away), leader.ReasonLines(refused)...)
 	if len(draining) > 0 {
 		reasons = append(reasons, leader.NameWorkers(draining)+" drains: start another one")
+	}
+	if len(cordoned) > 0 {
+		reasons = append(reasons, leader.NameWorkers(cordoned)+" is cordoned: kisgrid uncordon gives it rows again")
 	}
 	if len(late) > 0 {
 		reasons = append(reasons, leader.NameWorkers(late)+" has not answered yet whether it can run revision "+strconv.FormatInt(e.Active.Number, 10))

@@ -8,6 +8,9 @@ type FlowView = admin.FlowView
 // DocumentView is the status of a function's or connector's document as the call Get of Admin returns it, in JSON.
 type DocumentView = admin.DocumentView
 
+// WorkerView is the record of a worker as the call Get of Admin returns it, in JSON.
+type WorkerView = admin.WorkerView
+
 // Counted says which coordinator has counted the rows of a FlowView, and since when. Each coordinator counts the rows that clients submit
 // to it.
 type Counted = admin.Counted

@@ -100,6 +100,7 @@ type workerPeer struct {
 	resultsReceived atomic.Uint64          // the number of the last result that came; written by the session's reader and the handshake
 	draining        atomic.Bool            // the worker has said that it drains or ends; written by the session's goroutines and the fleet
 	connected       atomic.Bool            // a session is up; written by run
+	cordoned        atomic.Bool            // the worker gets no new rows, because an operator said so; written by the fleet
 	lost            atomic.Bool            // the worker could not be reached for a lease; written by run
 	everReached     atomic.Bool            // there was a session since this coordinator has started; written by run
 	unreachable     atomic.Pointer[string] // why the worker can't be reached; nil while a session is up or no try has failed; written by run

@@ -170,6 +170,7 @@ func (p *workerPeer) handshake(ctx context.Context, stream pb.Worker_SessionClie
 	p.loop.do(context.WithoutCancel(ctx), func(l *schedulerLoop) {
 		l.step(scheduler.WorkerConnected{
 			Worker: p.worker.ID, Name: p.slotName, PartRows: p.partLimits.rows, PartBytes: p.partLimits.bytes,
+			Cordoned: p.cordoned.Load(),
 		})
 		l.peers[p.worker.ID] = p
 	})

@@ -33,6 +33,8 @@ type WorkerConnected struct {
 	Worker, Name string
 	// PartRows and PartBytes are the most rows and the most bytes that the worker takes in one part; 0 means any number.
 	PartRows, PartBytes int64
+	// Cordoned says that the worker begins as after WorkerCordoned.
+	Cordoned bool
 }
 
 // WorkerResumed says that a session began which continues the one before: the worker still has all parts and rows of it.
@@ -61,6 +63,14 @@ func (e WorkerReady) revision() batch.Revision {
 // WorkerDraining says that a worker takes no more parts, because it is about to end. It answers or gives back the parts that
 // it has.
 type WorkerDraining struct{ Worker string }
+
+// WorkerCordoned says that a worker may own no slots from now on (Cordoned is true), or that it may again. A worker that is
+// cordoned gets no new rows: its slots go to others, and it gives back the rows of them that have not begun. It may be told so
+// at any time, and stays known.
+type WorkerCordoned struct {
+	Worker   string
+	Cordoned bool
+}
 
 // WorkerGone says that a worker is given up: the coordinator no longer waits for its answers, and other workers run its
 // rows.

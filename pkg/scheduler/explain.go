@@ -13,6 +13,18 @@ type Explanation struct {
 	Reason string
 }
 
+// Unanswered returns how many rows a worker was sent and has neither answered nor lost, and how many are queued for it; 0 for an unknown
+// worker.
+func (s *Scheduler) Unanswered(worker string) (rows int64) {
+	if w := s.workers[worker]; w != nil {
+		for _, wf := range w.workerFlows {
+			rows += wf.unanswered
+			wf.queue.each(func(g *segment) { rows += int64(len(g.list())) })
+		}
+	}
+	return rows
+}
+
 // Explain says where a new row of the flow would go now, and why. key is the hash of the row's shard key. To find rows that
 // were submitted already, use a Search.
 func (s *Scheduler) Explain(flow string, key uint64) Explanation {
@@ -29,6 +41,8 @@ func (s *Scheduler) Explain(flow string, key uint64) Explanation {
 			switch {
 			case w.draining:
 				e.Reason += "; " + w.id + " drains"
+			case w.cordoned:
+				e.Reason += "; " + w.id + " is cordoned"
 			case wf.acknowledged != f.revision:
 				e.Reason += "; " + w.id + " has not acknowledged it"
 			}

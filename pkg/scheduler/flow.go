@@ -48,6 +48,7 @@ type worker struct {
 	seat                uint16 // the small number that stands for the worker in tables of slot owners
 	connected           bool
 	draining            bool
+	cordoned            bool // the worker may own no slots, until WorkerCordoned says otherwise
 	gone                bool
 	died                bool          // the worker is gone, and its process died without having been asked to end
 	diedAlone           bool          // when the worker was gone, a row was running in it that must have nothing beside it

@@ -27,6 +27,7 @@ func FuzzStep(f *testing.F) {
 		tick
 		explain
 		goOn
+		cordon
 		events
 	)
 	worker := func(w byte) []byte {
@@ -152,6 +153,8 @@ func FuzzStep(f *testing.F) {
 			case tick:
 				now = now.Add(time.Duration(next()) * 100 * time.Millisecond)
 				e = scheduler.Tick{}
+			case cordon:
+				e = scheduler.WorkerCordoned{Worker: id(), Cordoned: next()%2 == 1}
 			case goOn:
 				e = scheduler.Continue{}
 			case explain:

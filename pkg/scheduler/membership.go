@@ -11,7 +11,7 @@ func (e WorkerConnected) step(s *Scheduler) {
 	WorkerGone{Worker: e.Worker}.step(s) // its rows of an earlier session are lost
 	w := &worker{
 		id: e.Worker, name: e.Name, hash: hashName(e.Name), connected: true,
-		partRows: cmp.Or(e.PartRows, math.MaxInt64), partBytes: cmp.Or(e.PartBytes, math.MaxInt64),
+		partRows: cmp.Or(e.PartRows, math.MaxInt64), partBytes: cmp.Or(e.PartBytes, math.MaxInt64), cordoned: e.Cordoned,
 	}
 	s.leastRows, s.leastBytes = min(s.leastRows, w.partRows), min(s.leastBytes, w.partBytes)
 	s.workers[e.Worker] = w
@@ -93,8 +93,21 @@ func (e WorkerDraining) step(s *Scheduler) {
 	}
 }
 
-// updateMembership makes a worker flow ready if its worker can run the active revision and is not leaving, and otherwise not
-// ready. Only ready worker flows own slots. A worker flow whose worker is gone is removed. The states of a worker flow:
+// step handles WorkerCordoned: the worker's slots go to others, or it gets slots again, as pending work of each flow.
+func (e WorkerCordoned) step(s *Scheduler) {
+	w := s.workers[e.Worker]
+	if w == nil || w.cordoned == e.Cordoned {
+		return
+	}
+	w.cordoned = e.Cordoned
+	for _, wf := range w.workerFlows {
+		s.updateMembershipSoon(wf)
+		s.sendWholeSoon(wf.flow)
+	}
+}
+
+// updateMembership makes a worker flow ready if its worker can run the active revision and is neither cordoned nor leaving, and
+// otherwise not ready. Only ready worker flows own slots. A worker flow whose worker is gone is removed. The states of a worker flow:
 //
 //	               join: it gets slots
 //	┌───────────┐ ─────────────────────────────────▶ ┌───────┐

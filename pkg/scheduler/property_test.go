@@ -27,6 +27,7 @@ func TestAnyOrderOfEvents(t *testing.T) {
 			"bury":       m.bury,
 			"drain":      m.drain,
 			"leave":      m.leave,
+			"cordon":     m.cordon,
 			"deliver":    m.deliver,
 			"begin":      m.begin,
 			"finish":     m.finish,
@@ -148,6 +149,12 @@ func (m *machine) bury(t *rapid.T) {
 }
 
 func (m *machine) drain(t *rapid.T) { pick(t, "worker", m.nodes).drain(rapid.Bool().Draw(t, "told")) }
+
+// cordon tells one coordinator that a worker is cordoned, or that it is not any more. Others may never hear of it: a coordinator decides for
+// its own rows.
+func (m *machine) cordon(t *rapid.T) {
+	pick(t, "coordinator", m.coordinators).step(scheduler.WorkerCordoned{Worker: pick(t, "worker", m.nodes).id, Cordoned: rapid.Bool().Draw(t, "cordoned")})
+}
 
 // tell says that a worker drains, once more or for the first time.
 func (m *machine) tell(t *rapid.T) {

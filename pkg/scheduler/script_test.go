@@ -129,6 +129,12 @@ var commands = map[string]func(s *script, args []string){
 	},
 	// drain WORKER
 	"drain": func(s *script, args []string) { s.step(scheduler.WorkerDraining{Worker: args[0]}) },
+	// cordon WORKER
+	"cordon": func(s *script, args []string) {
+		s.step(scheduler.WorkerCordoned{Worker: args[0], Cordoned: true})
+	},
+	// uncordon WORKER
+	"uncordon": func(s *script, args []string) { s.step(scheduler.WorkerCordoned{Worker: args[0]}) },
 	// gone WORKER
 	"gone": func(s *script, args []string) { s.step(scheduler.WorkerGone{Worker: args[0]}) },
 	// died WORKER

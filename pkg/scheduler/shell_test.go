@@ -59,10 +59,10 @@ type submission struct {
 
 // peer is the coordinator's knowledge of a worker.
 type peer struct {
-	connected, draining bool
-	acknowledged        map[string]int64
-	credit              map[string]*credit
-	last                uint64 // number of the newest part
+	connected, draining, cordoned bool
+	acknowledged                  map[string]int64
+	credit                        map[string]*credit
+	last                          uint64 // number of the newest part
 }
 
 type credit struct{ rows, bytes int64 }
@@ -155,6 +155,8 @@ func (h *shell) mayMove(e scheduler.Event) (flows []string, changed func(worker 
 		return all, only(e.Worker)
 	case scheduler.WorkerDraining:
 		return all, only(e.Worker)
+	case scheduler.WorkerCordoned:
+		return all, only(e.Worker)
 	case scheduler.WorkerGone:
 		return all, only(e.Worker)
 	}
@@ -171,7 +173,7 @@ func (h *shell) note(e scheduler.Event) {
 	switch e := e.(type) {
 	case scheduler.WorkerConnected:
 		h.workers[e.Worker] = &peer{
-			connected: true, acknowledged: map[string]int64{}, credit: map[string]*credit{},
+			connected: true, cordoned: e.Cordoned, acknowledged: map[string]int64{}, credit: map[string]*credit{},
 		}
 	case scheduler.WorkerResumed:
 		if w := h.workers[e.Worker]; w != nil {
@@ -184,6 +186,10 @@ func (h *shell) note(e scheduler.Event) {
 	case scheduler.WorkerDraining:
 		if w := h.workers[e.Worker]; w != nil {
 			w.draining = true
+		}
+	case scheduler.WorkerCordoned:
+		if w := h.workers[e.Worker]; w != nil {
+			w.cordoned = e.Cordoned
 		}
 	case scheduler.WorkerGone:
 		delete(h.workers, e.Worker)
@@ -232,7 +238,7 @@ func (w *peer) of(flow string) *credit {
 
 // mayServe reports whether the worker may get rows of the flow.
 func (h *shell) mayServe(w *peer, flow string) bool {
-	return h.active[flow] > 0 && w.acknowledged[flow] == h.active[flow] && !w.draining
+	return h.active[flow] > 0 && w.acknowledged[flow] == h.active[flow] && !w.draining && !w.cordoned
 }
 
 func (h *shell) ready(flow string) map[string]bool {
@@ -310,7 +316,7 @@ func (h *shell) checkSend(a scheduler.Send) {
 		h.fatalf("part %d to worker %s, which is not there", p.Number, a.Worker)
 	case !w.connected:
 		h.fatalf("part %d to worker %s, which has no session", p.Number, a.Worker)
-	case !h.mayServe(w, b.Flow) && !(again && w.draining) && (w.draining || b.Revision == h.active[b.Flow] || w.acknowledged[b.Flow] == 0):
+	case !h.mayServe(w, b.Flow) && !(again && (w.draining || w.cordoned)) && (w.draining || b.Revision == h.active[b.Flow] || w.acknowledged[b.Flow] == 0):
 		h.fatalf("part %d to worker %s, which is not ready for %s: draining %v, revision %d, active %d, acknowledged %d, again %v", p.Number, a.Worker, b.Flow, w.draining,
 			b.Revision, h.active[b.Flow], w.acknowledged[b.Flow], again)
 	case !again && p.Number != w.last+1:

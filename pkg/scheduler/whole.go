@@ -121,7 +121,7 @@ func (f *flow) workerForWhole(b *Batch) *workerFlow {
 func (f *flow) stillOn(b *Batch) (best *workerFlow, some bool) {
 	revision := b.revision()
 	for wf := range f.each {
-		if wf.acknowledged != revision || !wf.worker.connected || wf.isLeaving() || !wf.worker.takes(b) {
+		if wf.acknowledged != revision || !wf.worker.connected || wf.worker.cordoned || wf.isLeaving() || !wf.worker.takes(b) {
 			continue
 		}
 		some = true

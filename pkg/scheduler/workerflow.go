@@ -29,9 +29,10 @@ type workerFlow struct {
 	membershipDue, sendDue bool   // this worker flow is in the flow's list of the same name
 }
 
-// mayServe reports whether the worker may own slots: it can run the flow's active revision, and isLeaving is false.
+// mayServe reports whether the worker may own slots: it can run the flow's active revision, is not cordoned, and isLeaving is
+// false.
 func (wf *workerFlow) mayServe() bool {
-	return !wf.flow.revision.IsZero() && wf.acknowledged == wf.flow.revision && !wf.isLeaving()
+	return !wf.flow.revision.IsZero() && wf.acknowledged == wf.flow.revision && !wf.worker.cordoned && !wf.isLeaving()
 }
 
 // isLeaving reports whether the worker drains, is gone, or is giving back rows without having been asked. It gets no new rows

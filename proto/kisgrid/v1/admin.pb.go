@@ -2774,6 +2774,230 @@ func (x *AuditEntry) GetCoordinator() string {
 	return ""
 }
 
+type PauseRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Flow  string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
+	// Take batches again.
+	Resume bool `protobuf:"varint,2,opt,name=resume,proto3" json:"resume,omitempty"`
+	// Why, for those who find the flow paused.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseRequest) Reset() {
+	*x = PauseRequest{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseRequest) ProtoMessage() {}
+
+func (x *PauseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
+func (*PauseRequest) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *PauseRequest) GetFlow() string {
+	if x != nil {
+		return x.Flow
+	}
+	return ""
+}
+
+func (x *PauseRequest) GetResume() bool {
+	if x != nil {
+		return x.Resume
+	}
+	return false
+}
+
+func (x *PauseRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type PauseResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// False if the flow was paused, or was not, before the call.
+	Changed       bool `protobuf:"varint,1,opt,name=changed,proto3" json:"changed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseResponse) Reset() {
+	*x = PauseResponse{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseResponse) ProtoMessage() {}
+
+func (x *PauseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
+func (*PauseResponse) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *PauseResponse) GetChanged() bool {
+	if x != nil {
+		return x.Changed
+	}
+	return false
+}
+
+type CordonRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The worker's name, or the id of one of its processes.
+	Worker string `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
+	// Give it rows again.
+	Uncordon bool `protobuf:"varint,2,opt,name=uncordon,proto3" json:"uncordon,omitempty"`
+	// Why, for those who find the worker cordoned.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CordonRequest) Reset() {
+	*x = CordonRequest{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CordonRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CordonRequest) ProtoMessage() {}
+
+func (x *CordonRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CordonRequest.ProtoReflect.Descriptor instead.
+func (*CordonRequest) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *CordonRequest) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+func (x *CordonRequest) GetUncordon() bool {
+	if x != nil {
+		return x.Uncordon
+	}
+	return false
+}
+
+func (x *CordonRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type CordonResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The worker's name. A process that starts later under this name is cordoned, too.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// False if the worker was cordoned, or was not, before the call.
+	Changed       bool `protobuf:"varint,2,opt,name=changed,proto3" json:"changed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CordonResponse) Reset() {
+	*x = CordonResponse{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CordonResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CordonResponse) ProtoMessage() {}
+
+func (x *CordonResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CordonResponse.ProtoReflect.Descriptor instead.
+func (*CordonResponse) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *CordonResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CordonResponse) GetChanged() bool {
+	if x != nil {
+		return x.Changed
+	}
+	return false
+}
+
 var File_kisgrid_v1_admin_proto protoreflect.FileDescriptor
 
 const file_kisgrid_v1_admin_proto_rawDesc = "" +
@@ -2980,7 +3204,20 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\tdocuments\x18\x06 \x03(\tR\tdocuments\x12\x1a\n" +
 	"\brevision\x18\a \x01(\x03R\brevision\x12\x16\n" +
 	"\x06detail\x18\b \x01(\tR\x06detail\x12 \n" +
-	"\vcoordinator\x18\t \x01(\tR\vcoordinator2\xfc\x06\n" +
+	"\vcoordinator\x18\t \x01(\tR\vcoordinator\"R\n" +
+	"\fPauseRequest\x12\x12\n" +
+	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x16\n" +
+	"\x06resume\x18\x02 \x01(\bR\x06resume\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\")\n" +
+	"\rPauseResponse\x12\x18\n" +
+	"\achanged\x18\x01 \x01(\bR\achanged\"[\n" +
+	"\rCordonRequest\x12\x16\n" +
+	"\x06worker\x18\x01 \x01(\tR\x06worker\x12\x1a\n" +
+	"\buncordon\x18\x02 \x01(\bR\buncordon\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\">\n" +
+	"\x0eCordonResponse\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\achanged\x18\x02 \x01(\bR\achanged2\xfb\a\n" +
 	"\x05Admin\x12;\n" +
 	"\x05Apply\x12\x18.kisgrid.v1.ApplyRequest\x1a\x16.kisgrid.v1.ApplyEvent0\x01\x126\n" +
 	"\x03Get\x12\x16.kisgrid.v1.GetRequest\x1a\x17.kisgrid.v1.GetResponse\x12?\n" +
@@ -2994,7 +3231,9 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\x16RedriveDeadWithResults\x12).kisgrid.v1.RedriveDeadWithResultsRequest\x1a\x18.kisgrid.v1.RedriveEvent0\x01\x12E\n" +
 	"\bDropDead\x12\x1b.kisgrid.v1.DropDeadRequest\x1a\x1c.kisgrid.v1.DropDeadResponse\x12B\n" +
 	"\aVersion\x12\x1a.kisgrid.v1.VersionRequest\x1a\x1b.kisgrid.v1.VersionResponse\x12<\n" +
-	"\x05Audit\x12\x18.kisgrid.v1.AuditRequest\x1a\x19.kisgrid.v1.AuditResponseB7Z5github.com/kisgrid/kisgrid/proto/kisgrid/v1;kisgridv1b\x06proto3"
+	"\x05Audit\x12\x18.kisgrid.v1.AuditRequest\x1a\x19.kisgrid.v1.AuditResponse\x12<\n" +
+	"\x05Pause\x12\x18.kisgrid.v1.PauseRequest\x1a\x19.kisgrid.v1.PauseResponse\x12?\n" +
+	"\x06Cordon\x12\x19.kisgrid.v1.CordonRequest\x1a\x1a.kisgrid.v1.CordonResponseB7Z5github.com/kisgrid/kisgrid/proto/kisgrid/v1;kisgridv1b\x06proto3"
 
 var (
 	file_kisgrid_v1_admin_proto_rawDescOnce sync.Once
@@ -3008,7 +3247,7 @@ func file_kisgrid_v1_admin_proto_rawDescGZIP() []byte {
 	return file_kisgrid_v1_admin_proto_rawDescData
 }
 
-var file_kisgrid_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_kisgrid_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_kisgrid_v1_admin_proto_goTypes = []any{
 	(*ApplyRequest)(nil),                  // 0: kisgrid.v1.ApplyRequest
 	(*ApplyEvent)(nil),                    // 1: kisgrid.v1.ApplyEvent
@@ -3047,16 +3286,20 @@ var file_kisgrid_v1_admin_proto_goTypes = []any{
 	(*AuditRequest)(nil),                  // 34: kisgrid.v1.AuditRequest
 	(*AuditResponse)(nil),                 // 35: kisgrid.v1.AuditResponse
 	(*AuditEntry)(nil),                    // 36: kisgrid.v1.AuditEntry
-	(*Document)(nil),                      // 37: kisgrid.v1.Document
-	(*Error)(nil),                         // 38: kisgrid.v1.Error
-	(*RowPlace)(nil),                      // 39: kisgrid.v1.RowPlace
-	(*PlaceCount)(nil),                    // 40: kisgrid.v1.PlaceCount
-	(Code)(0),                             // 41: kisgrid.v1.Code
-	(*BatchID)(nil),                       // 42: kisgrid.v1.BatchID
-	(*Columns)(nil),                       // 43: kisgrid.v1.Columns
+	(*PauseRequest)(nil),                  // 37: kisgrid.v1.PauseRequest
+	(*PauseResponse)(nil),                 // 38: kisgrid.v1.PauseResponse
+	(*CordonRequest)(nil),                 // 39: kisgrid.v1.CordonRequest
+	(*CordonResponse)(nil),                // 40: kisgrid.v1.CordonResponse
+	(*Document)(nil),                      // 41: kisgrid.v1.Document
+	(*Error)(nil),                         // 42: kisgrid.v1.Error
+	(*RowPlace)(nil),                      // 43: kisgrid.v1.RowPlace
+	(*PlaceCount)(nil),                    // 44: kisgrid.v1.PlaceCount
+	(Code)(0),                             // 45: kisgrid.v1.Code
+	(*BatchID)(nil),                       // 46: kisgrid.v1.BatchID
+	(*Columns)(nil),                       // 47: kisgrid.v1.Columns
 }
 var file_kisgrid_v1_admin_proto_depIdxs = []int32{
-	37, // 0: kisgrid.v1.ApplyRequest.documents:type_name -> kisgrid.v1.Document
+	41, // 0: kisgrid.v1.ApplyRequest.documents:type_name -> kisgrid.v1.Document
 	4,  // 1: kisgrid.v1.ApplyEvent.diff:type_name -> kisgrid.v1.Diff
 	6,  // 2: kisgrid.v1.ApplyEvent.progress:type_name -> kisgrid.v1.Progress
 	2,  // 3: kisgrid.v1.ApplyEvent.connectors:type_name -> kisgrid.v1.Connectors
@@ -3065,26 +3308,26 @@ var file_kisgrid_v1_admin_proto_depIdxs = []int32{
 	5,  // 6: kisgrid.v1.Diff.changes:type_name -> kisgrid.v1.Change
 	3,  // 7: kisgrid.v1.Progress.degraded:type_name -> kisgrid.v1.ConnectorStanding
 	9,  // 8: kisgrid.v1.GetResponse.resources:type_name -> kisgrid.v1.Resource
-	37, // 9: kisgrid.v1.Resource.document:type_name -> kisgrid.v1.Document
+	41, // 9: kisgrid.v1.Resource.document:type_name -> kisgrid.v1.Document
 	11, // 10: kisgrid.v1.DeleteRequest.documents:type_name -> kisgrid.v1.DocumentName
-	38, // 11: kisgrid.v1.ExplainResponse.error:type_name -> kisgrid.v1.Error
-	39, // 12: kisgrid.v1.ExplainResponse.rows:type_name -> kisgrid.v1.RowPlace
-	40, // 13: kisgrid.v1.ExplainResponse.counts:type_name -> kisgrid.v1.PlaceCount
+	42, // 11: kisgrid.v1.ExplainResponse.error:type_name -> kisgrid.v1.Error
+	43, // 12: kisgrid.v1.ExplainResponse.rows:type_name -> kisgrid.v1.RowPlace
+	44, // 13: kisgrid.v1.ExplainResponse.counts:type_name -> kisgrid.v1.PlaceCount
 	18, // 14: kisgrid.v1.HistoryResponse.revisions:type_name -> kisgrid.v1.Accepted
-	37, // 15: kisgrid.v1.Accepted.documents:type_name -> kisgrid.v1.Document
-	41, // 16: kisgrid.v1.DeadFilter.code:type_name -> kisgrid.v1.Code
+	41, // 15: kisgrid.v1.Accepted.documents:type_name -> kisgrid.v1.Document
+	45, // 16: kisgrid.v1.DeadFilter.code:type_name -> kisgrid.v1.Code
 	19, // 17: kisgrid.v1.ListDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
 	22, // 18: kisgrid.v1.DeadEvent.letter:type_name -> kisgrid.v1.DeadLetter
 	23, // 19: kisgrid.v1.DeadEvent.store:type_name -> kisgrid.v1.DeadStore
-	41, // 20: kisgrid.v1.DeadLetter.code:type_name -> kisgrid.v1.Code
-	42, // 21: kisgrid.v1.DeadLetter.batch:type_name -> kisgrid.v1.BatchID
+	45, // 20: kisgrid.v1.DeadLetter.code:type_name -> kisgrid.v1.Code
+	46, // 21: kisgrid.v1.DeadLetter.batch:type_name -> kisgrid.v1.BatchID
 	19, // 22: kisgrid.v1.RedriveDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
 	19, // 23: kisgrid.v1.RedriveDeadWithResultsRequest.filter:type_name -> kisgrid.v1.DeadFilter
 	30, // 24: kisgrid.v1.RedriveEvent.progress:type_name -> kisgrid.v1.DeadProgress
-	43, // 25: kisgrid.v1.RedriveEvent.results:type_name -> kisgrid.v1.Columns
+	47, // 25: kisgrid.v1.RedriveEvent.results:type_name -> kisgrid.v1.Columns
 	19, // 26: kisgrid.v1.DropDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
 	31, // 27: kisgrid.v1.DeadProgress.reasons:type_name -> kisgrid.v1.DeadReason
-	41, // 28: kisgrid.v1.DeadReason.code:type_name -> kisgrid.v1.Code
+	45, // 28: kisgrid.v1.DeadReason.code:type_name -> kisgrid.v1.Code
 	36, // 29: kisgrid.v1.AuditResponse.entries:type_name -> kisgrid.v1.AuditEntry
 	0,  // 30: kisgrid.v1.Admin.Apply:input_type -> kisgrid.v1.ApplyRequest
 	7,  // 31: kisgrid.v1.Admin.Get:input_type -> kisgrid.v1.GetRequest
@@ -3099,21 +3342,25 @@ var file_kisgrid_v1_admin_proto_depIdxs = []int32{
 	28, // 40: kisgrid.v1.Admin.DropDead:input_type -> kisgrid.v1.DropDeadRequest
 	32, // 41: kisgrid.v1.Admin.Version:input_type -> kisgrid.v1.VersionRequest
 	34, // 42: kisgrid.v1.Admin.Audit:input_type -> kisgrid.v1.AuditRequest
-	1,  // 43: kisgrid.v1.Admin.Apply:output_type -> kisgrid.v1.ApplyEvent
-	8,  // 44: kisgrid.v1.Admin.Get:output_type -> kisgrid.v1.GetResponse
-	12, // 45: kisgrid.v1.Admin.Delete:output_type -> kisgrid.v1.DeleteResponse
-	6,  // 46: kisgrid.v1.Admin.Rollout:output_type -> kisgrid.v1.Progress
-	17, // 47: kisgrid.v1.Admin.History:output_type -> kisgrid.v1.HistoryResponse
-	14, // 48: kisgrid.v1.Admin.Explain:output_type -> kisgrid.v1.ExplainResponse
-	21, // 49: kisgrid.v1.Admin.ListDead:output_type -> kisgrid.v1.DeadEvent
-	22, // 50: kisgrid.v1.Admin.EditDead:output_type -> kisgrid.v1.DeadLetter
-	30, // 51: kisgrid.v1.Admin.RedriveDead:output_type -> kisgrid.v1.DeadProgress
-	27, // 52: kisgrid.v1.Admin.RedriveDeadWithResults:output_type -> kisgrid.v1.RedriveEvent
-	29, // 53: kisgrid.v1.Admin.DropDead:output_type -> kisgrid.v1.DropDeadResponse
-	33, // 54: kisgrid.v1.Admin.Version:output_type -> kisgrid.v1.VersionResponse
-	35, // 55: kisgrid.v1.Admin.Audit:output_type -> kisgrid.v1.AuditResponse
-	43, // [43:56] is the sub-list for method output_type
-	30, // [30:43] is the sub-list for method input_type
+	37, // 43: kisgrid.v1.Admin.Pause:input_type -> kisgrid.v1.PauseRequest
+	39, // 44: kisgrid.v1.Admin.Cordon:input_type -> kisgrid.v1.CordonRequest
+	1,  // 45: kisgrid.v1.Admin.Apply:output_type -> kisgrid.v1.ApplyEvent
+	8,  // 46: kisgrid.v1.Admin.Get:output_type -> kisgrid.v1.GetResponse
+	12, // 47: kisgrid.v1.Admin.Delete:output_type -> kisgrid.v1.DeleteResponse
+	6,  // 48: kisgrid.v1.Admin.Rollout:output_type -> kisgrid.v1.Progress
+	17, // 49: kisgrid.v1.Admin.History:output_type -> kisgrid.v1.HistoryResponse
+	14, // 50: kisgrid.v1.Admin.Explain:output_type -> kisgrid.v1.ExplainResponse
+	21, // 51: kisgrid.v1.Admin.ListDead:output_type -> kisgrid.v1.DeadEvent
+	22, // 52: kisgrid.v1.Admin.EditDead:output_type -> kisgrid.v1.DeadLetter
+	30, // 53: kisgrid.v1.Admin.RedriveDead:output_type -> kisgrid.v1.DeadProgress
+	27, // 54: kisgrid.v1.Admin.RedriveDeadWithResults:output_type -> kisgrid.v1.RedriveEvent
+	29, // 55: kisgrid.v1.Admin.DropDead:output_type -> kisgrid.v1.DropDeadResponse
+	33, // 56: kisgrid.v1.Admin.Version:output_type -> kisgrid.v1.VersionResponse
+	35, // 57: kisgrid.v1.Admin.Audit:output_type -> kisgrid.v1.AuditResponse
+	38, // 58: kisgrid.v1.Admin.Pause:output_type -> kisgrid.v1.PauseResponse
+	40, // 59: kisgrid.v1.Admin.Cordon:output_type -> kisgrid.v1.CordonResponse
+	45, // [45:60] is the sub-list for method output_type
+	30, // [30:45] is the sub-list for method input_type
 	30, // [30:30] is the sub-list for extension type_name
 	30, // [30:30] is the sub-list for extension extendee
 	0,  // [0:30] is the sub-list for field type_name
@@ -3145,7 +3392,7 @@ func file_kisgrid_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kisgrid_v1_admin_proto_rawDesc), len(file_kisgrid_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -16,6 +16,8 @@ import (
 type Fleet interface {
 	// Workers returns the live workers that are registered in etcd, by id; nil if ctx is done or the coordinator has ended.
 	Workers(ctx context.Context) map[string]cluster.Worker
+	// Cordoned returns the workers that are cordoned, by name; nil if ctx is done or the coordinator has ended.
+	Cordoned(ctx context.Context) map[string]cluster.Control
 	// Coordinators returns the coordinators that are registered in etcd, by id.
 	Coordinators() map[string]cluster.Coordinator
 	// Unserved returns, for each of the named flows that no worker can run now, the reasons.

@@ -10,6 +10,7 @@
 //   - apply.go: documents that somebody writes or deletes.
 //   - compare.go: the difference between given and stored documents, and whether the flows are still right after it.
 //   - rights.go: whether the caller may change or see documents that flows share, and dead letters.
+//   - control.go: flows are paused and workers cordoned, and the views of workers.
 //   - rollout.go: how far a flow has come, and the revisions that it had.
 //   - await_flows.go: waiting until flows have settled.
 //   - await_connectors.go: waiting until the connectors of flows are connected.

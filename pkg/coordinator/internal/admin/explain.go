@@ -44,7 +44,7 @@ func (a *admin) Explain(ctx context.Context, in *pb.ExplainRequest) (*pb.Explain
 
 // explain does what Explain does. Its errors are not converted for gRPC yet.
 func (a *admin) explain(ctx context.Context, in *pb.ExplainRequest) (*pb.ExplainResponse, error) {
-	r, err := a.Board.Load().Active(in.GetFlow())
+	r, err := a.Board.Load().Runs(in.GetFlow())
 	if err != nil {
 		return nil, err
 	}

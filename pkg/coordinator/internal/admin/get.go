@@ -60,11 +60,7 @@ func (a *admin) list(ctx context.Context, kind string, now storedState) ([]*pb.R
 	case "connectors":
 		return a.ofKind(ctx, definition.KindConn, now)
 	case "workers":
-		var all []*pb.Resource
-		for id, w := range a.Fleet.Workers(ctx) {
-			all = append(all, resource("worker", id, w, nil))
-		}
-		return all, nil
+		return a.workers(ctx), nil
 	case "coordinators":
 		var all []*pb.Resource
 		for id, c := range a.Fleet.Coordinators() {
@@ -141,6 +137,8 @@ type FlowView struct {
 	// Degraded has, by connector name and worker id, the reason why a connector that the flow needs can't be used now. Rows that need them
 	// wait.
 	Degraded map[string]map[string]string `json:"degraded,omitempty"`
+	// Paused says who has paused the flow and why; nil means that it is not paused. The state of an active flow is cluster.StatePaused then.
+	Paused *cluster.Control `json:"paused,omitempty"`
 	// ShardKey is the shard key of the active revision. If there is no active revision, it is that of the flow's document. Empty means that
 	// the flow has no shard key.
 	ShardKey string `json:"shard_key,omitempty"`
@@ -216,6 +214,12 @@ func (a *admin) flows(ctx context.Context, now storedState) ([]*pb.Resource, err
 		}
 		if len(v.Degraded) > 0 && v.State == cluster.StateActive {
 			v.State = cluster.StateDegraded
+		}
+		if why, paused := c.Paused[d.Name]; paused {
+			v.Paused = &why
+			if e := c.Flows[d.Name]; e.TakesBatches() {
+				v.State = cluster.StatePaused
+			}
 		}
 		all = append(all, resource("flow", d.Name, v, d))
 	}

@@ -20,6 +20,8 @@ import (
 type Snapshot struct {
 	Reachability
 	Flows map[string]*Flow
+	// Paused are the flows that an operator has paused, by name: they take no new batches. It has flows that don't exist, too.
+	Paused map[string]cluster.Control
 }
 
 // Flow is what a snapshot has of one flow: its status in etcd, and the revisions that batches run on.
@@ -51,9 +53,19 @@ func (e *Flow) Keep(r *Revision) {
 	e.Revisions = append(kept, r)
 }
 
-// Active returns the revision that new batches of the flow run on. The error says why there is none: the flow is unknown, switched off, or
-// has no active revision.
+// Active returns the revision that new batches of the flow run on. The error says why there is none: the flow is paused, or one of the
+// reasons of Runs.
 func (c *Snapshot) Active(flow string) (*Revision, error) {
+	r, err := c.Runs(flow)
+	if why, paused := c.Paused[flow]; paused && err == nil {
+		return nil, Paused(flow, why)
+	}
+	return r, err
+}
+
+// Runs returns the flow's active revision, also while the flow is paused. The error says why there is none: the flow is unknown, switched
+// off, or has no active revision.
+func (c *Snapshot) Runs(flow string) (*Revision, error) {
 	e := c.Flows[flow]
 	if e == nil {
 		return nil, batch.Errorf(batch.CodeUnknownFlow, "there is no flow %q%s", flow, c.alternatives())
@@ -87,6 +99,22 @@ func (c *Snapshot) RunsDocument(given definition.Document) bool {
 // Disabled returns the error that refuses a batch because its flow is switched off (status: 0 in its document). Its code is FLOW_DISABLED.
 func Disabled(flow string) error {
 	return batch.Errorf(batch.CodeFlowDisabled, "flow %s is disabled: set status: 1 in its document to enable it", flow)
+}
+
+// Paused returns the error that refuses a batch because somebody has paused its flow. Its code is FLOW_DISABLED, which clients of all builds
+// know: no row of the batch ran, and it may be submitted again later.
+func Paused(flow string, why cluster.Control) error {
+	text := "flow " + flow + " is paused"
+	if why.By != "" {
+		text += " by " + why.By
+	}
+	if !why.At.IsZero() {
+		text += " since " + why.At.UTC().Format(time.RFC3339)
+	}
+	if why.Reason != "" {
+		text += " (" + why.Reason + ")"
+	}
+	return batch.Errorf(batch.CodeFlowDisabled, "%s: submit the batch again when it is resumed; kisgrid resume %s does that", text, flow)
 }
 
 // alternatives returns the end of an error about an unknown flow: which flows there are, at most 10 of them by name.
