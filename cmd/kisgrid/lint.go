@@ -3,9 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/spf13/cobra"
 
+	"github.com/kisgrid/kisgrid/internal/flowcmd"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
@@ -15,12 +18,15 @@ func lintCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "lint DIR",
 		Short: "Check documents without a cluster",
-		Long: `lint parses the documents of a folder, and checks that those which refer to each other fit together. It prints every mistake on a
-line of its own, and ends with exit code 1 when there is one.
+		Long: `lint parses the documents of a folder, and checks that those which refer to each other fit together. It compiles all expressions: a
+mistake in one is shown with the expression and a caret under the wrong part. It prints every mistake on a line of its own, and ends with exit
+code 1 when there is one.
+
+For flows with expressions it prints each function with the fields that it reads, the rows that it gives, and the type of each expression.
 
 It can't check whether the Go functions exist and whether their row types fit. A worker's own program has a lint that does:
 go run ./cmd/worker lint DIR.`,
-		Example: "  kisgrid lint examples/students/conf",
+		Example: "  kisgrid lint examples/students/conf\n  kisgrid lint examples/students/conf-expressions",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			docs, err := definition.Read(args[0])
@@ -31,20 +37,21 @@ go run ./cmd/worker lint DIR.`,
 			for _, warning := range set.Warnings() {
 				fmt.Fprintln(cmd.ErrOrStderr(), "warning: "+warning)
 			}
-			var mistakes definition.Mistakes
-			for _, err := range []error{err, set.Intake(steps)} {
-				more, _ := errors.AsType[definition.Mistakes](err)
-				mistakes = append(mistakes, more...)
-			}
+			plans, wrong := flowcmd.CompileDeclared(set)
+			mistakes := append(definition.MistakesOf(errors.Join(err, set.Intake(steps))), wrong...)
 			if len(mistakes) > 0 { // printed as compilers print them, one on a line
 				fmt.Fprintln(cmd.ErrOrStderr(), mistakes)
 				return errReported
 			}
-			for _, warning := range set.FlowWarnings() {
-				fmt.Fprintln(cmd.ErrOrStderr(), "warning: "+warning)
+			warnings, notes := set.FlowWarnings(), set.Notes()
+			for _, name := range slices.Sorted(maps.Keys(plans)) {
+				warnings, notes = append(warnings, plans[name].Warnings()...), append(notes, plans[name].Notes()...)
 			}
-			for _, note := range set.Notes() {
-				fmt.Fprintln(cmd.ErrOrStderr(), "note: "+note)
+			if err := errors.Join(flowcmd.PrintNotices(cmd.ErrOrStderr(), "warning", warnings), flowcmd.PrintNotices(cmd.ErrOrStderr(), "note", notes)); err != nil {
+				return err
+			}
+			if err := flowcmd.PrintTypes(cmd.OutOrStdout(), set); err != nil {
+				return err
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d documents are right: %d flows, %d functions, %d connectors\n",
 				len(set.Documents()), len(set.Flows), len(set.Functions), len(set.Connectors))

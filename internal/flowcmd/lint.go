@@ -56,6 +56,9 @@ reads but rows never have at this place, and a key that differs from the shard k
 			if err := errors.Join(PrintNotices(cmd.ErrOrStderr(), "warning", warnings), PrintNotices(cmd.ErrOrStderr(), "note", notes)); err != nil {
 				return err
 			}
+			if err := PrintTypes(cmd.OutOrStdout(), set); err != nil {
+				return err
+			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d flows are right, with their %d functions and %d connectors\n",
 				len(set.Flows), len(set.Functions), len(set.Connectors))
 			return err

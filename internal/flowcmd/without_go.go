@@ -2,6 +2,7 @@ package flowcmd
 
 import (
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -75,4 +76,81 @@ func localWithoutGo(conf, flow string, options []flowexec.LocalOption) (*flowexe
 	}
 	own := &definition.Set{Flows: map[string]*definition.Flow{flow: f}, Functions: set.Functions, Connectors: set.Connectors}
 	return flowexec.NewLocalSet(own, NoFunctions, options...)
+}
+
+// CompileDeclared compiles all expressions of a set, in flows and in functions that no flow uses. It returns the plans of those flows that need
+// no Go functions, by name, and the mistakes, except for those that making the set has found already. Missing Go functions are no mistakes.
+func CompileDeclared(set *definition.Set) (map[string]*flowexec.Plan, definition.Mistakes) {
+	var all definition.Mistakes
+	told := map[definition.Mistake]bool{}
+	plans := map[string]*flowexec.Plan{}
+	registry := kis.NewRegistry()
+	compile := func(b *definition.Bundle, leave func(*definition.Mistake) bool) *flowexec.Plan {
+		plan, err := flowexec.Compile(b, registry)
+		for _, m := range definition.MistakesOf(err) {
+			if m.Code != batch.CodeUnknownFunction && !told[*m] && !leave(m) {
+				told[*m] = true
+				all = append(all, m)
+			}
+		}
+		return plan
+	}
+	used := map[string]bool{}
+	for _, name := range slices.Sorted(maps.Keys(set.Flows)) {
+		for _, step := range set.Flows[name].Functions {
+			used[step.Name] = true
+		}
+		b, err := set.Bundle(name)
+		if err != nil {
+			continue // the mistakes are known
+		}
+		if plan := compile(b, func(*definition.Mistake) bool { return false }); plan != nil {
+			plans[name] = plan
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(set.Functions)) {
+		f := set.Functions[name]
+		if used[name] || !f.Computes() || f.Connector != "" && set.Connectors[f.Connector] == nil {
+			continue
+		}
+		// Nobody knows the params that a flow elsewhere gives, so expressions with params are left alone.
+		compile(flowOf(set, f), func(m *definition.Mistake) bool { return strings.Contains(m.Problem, "params") })
+	}
+	return plans, all
+}
+
+// flowOf returns a flow of one function.
+func flowOf(set *definition.Set, f *definition.Function) *definition.Bundle {
+	b := &definition.Bundle{
+		Flow:      &definition.Flow{Functions: []definition.FlowFunction{{Name: f.Name}}},
+		Functions: map[string]*definition.Function{f.Name: f}, Connectors: map[string]*definition.Connector{},
+	}
+	if c := set.Connectors[f.Connector]; c != nil {
+		b.Connectors[c.Name] = c
+	}
+	return b
+}
+
+// PrintTypes prints the row types of the flows of a set that have expressions.
+func PrintTypes(out io.Writer, set *definition.Set) error {
+	for _, name := range slices.Sorted(maps.Keys(set.Flows)) {
+		computes := func(step definition.FlowFunction) bool {
+			f := set.Functions[step.Name]
+			return f != nil && f.Computes()
+		}
+		if !slices.ContainsFunc(set.Flows[name].Functions, computes) {
+			continue
+		}
+		b, err := set.Bundle(name)
+		if err != nil {
+			continue // the caller has told the mistakes
+		}
+		if _, err := fmt.Fprintf(out, "flow %s\n", name); err != nil {
+			return err
+		}
+		if err := definition.WriteTypes(out, b.Types()); err != nil {
+			return err
+		}
+	}
+	return nil
 }

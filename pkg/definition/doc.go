@@ -20,6 +20,7 @@
 //   - writer.go: YAML mappings being written.
 //   - shard_key.go: the shard key of a document that may be wrong otherwise.
 //   - intake.go: rules for documents that are taken in.
+//   - row_types.go: the row types of a flow, as its expressions have them.
 //   - redis_params.go: the parameters of a Redis connector, and warnings.
 //   - cuts.go: notes on results that depend on how rows are cut into batches.
 //   - keys.go: the keys of each kind of document.
