@@ -79,8 +79,8 @@ func TestExitStatus(t *testing.T) {
 		{"no tests", []string{noTests}, 1, "NOT_FOUND: no test file is under " + noTests + ", so nothing was compared: write one, whose name ends in _test.yml\n"},
 		{"compares nothing", []string{folder(t, "flow.yml", flow, "a_test.yml", "tests: [{name: x, flow: Twice, rows: [{n: 1}]}]\n")}, 1, "the case compares nothing"},
 		{"a mistake in a test", []string{folder(t, "flow.yml", flow, "a_test.yml", right+"    aftr: {}\n")}, 2, `a_test.yml:6: tests[0].aftr: is not a key here; `},
-		{"mistakes in documents", []string{folder(t, "flow.yml", strings.Replace(flow, "2 * n", "2 * ", 1), "a_test.yml", right)}, 2, "flow.yml:9: option.calculate.n: "},
-		{"a mistake in types", []string{folder(t, "flow.yml", strings.Replace(flow, "2 * n", `2 * \"n\"`, 1)+"\n", "a_test.yml", right)}, 2, "flow.yml:9: "},
+		{"mistakes in documents", []string{folder(t, "flow.yml", strings.Replace(flow, "2 * n", "2 * ", 1), "a_test.yml", right)}, 2, "flow.yml:9:28: option.calculate.n: "},
+		{"a mistake in types", []string{folder(t, "flow.yml", strings.Replace(flow, "2 * n", `2 * 'n'`, 1)+"\n", "a_test.yml", right)}, 2, "flow.yml:9:25: option.calculate.n: * can't have an int on the left and a string on the right"},
 		{"no folder", []string{"nowhere"}, 2, "NOT_FOUND: read the tests: "},
 		{"no argument", nil, 1, "needs a folder of documents, but the arguments are []"},
 		{"no format", []string{noTests, "-o", "xml"}, 1, `--output "xml": give json, or leave it out`},
@@ -208,7 +208,7 @@ func TestRunWithoutGo(t *testing.T) {
 		}
 	}
 	wrong := folder(t, "flow.yml", strings.Replace(flow, "2 * n", "2 * (n", 1))
-	if out, status := program(nil, "run", wrong, "Twice", "-f", rows); status != 1 || !strings.Contains(out, "flow.yml:9: option.calculate.n: ") || !strings.Contains(out, "^") {
+	if out, status := program(nil, "run", wrong, "Twice", "-f", rows); status != 1 || !strings.Contains(out, "flow.yml:9:29: option.calculate.n: ") || !strings.Contains(out, "^") {
 		t.Errorf("a mistake: ended with %d\n%s", status, out)
 	}
 }

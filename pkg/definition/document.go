@@ -134,17 +134,23 @@ type Mistake struct {
 	Document string
 	// Line is the line within the file or etcd value, from 1. 0 means the document as a whole.
 	Line int
+	// Column is the column of Line, from 1, counted in characters, for a mistake in an expression. 0 means that only the line is known.
+	Column int
 	// Key is the path of the key that is wrong, such as flows[1].fname. Empty means the document as a whole.
 	Key     string
 	Code    batch.Code
 	Problem string
 }
 
-// Error returns the mistake as document:line: key: problem. A line of 0 and an empty key are left out.
+// Error returns the mistake as document:line: key: problem, or document:line:column: key: problem. A line or column of 0 and an empty key are
+// left out.
 func (m *Mistake) Error() string {
 	s := m.Document
 	if m.Line > 0 {
 		s += ":" + strconv.Itoa(m.Line)
+		if m.Column > 0 {
+			s += ":" + strconv.Itoa(m.Column)
+		}
 	}
 	if m.Key != "" {
 		s += ": " + m.Key

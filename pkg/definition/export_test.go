@@ -230,7 +230,7 @@ func drawSet(t *rapid.T) *Set {
 		return strings.ReplaceAll(text.Draw(t, "text"), "${", "$") + rapid.SampledFrom([]string{"", "${A}", "${A_1:b, c}x", "$${"}).Draw(t, "reference")
 	})
 	template := rapid.Custom(func(t *rapid.T) Template {
-		literal := strings.NewReplacer("{", "{{", "}", "}}").Replace(text.Draw(t, "literal"))
+		literal := strings.NewReplacer("{", "{{", "}", "}}").Replace(text.Filter(func(s string) bool { return !strings.HasPrefix(s, "=") }).Draw(t, "literal")) // = would begin an expression
 		k, err := ParseTemplate(literal + "{" + field.Draw(t, "field") + "}")
 		if err != nil {
 			t.Fatal(err)

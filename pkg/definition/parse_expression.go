@@ -31,8 +31,8 @@ func (v value) expressionMistakes(err error) {
 		return
 	}
 	for _, m := range mistakes {
-		line, _ := m.Position()
-		v.r.mistakes = append(v.r.mistakes, &Mistake{Document: v.r.document, Line: line, Key: v.path, Code: batch.CodeBadDocument, Problem: m.Explain()})
+		line, column := m.Position()
+		v.r.mistakes = append(v.r.mistakes, &Mistake{Document: v.r.document, Line: line, Column: column, Key: v.path, Code: batch.CodeBadDocument, Problem: m.Explain()})
 	}
 }
 

@@ -70,8 +70,8 @@ func (c *exprCompiler) compile(source expr.Source, want expr.Type) *expr.Program
 	p, err := c.scope.Compile(source, want)
 	found, _ := errors.AsType[expr.Mistakes](err)
 	for _, m := range found {
-		line, _ := m.Position()
-		c.mistakes = append(c.mistakes, &definition.Mistake{Document: source.Document, Line: line, Key: source.Path, Code: batch.CodeFlowUncompilable, Problem: m.Explain()})
+		line, column := m.Position()
+		c.mistakes = append(c.mistakes, &definition.Mistake{Document: source.Document, Line: line, Column: column, Key: source.Path, Code: batch.CodeFlowUncompilable, Problem: m.Explain()})
 	}
 	return p
 }

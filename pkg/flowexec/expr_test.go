@@ -177,11 +177,11 @@ func TestMistakesInExpressionFunctions(t *testing.T) {
 	}{
 		"types": {
 			[]string{"fname: V\nfmode: Verify\nsource: {fields: {id: int, name: string}}\noption:\n  verify: >-\n    idd > 1 &&\n    name > 2\n  reason: id\n"},
-			[]string{"all.yml:15: option.verify: idd is not a field of the row: write id", "all.yml:16: option.verify: > can't compare a string with an int: write int(name)\n    name > 2\n    ^^^^^^^^", "all.yml:17: option.reason: id is an int, and a string is expected: write string(id)"},
+			[]string{"all.yml:15:5: option.verify: idd is not a field of the row: write id", "all.yml:16:5: option.verify: > can't compare a string with an int: write int(name)\n    name > 2\n    ^^^^^^^^", "all.yml:17:11: option.reason: id is an int, and a string is expected: write string(id)"},
 		},
 		"syntax": {
 			[]string{"fname: C\nfmode: Calculate\noption:\n  calculate:\n    a: b = 1\n    c: (d\n"},
-			[]string{"all.yml:14: option.calculate.a: = does not compare: write ==\n    b = 1\n      ^", "all.yml:15: option.calculate.c: this ( has no ): write ) where it ends"},
+			[]string{"all.yml:14:10: option.calculate.a: = does not compare: write ==\n    b = 1\n      ^", "all.yml:15:8: option.calculate.c: this ( has no ): write ) where it ends"},
 		},
 		"across functions": {
 			[]string{
