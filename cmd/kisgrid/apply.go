@@ -29,7 +29,8 @@ func applyCommand() *cobra.Command {
 		Short: "Change flows, functions and connectors in one transaction",
 		Long: `apply changes the documents of a cluster while it runs:
 
-  1. It compares the given documents with those in etcd, and shows the differences.
+  1. It compares the given documents with those in etcd, and shows the differences. Of changed flows and functions with expressions it
+     also shows the types of rows and expressions.
   2. It checks the given documents together with those in etcd.
   3. It writes them in one transaction. With --dry-run it stops before this step.
   4. It waits until each changed flow is active: every worker that has the flow's functions has compiled the new revision. Until then
@@ -154,6 +155,11 @@ func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, op
 			continue
 		}
 		describeEvent(out, e, opts.dryRun)
+		if d := e.GetDiff(); d != nil {
+			if err := printChangedTypes(out, docs, d.GetChanges()); err != nil {
+				return err
+			}
+		}
 	}
 	for _, p := range latest {
 		if p.GetState() != cluster.StateActive && p.GetState() != cluster.StateDisabled {

@@ -21,6 +21,7 @@
 //   - rowtypes.go: the types of a flow's rows, for CSV.
 //   - waiting.go: says why a command waits for a coordinator.
 //   - get.go: get, which lists flows, functions, connectors, workers and coordinators.
+//   - types.go: the row types of functions, as get, apply and explain show them.
 //   - explain.go: explain, which finds the rows of one shard key.
 //   - dead.go: dead, with list, show, edit and drop for dead letters.
 //   - redrive.go: dead redrive, which runs dead letters again.

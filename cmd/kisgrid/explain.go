@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kisgrid/kisgrid/pkg/definition"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
@@ -28,6 +29,9 @@ Then explain lists the rows of the key that have no outcome yet: where each row 
 that others wait for come first. The list includes rows that other coordinators have sent to the worker. --limit bounds the list; the
 counts above it are of all rows.
 
+For a flow with expressions, explain ends with its functions: the fields that each reads, the rows that it gives, and the types of its
+expressions.
+
 Rows that were given up: when a client cancels a batch, or its deadline passes, rows that no worker has yet are not sent any more. A
 row that a worker has already runs to its end, because it may have saved something: until its function returns or times out, or its
 retries or its wait for a key run out. Later rows of the key wait for it, as for any other row, since they must not overtake it.`,
@@ -42,7 +46,11 @@ retries or its wait for a key run out. Later rows of the key wait for it, as for
 				if err != nil {
 					return err
 				}
-				return printExplanation(cmd.OutOrStdout(), args[0], args[1], r, o.format)
+				steps, computes := typesIn(documentsOfFlows(cmd.Context(), a, args[:1]), args[0])
+				if !computes {
+					steps = nil // nothing but names
+				}
+				return printExplanation(cmd.OutOrStdout(), args[0], args[1], r, steps, o.format)
 			})
 		},
 	}
@@ -120,8 +128,9 @@ func inLane(r *pb.RowPlace) bool {
 	return false
 }
 
-// printExplanation prints the answer of explain: as JSON where the format asks for it, else for people.
-func printExplanation(out io.Writer, flow, key string, r *pb.ExplainResponse, format string) error {
+// printExplanation prints the answer of explain: as JSON where the format asks for it, else for people. steps are the flow's functions with
+// their row types, if one of them has an expression.
+func printExplanation(out io.Writer, flow, key string, r *pb.ExplainResponse, steps []definition.StepTypes, format string) error {
 	if format == "json" {
 		rows, counts := []explainedRow{}, []explainedCount{}
 		for i, row := range r.GetRows() {
@@ -132,11 +141,15 @@ func printExplanation(out io.Writer, flow, key string, r *pb.ExplainResponse, fo
 		for _, c := range r.GetCounts() {
 			counts = append(counts, explainedCount{c.GetWhere(), c.GetWorker(), c.GetRows(), c.GetOthers()})
 		}
-		return printIndented(out, map[string]any{
+		view := map[string]any{
 			"flow": flow, "key": key, "revision": r.GetRevision(), "slot": r.GetSlot(), "worker": r.GetWorker(), "lane": r.GetLane(), "lanes": r.GetLanes(),
 			"reason": r.GetReason(), "rows": map[string]uint64{"sent": r.GetSent(), "queued": r.GetQueued(), "held": r.GetHeld()},
 			"key_rows": rows, "key_counts": counts, "given_up": r.GetGivenUp(), "looked": r.GetLooked(), "unknown": append([]string{}, r.GetUnknown()...),
-		})
+		}
+		if steps != nil {
+			view["functions"] = steps
+		}
+		return printIndented(out, view)
 	}
 	worker := or(r.GetWorker(), "nowhere")
 	if r.GetWorker() != "" {
@@ -146,11 +159,17 @@ func printExplanation(out io.Writer, flow, key string, r *pb.ExplainResponse, fo
 		r.GetSlot(), worker, r.GetReason(), r.GetRevision(), r.GetSent(), r.GetQueued(), r.GetHeld())
 	switch {
 	case r.GetLooked():
-		return printRows(out, r)
+		if err := printRows(out, r); err != nil {
+			return err
+		}
 	case r.GetLanes() > 0: // the flow has a shard key
 		fmt.Fprintln(out, "the coordinator's build is too old to tell where the rows of the key are: name another coordinator with --server")
 	}
-	return nil
+	if steps == nil {
+		return nil
+	}
+	fmt.Fprintln(out, "functions of the flow, by its newest documents:")
+	return definition.WriteTypes(out, steps)
 }
 
 // printRows prints the counts of the key's rows by place, then a table of single rows.

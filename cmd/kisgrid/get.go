@@ -28,11 +28,12 @@ func getCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get " + strings.Join(kinds, "|") + " [NAME]",
 		Short: "List the flows, functions, connectors, workers or coordinators of a cluster",
-		Long: `get lists everything of one kind, or, with a NAME, shows everything about one thing.
+		Long: `get lists everything of one kind, or, with a NAME, shows everything about one thing. For a function it also shows the fields that the function
+reads, the rows that it gives, and the types of its expressions.
 
 The counts of a flow's rows are those of one coordinator, the one that get asks: they count the rows that came in through it. While
 etcd is away, that coordinator answers from its memory, and get says how old the answer is.`,
-		Example:   "  kisgrid get flows\n  kisgrid get flow CalStuAvgScore12 -o yaml\n  kisgrid get workers -o json",
+		Example:   "  kisgrid get flows\n  kisgrid get flow CalStuAvgScore12 -o yaml\n  kisgrid get function AvgStuScore12\n  kisgrid get workers -o json",
 		ValidArgs: kinds,
 		Args:      cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -41,8 +42,11 @@ etcd is away, that coordinator answers from its memory, and get says how old the
 				in.Name = args[1]
 			}
 			var got *pb.GetResponse
+			var types []flowTypes
 			err := s.admin(func(a pb.AdminClient) (err error) {
-				got, err = a.Get(cmd.Context(), in)
+				if got, err = a.Get(cmd.Context(), in); err == nil && o.format != "name" {
+					types, err = typesOf(cmd.Context(), a, in, got)
+				}
 				return err
 			})
 			if err != nil {
@@ -52,7 +56,7 @@ etcd is away, that coordinator answers from its memory, and get says how old the
 				fmt.Fprintf(cmd.ErrOrStderr(), "etcd does not answer (%s): this is the state of %s ago\n",
 					got.GetAway(), age(time.UnixMilli(got.GetKnownUnixMilliseconds())))
 			}
-			return printResources(cmd.OutOrStdout(), in, got, o.format)
+			return printResources(cmd.OutOrStdout(), in, got, types, o.format)
 		},
 	}
 	o.bind(cmd, "json, yaml or name")
@@ -69,8 +73,8 @@ func plural(kind string) string {
 }
 
 // printResources prints the answer of get in the format json, yaml or name. If format is empty, it prints text for people. Any
-// other format is an error.
-func printResources(out io.Writer, in *pb.GetRequest, got *pb.GetResponse, format string) error {
+// other format is an error. types are the row types of a function that has the request's name.
+func printResources(out io.Writer, in *pb.GetRequest, got *pb.GetResponse, types []flowTypes, format string) error {
 	resources := got.GetResources()
 	switch format {
 	case "": // for people: a description of one thing, or a table
@@ -79,7 +83,7 @@ func printResources(out io.Writer, in *pb.GetRequest, got *pb.GetResponse, forma
 		case kind == "flows":
 			return describeFlow(out, resources[0])
 		case kind == "functions" || kind == "connectors":
-			return describeDocument(out, resources[0])
+			return describeDocument(out, resources[0], types)
 		}
 		return printTable(out, in.GetKind(), resources)
 	case "name":
@@ -88,13 +92,13 @@ func printResources(out io.Writer, in *pb.GetRequest, got *pb.GetResponse, forma
 		}
 		return nil
 	case "json", "yaml":
-		return printData(out, in, got, format)
+		return printData(out, in, got, types, format)
 	}
 	return fmt.Errorf("--output %q: give json, yaml or name", format)
 }
 
 // printData prints the resources as JSON or YAML, as format says: an array, or one object if the request has a name.
-func printData(out io.Writer, in *pb.GetRequest, got *pb.GetResponse, format string) error {
+func printData(out io.Writer, in *pb.GetRequest, got *pb.GetResponse, types []flowTypes, format string) error {
 	all := []map[string]any{}
 	for _, r := range got.GetResources() {
 		one := map[string]any{"kind": r.GetKind(), "name": r.GetName()}
@@ -111,6 +115,9 @@ func printData(out io.Writer, in *pb.GetRequest, got *pb.GetResponse, format str
 		}
 		if doc := r.GetDocument(); doc != nil {
 			one["document"], one["revision"] = string(doc.GetYaml()), doc.GetRevision()
+		}
+		if types != nil {
+			one["types"] = types
 		}
 		all = append(all, one)
 	}
@@ -370,7 +377,7 @@ func describeFlow(out io.Writer, r *pb.Resource) error {
 
 // describeDocument prints the state, the flows, the reasons and the document of one function or connector, for kisgrid get function
 // NAME and kisgrid get connector NAME.
-func describeDocument(out io.Writer, r *pb.Resource) error {
+func describeDocument(out io.Writer, r *pb.Resource, types []flowTypes) error {
 	var v coordinator.DocumentView
 	if err := json.Unmarshal(r.GetStatus(), &v); err != nil {
 		return fmt.Errorf("read the status of %s %s: %w", r.GetKind(), r.GetName(), err)
@@ -386,10 +393,14 @@ func describeDocument(out io.Writer, r *pb.Resource) error {
 	}
 	fmt.Fprintf(w, "run by\t%d of %d flows that need it\n", v.Applied, v.Of)
 	fmt.Fprintf(w, "flows\t%s\n", or(strings.Join(v.Flows, ", "), "none"))
+	typeRows(w, types)
 	for _, worker := range slices.Sorted(maps.Keys(v.Down)) {
 		fmt.Fprintf(w, "store\tdegraded on %s: %s\n", worker, v.Down[worker])
 	}
 	if err := w.Flush(); err != nil {
+		return err
+	}
+	if err := typedExpressions(out, types); err != nil {
 		return err
 	}
 	return describeRest(out, v.Reasons, r)

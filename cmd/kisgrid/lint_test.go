@@ -44,3 +44,74 @@ func TestLintTellsAllAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// Lint compiles expressions, also of flows that need Go functions and of functions that no flow uses. All mistakes are told together, each with
+// line, column and a caret.
+func TestLintOfExpressions(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "all.yml", `kistype: flow
+flow_name: F
+status: 1
+flows: [{fname: A, params: {most: x}}, {fname: B}, {fname: Go}]
+---
+kistype: func
+fname: A
+fmode: Verify
+source: {fields: {stu_id: int, name: "string?"}}
+option:
+  verify: 0 <= stu_idd && stu_id <= params.most
+  reason: >-
+    "stu_id " + stu_id +
+      upper(name)
+---
+kistype: func
+fname: B
+fmode: Calculate
+option: {calculate: {x: 1 / "a", y: foo(3)}}
+---
+kistype: func
+fname: Go
+fmode: Calculate
+---
+kistype: func
+fname: Lonely
+fmode: Calculate
+source: {fields: {a: string}}
+option: {calculate: {x: a * 2, y: params.z + 1}}
+---
+kistype: flow
+flow_name: G
+status: 2
+flows: [{fname: Nobody}]
+`)
+	out, err := kisgrid("lint", dir)
+	if !errors.Is(err, errReported) {
+		t.Errorf("lint returned %v", err)
+	}
+	got := "\n" + strings.ReplaceAll(out, dir, "DIR")
+	for _, want := range []string{
+		"\nDIR/all.yml:11:16: option.verify: stu_idd is not a field of the row: write stu_id", "\n    0 <= stu_idd && stu_id <= params.most\n         ^^^^^^^\n",
+		"\nDIR/all.yml:11:27: option.verify: <= can't compare an int with a string", "\nDIR/all.yml:13:5: option.reason: + can't have a string on the left and an int on the right: write string(stu_id)",
+		"\nDIR/all.yml:14:13: option.reason: name may be null or missing", "\nDIR/all.yml:19:25: option.calculate.x: / can't have an int on the left and a string on the right",
+		"\nDIR/all.yml:19:37: option.calculate.y: there is no function foo", "\nDIR/all.yml:29:25: option.calculate.x: * can't have a string on the left", "\nDIR/all.yml:33: status: is 2; it may be 0 to 1",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("lint told\n%s\nwithout %q", got, want)
+		}
+	}
+	if n := strings.Count(got, "\nDIR/"); n != 8 {
+		t.Errorf("lint told %d mistakes:\n%s", n, got)
+	}
+}
+
+// Of flows with expressions, lint tells what each function reads and gives.
+func TestLintTellsTypes(t *testing.T) {
+	out, err := kisgrid("lint", "../../examples/students/conf-expressions")
+	for _, want := range []string{
+		"flow CalStuAvgScore12\n  1 VerifyStu (Verify): reads {stu_id: int}\n", "      calculate.avg_score  (score_1 + score_2) / 2 : float\n", "\n9 documents are right: 2 flows, 6 functions, 1 connectors\n",
+	} {
+		if err != nil || !strings.Contains(out, want) {
+			t.Errorf("%v, without %q:\n%s", err, want, out)
+		}
+	}
+}
