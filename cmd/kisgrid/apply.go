@@ -61,7 +61,7 @@ The exit code is 1 when a flow is rejected, or when a flow is not active within 
 	cmd.Flags().StringVarP(&path, "filename", "f", "", "`path` of a folder or a file of documents; - for standard input")
 	cmd.Flags().BoolVar(&opts.dryRun, "dry-run", false, "only show the differences, and write nothing")
 	opts.bind(cmd)
-	o.bind(cmd, "json, one event a line")
+	o.bind(cmd, "json")
 	s.bind(cmd)
 	_ = cmd.MarkFlagRequired("filename")
 	return cmd
@@ -262,11 +262,17 @@ func printEvent(out io.Writer, e *pb.ApplyEvent) error {
 	} else if c := e.GetConnectors(); c != nil {
 		line["degraded"], line["unknown"] = standings(c.GetDegraded()), standings(c.GetUnknown())
 	} else {
-		p := e.GetProgress()
-		line["flow"], line["state"], line["wanted"], line["active"] = p.GetFlow(), p.GetState(), p.GetWanted(), p.GetActive()
-		line["applied"], line["of"], line["reasons"] = p.GetApplied(), p.GetOf(), append([]string{}, p.GetReasons()...)
+		line = progressOf(e.GetProgress())
 	}
 	return printJSON(out, line)
+}
+
+// progressOf converts the progress of a flow into a value for JSON.
+func progressOf(p *pb.Progress) map[string]any {
+	return map[string]any{
+		"flow": p.GetFlow(), "state": p.GetState(), "wanted": p.GetWanted(), "active": p.GetActive(),
+		"applied": p.GetApplied(), "of": p.GetOf(), "reasons": append([]string{}, p.GetReasons()...),
+	}
 }
 
 // standings converts connectors that are not connected on some worker into values for JSON.

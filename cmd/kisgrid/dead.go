@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kisgrid/kisgrid/internal/terminal"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -54,7 +55,7 @@ func deadListCommand() *cobra.Command {
 		Long: `list shows the dead letters, the oldest first. A redrive runs the letters of one shard key in the same order. After the letters comes
 one line for each flow: how many letters its store has, and how many dead rows were not kept because the store was full. With -o json
 it prints one object on each line: {letter: …} or {store: …}.`,
-		Example: "  kisgrid dead list --flow CalStuAvgScore12 --since 1h\n  kisgrid dead list --code LOAD_TIMEOUT -o json",
+		Example: "  kisgrid dead list --flow CalStuAvgScore12 --since 1h\n  kisgrid dead list --code LOAD_TIMEOUT -o json\n  kisgrid dead list -o csv > letters.csv",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			filter, err := f.message(nil, time.Now())
@@ -62,26 +63,31 @@ it prints one object on each line: {letter: …} or {store: …}.`,
 				return err
 			}
 			return s.admin(func(a pb.AdminClient) error {
-				return listDead(cmd.Context(), a, &pb.ListDeadRequest{Filter: filter, Limit: limit, NoRows: o.format != "json"}, o.format, cmd.OutOrStdout())
+				if !cmd.Flags().Changed("limit") && o.data() {
+					limit = 0
+				}
+				in := &pb.ListDeadRequest{Filter: filter, Limit: limit, NoRows: !o.data() || o.format == "name" || o.format == "csv"}
+				return listDead(cmd.Context(), a, in, &o, cmd.OutOrStdout())
 			})
 		},
 	}
 	f.bind(cmd)
-	cmd.Flags().Uint32Var(&limit, "limit", 0, "list at most so many `letters`; 0 means all")
-	o.bind(cmd, "json")
+	cmd.Flags().Uint32Var(&limit, "limit", 500, "list at most so many `letters`; 0 means all, as data for programs always has unless this flag is given")
+	o.bind(cmd, listFormats...)
 	s.bind(cmd)
 	return cmd
 }
 
 // listDead implements kisgrid dead list: it prints the letters that the request selects, and then one line for the store of each
-// flow.
-func listDead(ctx context.Context, a pb.AdminClient, in *pb.ListDeadRequest, format string, out io.Writer) error {
+// flow. Formats for programs have no such line, except for JSON.
+func listDead(ctx context.Context, a pb.AdminClient, in *pb.ListDeadRequest, o *output, out io.Writer) error {
 	events, err := a.ListDead(ctx, in)
 	if err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	stores, letters := []*pb.DeadStore{}, 0
+	stores := []*pb.DeadStore{}
+	var views []deadLetter
+	l := &list{heading: []string{"ID", "KEPT", "FLOW", "FUNCTION", "CODE", "REDRIVES", "REASON", "ATTEMPTS", "REVISION", "BATCH", "ROW"}, narrow: 7, none: "there are no such dead letters"}
 	for {
 		e, err := events.Recv()
 		if errors.Is(err, io.EOF) {
@@ -90,33 +96,35 @@ func listDead(ctx context.Context, a pb.AdminClient, in *pb.ListDeadRequest, for
 		if err != nil {
 			return err
 		}
-		if l := e.GetLetter(); l != nil {
-			if letters++; letters == 1 && format != "json" {
-				fmt.Fprintln(w, "ID\tKEPT\tFLOW\tFUNCTION\tCODE\tREDRIVES\tREASON")
-			}
-			if format == "json" {
-				err = printJSON(out, map[string]any{"letter": letterView(l)})
-			} else {
-				_, err = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", l.GetId(), time.UnixMilli(l.GetKeptUnixMilliseconds()).UTC().Format(time.RFC3339),
-					l.GetFlow(), or(l.GetFunction(), "-"), batch.Code(l.GetCode()), l.GetRedrives(), firstLine(l.GetReason()))
-			}
-		} else if format == "json" {
+		switch letter := e.GetLetter(); {
+		case o.format == "json" && letter != nil: // one object a line, since there may be many
+			err = printJSON(out, map[string]any{"letter": letterView(letter)})
+		case o.format == "json":
 			err = printJSON(out, map[string]any{"store": storeView(e.GetStore())})
-		} else {
+		case letter != nil:
+			v := letterView(letter)
+			views, l.names = append(views, v), append(l.names, v.ID)
+			l.rows = append(l.rows, []string{v.ID, v.Kept.Format(time.RFC3339), v.Flow, or(v.Function, "-"), v.Code, strconv.FormatUint(uint64(v.Redrives), 10),
+				firstLine(v.Reason), strconv.FormatUint(uint64(v.Attempts), 10), strconv.FormatInt(v.Revision, 10), v.Batch, strconv.FormatUint(uint64(v.Place), 10)})
+		default:
 			stores = append(stores, e.GetStore())
 		}
 		if err != nil {
 			return err
 		}
 	}
-	if format == "json" {
+	if o.format == "json" {
 		return nil
 	}
-	if err := w.Flush(); err != nil {
+	l.value = views
+	if err := o.print(out, l); err != nil {
 		return err
 	}
-	if letters == 0 {
-		fmt.Fprintln(out, "there are no such dead letters")
+	if o.data() {
+		return nil
+	}
+	if n := len(l.rows); in.GetLimit() > 0 && n == int(in.GetLimit()) {
+		fmt.Fprintf(out, "these are the first %d letters: --limit 0 lists all\n", n)
 	}
 	for _, s := range stores {
 		fmt.Fprintln(out, storeLine(s))
@@ -196,7 +204,7 @@ func deadShowCommand() *cobra.Command {
 		Use:     "show ID",
 		Short:   "Show everything about one dead letter",
 		Long:    "show prints in which function and why a row died, and the row as that function got it. With --row it prints only the row, byte for byte, for editing.",
-		Example: "  kisgrid dead show ID\n  kisgrid dead show ID --row > row.json && $EDITOR row.json && kisgrid dead edit ID -f row.json",
+		Example: "  kisgrid dead show $(kisgrid dead list -o name --limit 1)\n  kisgrid dead show ID --row > row.json && $EDITOR row.json && kisgrid dead edit ID -f row.json",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return s.admin(func(a pb.AdminClient) error {
@@ -239,7 +247,7 @@ func findLetter(ctx context.Context, a pb.AdminClient, id string) (*pb.DeadLette
 // showLetter prints a dead letter: only its row if raw is true, as JSON if format is "json", and otherwise as text for people.
 func showLetter(out io.Writer, l *pb.DeadLetter, format string, raw bool) error {
 	if raw {
-		_, err := out.Write(l.GetRow())
+		_, err := terminal.Data(out).Write(l.GetRow())
 		return err
 	}
 	v := letterView(l)
@@ -274,13 +282,14 @@ func showLetter(out io.Writer, l *pb.DeadLetter, format string, raw bool) error 
 // deadEditCommand makes the command kisgrid dead edit, which replaces the row of a dead letter.
 func deadEditCommand() *cobra.Command {
 	var s server
+	var o output
 	var file, row string
 	cmd := &cobra.Command{
 		Use:   "edit ID -f FILE|-",
 		Short: "Replace the row of a dead letter, before a redrive",
 		Long: `edit replaces the row of a dead letter. A redrive gives the new row to the function in which the old one died. The new row must have
 the encoding of the old one: for a letter in JSON it must be JSON. One line break at the end of the file is not part of the row.`,
-		Example: "  kisgrid dead edit ID -f row.json\n  kisgrid dead edit ID --row '{\"stu_id\": 101, \"score_1\": 100, \"score_2\": 90}'",
+		Example: "  kisgrid dead edit $(kisgrid dead list -o name --limit 1) -f row.json\n  kisgrid dead edit ID --row '{\"stu_id\": 101, \"score_1\": 100, \"score_2\": 90}'",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			text := []byte(row)
@@ -295,6 +304,9 @@ the encoding of the old one: for a letter in JSON it must be JSON. One line brea
 			}
 			return s.admin(func(a pb.AdminClient) error {
 				l, err := a.EditDead(cmd.Context(), &pb.EditDeadRequest{Id: args[0], Row: text})
+				if err == nil && o.format == "json" {
+					return printJSON(cmd.OutOrStdout(), letterView(l))
+				}
 				if err == nil {
 					_, err = fmt.Fprintf(cmd.OutOrStdout(), "letter %s of flow %s is edited: kisgrid dead redrive %s runs it\n", l.GetId(), l.GetFlow(), l.GetId())
 				}
@@ -304,6 +316,7 @@ the encoding of the old one: for a letter in JSON it must be JSON. One line brea
 	}
 	cmd.Flags().StringVarP(&file, "file", "f", "", "`file` with the row; - for standard input")
 	cmd.Flags().StringVar(&row, "row", "", "the `row` itself")
+	o.bind(cmd, "json")
 	s.bind(cmd)
 	return cmd
 }
@@ -321,6 +334,7 @@ func readRow(file string, in io.Reader) (row []byte, err error) {
 // deadDropCommand makes the command kisgrid dead drop, which deletes dead letters.
 func deadDropCommand() *cobra.Command {
 	var s server
+	var o output
 	var f deadFilter
 	var dry, all bool
 	cmd := &cobra.Command{
@@ -328,7 +342,7 @@ func deadDropCommand() *cobra.Command {
 		Short: "Delete dead letters",
 		Long: `drop deletes dead letters: those with the given IDs, or those that fit every flag. To delete all letters of all flows, give --all.
 Deleted letters can't be restored: count them first with --dry-run.`,
-		Example: "  kisgrid dead drop ID\n  kisgrid dead drop --flow CalStuAvgScore12 --code LOAD_TIMEOUT --dry-run",
+		Example: "  kisgrid dead drop --flow CalStuAvgScore12 --code LOAD_TIMEOUT --dry-run\n  kisgrid dead drop ID",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			filter, err := f.chosen(cmd, args, all || dry)
 			if err != nil {
@@ -338,6 +352,9 @@ Deleted letters can't be restored: count them first with --dry-run.`,
 				r, err := a.DropDead(cmd.Context(), &pb.DropDeadRequest{Filter: filter, DryRun: dry})
 				if err != nil {
 					return err
+				}
+				if o.format == "json" {
+					return printJSON(cmd.OutOrStdout(), map[string]any{"letters": r.GetLetters(), "dry_run": dry})
 				}
 				did := "dropped"
 				if dry {
@@ -351,6 +368,7 @@ Deleted letters can't be restored: count them first with --dry-run.`,
 	f.bind(cmd)
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "only count the letters, and delete none")
 	cmd.Flags().BoolVar(&all, "all", false, "delete all letters of all flows")
+	o.bind(cmd, "json")
 	s.bind(cmd)
 	return cmd
 }

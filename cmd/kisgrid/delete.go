@@ -13,6 +13,7 @@ import (
 // deleteCommand makes the command kisgrid delete, which deletes documents of flows, functions and connectors from etcd.
 func deleteCommand() *cobra.Command {
 	var s server
+	var o output
 	cmd := &cobra.Command{
 		Use:   "delete flow|function|connector NAME...",
 		Short: "Delete documents, in one transaction",
@@ -35,6 +36,9 @@ function or connector that a flow still needs is not deleted: delete fails, and 
 			}
 			return s.admin(func(a pb.AdminClient) error {
 				r, err := a.Delete(cmd.Context(), in)
+				if err == nil && o.format == "json" {
+					return printJSON(cmd.OutOrStdout(), map[string]any{"kind": string(kind), "names": args[1:], "revision": r.GetRevision()})
+				}
 				if err == nil {
 					fmt.Fprintf(cmd.OutOrStdout(), "%s %s deleted at revision %d\n", args[0], strings.Join(args[1:], ", "), r.GetRevision())
 				}
@@ -42,6 +46,7 @@ function or connector that a flow still needs is not deleted: delete fails, and 
 			})
 		},
 	}
+	o.bind(cmd, "json")
 	s.bind(cmd)
 	return cmd
 }

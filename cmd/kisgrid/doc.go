@@ -21,6 +21,7 @@
 //   - rowtypes.go: the types of a flow's rows, for CSV.
 //   - waiting.go: says why a command waits for a coordinator.
 //   - get.go: get, which lists flows, functions, connectors, workers and coordinators.
+//   - watch.go: get --watch.
 //   - types.go: the row types of functions, as get, apply and explain show them.
 //   - explain.go: explain, which finds the rows of one shard key.
 //   - dead.go: dead, with list, show, edit and drop for dead letters.
@@ -29,5 +30,7 @@
 //   - version.go: version, which tells the builds of this program and of a coordinator.
 //   - server.go: the flags by which commands reach a coordinator, and the connection to it.
 //   - args.go: checks arguments.
+//   - output.go: the flag --output, and lists in every format.
+//   - jsonpath.go: the templates of -o jsonpath.
 //   - print.go: small functions for printing that several commands use.
 package main

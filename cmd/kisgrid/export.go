@@ -12,6 +12,7 @@ import (
 // exportCommand makes the command kisgrid export, which writes all documents of a cluster into a folder, one file each.
 func exportCommand() *cobra.Command {
 	var s server
+	var o output
 	cmd := &cobra.Command{
 		Use:   "export DIR",
 		Short: "Write all documents of a cluster into a folder",
@@ -40,10 +41,14 @@ apply it to another cluster copies the flows.`,
 			if err := definition.ExportDir(args[0], docs); err != nil {
 				return err
 			}
+			if o.format == "json" {
+				return printJSON(cmd.OutOrStdout(), map[string]any{"documents": len(docs), "folder": args[0]})
+			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d documents written into %s\n", len(docs), args[0])
 			return err
 		},
 	}
+	o.bind(cmd, "json")
 	s.bind(cmd)
 	return cmd
 }

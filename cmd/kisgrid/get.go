@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -15,6 +16,9 @@ import (
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/kisgrid/kisgrid/internal/command"
+	"github.com/kisgrid/kisgrid/internal/terminal"
+	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/coordinator"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -23,83 +27,207 @@ import (
 // getCommand makes the command kisgrid get, which lists the flows, functions, connectors, workers or coordinators of a cluster.
 func getCommand() *cobra.Command {
 	var s server
-	var o output
+	var g getter
 	kinds := []string{"flows", "functions", "connectors", "workers", "coordinators"}
 	cmd := &cobra.Command{
-		Use:   "get " + strings.Join(kinds, "|") + " [NAME]",
+		Use:   "get " + strings.Join(kinds, "|") + " [NAME...]",
 		Short: "List the flows, functions, connectors, workers or coordinators of a cluster",
-		Long: `get lists everything of one kind, or, with a NAME, shows everything about one thing. For a function it also shows the fields that the function
-reads, the rows that it gives, and the types of its expressions.
+		Long: `get lists everything of one kind, or the things with the given NAMEs; with one NAME it shows everything about one thing. For
+a function it also shows the fields that the function reads, the rows that it gives, and the types of its expressions.
 
 The counts of a flow's rows are those of one coordinator, the one that get asks: they count the rows that came in through it. While
-etcd is away, that coordinator answers from its memory, and get says how old the answer is.`,
-		Example:   "  kisgrid get flows\n  kisgrid get flow CalStuAvgScore12 -o yaml\n  kisgrid get function AvgStuScore12\n  kisgrid get workers -o json",
+etcd is away, that coordinator answers from its memory, and get says how old the answer is.
+
+--state selects by the state, such as "degraded" or "pending,rejected". --watch goes on, and prints each thing again when it has changed, until
+Ctrl-C. Text for people has at most --limit lines; --after goes on behind the last one.`,
+		Example: `  kisgrid get flows
+  kisgrid get flow CalStuAvgScore12 -o yaml
+  kisgrid get workers -o wide
+  kisgrid get flows --state pending,rejected,unserved -o name
+  kisgrid get flows -o jsonpath='{[*].status.rows.dead}'`,
 		ValidArgs: kinds,
-		Args:      cobra.RangeArgs(1, 2),
+		Args:      cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			in := &pb.GetRequest{Kind: plural(args[0]), Known: true}
-			if len(args) == 2 {
-				in.Name = args[1]
+			g.kind, g.names = plural(args[0]), args[1:]
+			g.out, g.log = cmd.OutOrStdout(), cmd.ErrOrStderr()
+			g.limited = cmd.Flags().Changed("limit")
+			if g.kind == "coordinators" && len(g.states) > 0 {
+				return command.Usage("--state: coordinators have no state")
 			}
-			var got *pb.GetResponse
-			var types []flowTypes
-			err := s.admin(func(a pb.AdminClient) (err error) {
-				if got, err = a.Get(cmd.Context(), in); err == nil && o.format != "name" {
-					types, err = typesOf(cmd.Context(), a, in, got)
+			return s.admin(func(a pb.AdminClient) error {
+				if g.watch {
+					return g.follow(cmd.Context(), a)
 				}
-				return err
+				return g.list(cmd.Context(), a)
 			})
-			if err != nil {
-				return err
-			}
-			if got.GetKnownUnixMilliseconds() != 0 {
-				fmt.Fprintf(cmd.ErrOrStderr(), "etcd does not answer (%s): this is the state of %s ago\n",
-					got.GetAway(), age(time.UnixMilli(got.GetKnownUnixMilliseconds())))
-			}
-			return printResources(cmd.OutOrStdout(), in, got, types, o.format)
 		},
 	}
-	o.bind(cmd, "json, yaml or name")
+	g.bind(cmd, listFormats...)
+	cmd.Flags().StringSliceVar(&g.states, "state", nil, "only things in one of these `states`")
+	cmd.Flags().BoolVarP(&g.watch, "watch", "w", false, "go on, and print each thing again when it has changed")
+	cmd.Flags().IntVar(&g.limit, "limit", 500, "list at most so many `things`; 0 means all, as data for programs always has unless this flag is given")
+	cmd.Flags().StringVar(&g.after, "after", "", "list only things whose names come after this `name`")
 	s.bind(cmd)
 	return cmd
 }
 
 // plural returns a kind of resource in the plural, such as "flows" for "flow".
 func plural(kind string) string {
+	if full, ok := map[string]string{"func": "functions", "fn": "functions", "conn": "connectors", "wo": "workers", "co": "coordinators"}[kind]; ok {
+		return full
+	}
 	if !strings.HasSuffix(kind, "s") {
 		kind += "s"
 	}
 	return kind
 }
 
-// printResources prints the answer of get in the format json, yaml or name. If format is empty, it prints text for people. Any
-// other format is an error. types are the row types of a function that has the request's name.
-func printResources(out io.Writer, in *pb.GetRequest, got *pb.GetResponse, types []flowTypes, format string) error {
-	resources := got.GetResources()
-	switch format {
-	case "": // for people: a description of one thing, or a table
-		switch kind := in.GetKind(); {
-		case in.GetName() == "":
-		case kind == "flows":
-			return describeFlow(out, resources[0])
-		case kind == "functions" || kind == "connectors":
-			return describeDocument(out, resources[0], types)
-		}
-		return printTable(out, in.GetKind(), resources)
-	case "name":
-		for _, r := range resources {
-			fmt.Fprintln(out, r.GetName())
-		}
-		return nil
-	case "json", "yaml":
-		return printData(out, in, got, types, format)
-	}
-	return fmt.Errorf("--output %q: give json, yaml or name", format)
+// getter is one call of the command get.
+type getter struct {
+	output
+	kind     string
+	names    []string // empty means all
+	states   []string // empty means any
+	watch    bool
+	limit    int
+	limited  bool // --limit was given
+	after    string
+	out, log io.Writer
 }
 
-// printData prints the resources as JSON or YAML, as format says: an array, or one object if the request has a name.
-func printData(out io.Writer, in *pb.GetRequest, got *pb.GetResponse, types []flowTypes, format string) error {
-	all := []map[string]any{}
+// list prints the resources once.
+func (g *getter) list(ctx context.Context, a pb.AdminClient) error {
+	got, err := g.ask(ctx, a)
+	if err != nil {
+		return err
+	}
+	var types []flowTypes // of the function that the command line names
+	if len(g.names) == 1 && g.format != "name" {
+		if types, err = typesOf(ctx, a, &pb.GetRequest{Kind: g.kind, Name: g.names[0], Known: true}, got); err != nil {
+			return err
+		}
+	}
+	if got.GetKnownUnixMilliseconds() != 0 {
+		fmt.Fprintf(g.log, "etcd does not answer (%s): this is the state of %s ago\n", got.GetAway(), age(time.UnixMilli(got.GetKnownUnixMilliseconds())))
+	}
+	if len(g.names) == 1 && !g.data() && g.format == "" {
+		switch g.kind {
+		case "flows":
+			return describeFlow(g.out, got.GetResources()[0])
+		case "functions", "connectors":
+			return describeDocument(g.out, got.GetResources()[0], types)
+		}
+	}
+	left := 0
+	if n := len(got.GetResources()); g.limit > 0 && n > g.limit && (g.limited || !g.data()) {
+		got.Resources, left = got.GetResources()[:g.limit], n-g.limit
+	}
+	l, err := g.toList(got, types)
+	if err != nil {
+		return err
+	}
+	if err := g.print(g.out, l); err != nil {
+		return err
+	}
+	if !g.data() && len(l.rows) > 0 {
+		switch g.kind {
+		case "flows":
+			err = printCounter(g.out, got.GetResources())
+		case "coordinators":
+			err = printUnreachable(g.out, got.GetResources())
+		}
+	}
+	if left > 0 {
+		fmt.Fprintf(g.log, "%d more: --after %s goes on, --limit 0 lists all\n", left, got.GetResources()[g.limit-1].GetName())
+	}
+	return err
+}
+
+// ask gets the resources that the command line selects, in the order of their names. A name that is not there is an error.
+func (g *getter) ask(ctx context.Context, a pb.AdminClient) (*pb.GetResponse, error) {
+	in := &pb.GetRequest{Kind: g.kind, Known: true}
+	if len(g.names) == 1 {
+		in.Name = g.names[0]
+	}
+	got, err := a.Get(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	var chosen []*pb.Resource
+	found := map[string]bool{}
+	for _, r := range got.GetResources() {
+		found[r.GetName()] = true
+		if len(g.names) > 0 && !slices.Contains(g.names, r.GetName()) || r.GetName() <= g.after && g.after != "" {
+			continue
+		}
+		if fits, err := g.inState(r); err != nil {
+			return nil, err
+		} else if fits {
+			chosen = append(chosen, r)
+		}
+	}
+	for _, name := range g.names {
+		if !found[name] {
+			return nil, batch.Errorf(batch.CodeNotFound, "there is no %s %q: kisgrid get %s lists them", strings.TrimSuffix(g.kind, "s"), name, g.kind)
+		}
+	}
+	if len(chosen) == 0 && len(g.names) == 1 {
+		return nil, batch.Errorf(batch.CodeNotFound, "%s %s is in another state", strings.TrimSuffix(g.kind, "s"), g.names[0])
+	}
+	got.Resources = chosen
+	return got, nil
+}
+
+// inState reports whether a resource is in one of the states that the command line selects.
+func (g *getter) inState(r *pb.Resource) (bool, error) {
+	if len(g.states) == 0 {
+		return true, nil
+	}
+	cells, err := row(g.kind, r)
+	if err != nil {
+		return false, fmt.Errorf("read the status of %s %s: %w", r.GetKind(), r.GetName(), err)
+	}
+	state := strings.FieldsFunc(cells[stateColumn[g.kind]], func(c rune) bool { return c == ',' || c == ' ' })
+	return slices.ContainsFunc(g.states, func(s string) bool { return slices.Contains(state, s) }), nil
+}
+
+// toList makes a list of resources. types are the row types of a function, if it is the only resource.
+func (g *getter) toList(got *pb.GetResponse, types []flowTypes) (*list, error) {
+	l := &list{none: "no " + g.kind, heading: strings.Split(columns[g.kind], "\t")}
+	l.narrow = len(l.heading)
+	l.heading = append(l.heading, strings.Split(wideColumns[g.kind], "\t")...)
+	state, hasState := stateColumn[g.kind]
+	l.color = func(_, column int, cell string) terminal.Color {
+		if hasState && column == state {
+			return stateColor(cell)
+		}
+		return terminal.Plain
+	}
+	for _, r := range got.GetResources() {
+		cells, err := row(g.kind, r)
+		if err == nil {
+			var wide []string
+			wide, err = wideRow(g.kind, r)
+			cells = append(cells, wide...)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the status of %s %s: %w", r.GetKind(), r.GetName(), err)
+		}
+		l.rows, l.names = append(l.rows, cells), append(l.names, r.GetName())
+	}
+	all, err := views(got, types)
+	if err != nil {
+		return nil, err
+	}
+	if l.value = all; len(g.names) == 1 {
+		l.value = all[0]
+	}
+	return l, nil
+}
+
+// views converts resources into the form that -o json prints. types are the row types of a function, if it is the only resource.
+func views(got *pb.GetResponse, types []flowTypes) ([]any, error) {
+	all := []any{}
 	for _, r := range got.GetResources() {
 		one := map[string]any{"kind": r.GetKind(), "name": r.GetName()}
 		// The status is printed as the coordinator wrote it, whatever fields it has: a later build may have more.
@@ -107,7 +235,7 @@ func printData(out io.Writer, in *pb.GetRequest, got *pb.GetResponse, types []fl
 		d.UseNumber() // a revision may be larger than a float64 can hold
 		var status any
 		if err := d.Decode(&status); err != nil {
-			return fmt.Errorf("read the status of %s %s: %w", r.GetKind(), r.GetName(), err)
+			return nil, fmt.Errorf("read the status of %s %s: %w", r.GetKind(), r.GetName(), err)
 		}
 		one["status"] = status
 		if known := got.GetKnownUnixMilliseconds(); known != 0 {
@@ -121,29 +249,7 @@ func printData(out io.Writer, in *pb.GetRequest, got *pb.GetResponse, types []fl
 		}
 		all = append(all, one)
 	}
-	var value any = all
-	if in.GetName() != "" {
-		value = all[0]
-	}
-	text, err := json.MarshalIndent(value, "", "  ")
-	if err != nil {
-		return err
-	}
-	if format == "json" {
-		_, err = fmt.Fprintln(out, string(text))
-		return err
-	}
-	var node yaml.Node // made from the JSON, so that numbers and the order of fields stay as they are
-	if err := yaml.Unmarshal(text, &node); err != nil {
-		return err
-	}
-	blockStyle(&node)
-	e := yaml.NewEncoder(out)
-	e.SetIndent(2)
-	if err := e.Encode(&node); err != nil {
-		return err
-	}
-	return e.Close()
+	return all, nil
 }
 
 // blockStyle makes a YAML node, and all nodes below it, be written in block style, as people write YAML: one entry on each line, and
@@ -167,31 +273,43 @@ var columns = map[string]string{
 	"coordinators": "ID\tADDRESS\tHTTP\tSTREAMS\tWORKERS\tLEADER\tAGE\tBUILD",
 }
 
-// printTable prints a table with one line for each resource.
-func printTable(out io.Writer, kind string, resources []*pb.Resource) error {
-	if len(resources) == 0 {
-		_, err := fmt.Fprintf(out, "no %s\n", kind)
-		return err
-	}
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, columns[kind])
-	for _, r := range resources {
-		cells, err := row(kind, r)
-		if err != nil {
-			return fmt.Errorf("read the status of %s %s: %w", r.GetKind(), r.GetName(), err)
+// wideColumns has the headings that -o wide adds.
+var wideColumns = map[string]string{
+	"flows":        "WANTED\tTAKEN BY\tUPDATED\tWHY",
+	"functions":    "UPDATED\tWHY",
+	"connectors":   "UPDATED\tWHY",
+	"workers":      "NAME\tSTARTED\tSESSION",
+	"coordinators": "STARTED",
+}
+
+// stateColumn is the place of the column STATE in the table of a kind that has one.
+var stateColumn = map[string]int{"flows": 1, "functions": 1, "connectors": 1, "workers": 4}
+
+// wideRow returns the cells that -o wide adds to the line of a resource.
+func wideRow(kind string, r *pb.Resource) ([]string, error) {
+	at := func(t time.Time) string {
+		if t.IsZero() {
+			return "-"
 		}
-		fmt.Fprintln(w, strings.Join(cells, "\t"))
-	}
-	if err := w.Flush(); err != nil {
-		return err
+		return t.UTC().Format(time.RFC3339)
 	}
 	switch kind {
 	case "flows":
-		return printCounter(out, resources)
+		var v coordinator.FlowView
+		err := json.Unmarshal(r.GetStatus(), &v)
+		return []string{strconv.FormatInt(v.Wanted, 10), fmt.Sprintf("%d of %d", v.Applied, v.Of), at(v.Updated), or(firstLine(strings.Join(append(v.Reasons, v.Unserved...), "; ")), "-")}, err
+	case "workers":
+		var v cluster.Worker
+		err := json.Unmarshal(r.GetStatus(), &v)
+		return []string{v.Name, at(v.Started), or(string(v.Session), "-")}, err
 	case "coordinators":
-		return printUnreachable(out, resources)
+		var v cluster.Coordinator
+		err := json.Unmarshal(r.GetStatus(), &v)
+		return []string{at(v.Started)}, err
 	}
-	return nil
+	var v coordinator.DocumentView
+	err := json.Unmarshal(r.GetStatus(), &v)
+	return []string{at(v.Updated), or(firstLine(strings.Join(v.Reasons, "; ")), "-")}, err
 }
 
 // printCounter prints a line below the table of flows. It says which coordinator counted the rows, because each counts only its own.

@@ -5,30 +5,33 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kisgrid/kisgrid/internal/command"
 	"github.com/kisgrid/kisgrid/internal/flowcmd"
 	"github.com/kisgrid/kisgrid/internal/terminal"
+	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
 // main runs the command that the arguments name, and ends with the exit code of its error: see flowcmd.ExitStatus. Ctrl-C and SIGTERM end its
 // context; a second signal ends the program at once.
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // gives the second signal its usual meaning
+	ctx, stop := command.Interruptible(context.Background())
+	out, log := terminal.NewWriter(os.Stdout), terminal.NewWriter(os.Stderr)
 	cmd := root()
 	cmd.SetArgs(flowcmd.Arguments(os.Args[1:]))
+	cmd.SetOut(out)
+	cmd.SetErr(log)
 	err := cmd.ExecuteContext(ctx)
-	if err != nil && !errors.Is(err, errReported) {
-		fmt.Fprintln(os.Stderr, "kisgrid:", terminal.Text(err.Error()))
-	}
 	code := flowcmd.ExitStatus(err)
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+	interrupted := ctx.Err() != nil && (errors.Is(err, context.Canceled) || batch.CodeOf(err) == batch.CodeCancelled)
+	switch {
+	case interrupted:
 		code = command.ExitInterrupted
+		fmt.Fprintln(log, "kisgrid: interrupted")
+	case err != nil && !errors.Is(err, errReported):
+		fmt.Fprintln(log, "kisgrid:", err)
 	}
 	stop()
 	os.Exit(code)

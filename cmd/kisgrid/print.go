@@ -1,8 +1,8 @@
 package main
 
 import (
-	"encoding/json"
-	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 )
@@ -27,12 +27,10 @@ func firstLine(text string) string {
 	return line
 }
 
-// printJSON writes a value as one line of JSON.
-func printJSON(out io.Writer, v any) error { return json.NewEncoder(out).Encode(v) }
-
-// printIndented writes a value as JSON over several lines.
-func printIndented(out io.Writer, v any) error {
-	e := json.NewEncoder(out)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
+// sortedValues returns the values of a map, in the order of their keys.
+func sortedValues(m map[string]any) (values []any) {
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		values = append(values, m[key])
+	}
+	return values
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/kisgrid/kisgrid/internal/terminal"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -51,7 +51,7 @@ the last one has the result.`,
 			}
 			r := redriver{in: &pb.RedriveDeadRequest{Filter: filter, DryRun: dry}, patience: patience, format: o.format, out: cmd.OutOrStdout(), progress: cmd.ErrOrStderr()}
 			if results {
-				r.results, r.out = r.out, r.progress
+				r.results, r.out = terminal.Data(r.out), r.progress
 			}
 			return s.admin(func(a pb.AdminClient) error { return r.run(cmd.Context(), a) })
 		},
@@ -66,8 +66,34 @@ the last one has the result.`,
 	return cmd
 }
 
-// progressJSON writes progress as JSON with the field names of the .proto file, zero values included.
-var progressJSON = protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true}
+// redriveProgress is the progress of a redrive as -o json prints it. docs/cli.md describes the fields.
+type redriveProgress struct {
+	Selected uint64          `json:"selected"`
+	Done     uint64          `json:"done"`
+	Filtered uint64          `json:"filtered"`
+	Aborted  uint64          `json:"aborted"`
+	Dead     uint64          `json:"dead"`
+	Left     uint64          `json:"left"`
+	Reasons  []redriveReason `json:"reasons"`
+}
+
+// redriveReason is why letters died again, or could not be run.
+type redriveReason struct {
+	Flow     string `json:"flow"`
+	Function string `json:"function"`
+	Code     string `json:"code"`
+	Reason   string `json:"reason"`
+	Letters  uint64 `json:"letters"`
+}
+
+// progressView converts progress into the form that -o json prints.
+func progressView(p *pb.DeadProgress) redriveProgress {
+	v := redriveProgress{p.GetSelected(), p.GetDone(), p.GetFiltered(), p.GetAborted(), p.GetDead(), p.GetLeft(), []redriveReason{}}
+	for _, r := range p.GetReasons() {
+		v.Reasons = append(v.Reasons, redriveReason{r.GetFlow(), r.GetFunction(), batch.Code(r.GetCode()).String(), r.GetReason(), uint64(r.GetLetters())})
+	}
+	return v
+}
 
 // redriver runs one redrive: it calls a coordinator, and calls again when that coordinator goes away before the end.
 type redriver struct {
@@ -196,17 +222,13 @@ func (r *redriver) sum(p *pb.DeadProgress) *pb.DeadProgress {
 func (r *redriver) show(p *pb.DeadProgress) error {
 	p = r.sum(p)
 	if r.format == "json" {
-		text, err := progressJSON.Marshal(p)
-		if err == nil {
-			_, err = fmt.Fprintf(r.out, "%s\n", text)
-		}
-		return err
+		return printJSON(r.out, progressView(p))
 	}
-	if r.in.GetDryRun() || r.results != nil || p.GetSelected() == 0 { // rows and a bar on one terminal would write over each other
+	if r.in.GetDryRun() || r.results != nil || p.GetSelected() == 0 || !terminal.Is(r.progress) { // rows and a bar on one terminal would write over each other
 		return nil
 	}
 	if r.bar == nil {
-		r.bar = progressbar.NewOptions64(int64(p.GetSelected()), progressbar.OptionSetWriter(r.progress), progressbar.OptionSetDescription("redriving"),
+		r.bar = progressbar.NewOptions64(int64(p.GetSelected()), progressbar.OptionSetWriter(terminal.Unwrap(r.progress)), progressbar.OptionSetDescription("redriving"),
 			progressbar.OptionShowCount(), progressbar.OptionThrottle(200*time.Millisecond), progressbar.OptionClearOnFinish())
 	}
 	r.bar.ChangeMax64(int64(p.GetSelected()))

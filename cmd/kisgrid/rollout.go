@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"text/tabwriter"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,6 +31,7 @@ func rolloutCommand() *cobra.Command {
 // rolloutStatusCommand makes the command kisgrid rollout status, which waits until the newest documents of a flow are active.
 func rolloutStatusCommand() *cobra.Command {
 	var s server
+	var o output
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "status FLOW",
@@ -39,17 +40,19 @@ func rolloutStatusCommand() *cobra.Command {
 
 The exit code is 1, and status says why, when the revision is rejected or not active within --timeout. It is 1 as well when the
 revision is active and no worker can run it ("unserved"). A worker may be about to start or to come back: status waits for it, for
-10 s at most.`,
-		Args: cobra.ExactArgs(1),
+10 s at most. With -o json it prints an object a line, as apply does.`,
+		Example: "  kisgrid rollout status CalStuAvgScore12\n  kisgrid rollout status CalStuAvgScore12 --timeout 10s -o json",
+		Args:    exactly("FLOW"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeoutCause(cmd.Context(), timeout, fmt.Errorf("not settled within --timeout %s", timeout))
 			defer cancel()
 			return s.admin(func(a pb.AdminClient) error {
-				return rolloutStatus(ctx, a, args[0], min(workerPatience, timeout), cmd.OutOrStdout())
+				return rolloutStatus(ctx, a, args[0], min(workerPatience, timeout), o.format, cmd.OutOrStdout())
 			})
 		},
 	}
 	cmd.Flags().DurationVar(&timeout, "timeout", time.Minute, "how long to wait until the flow is active")
+	o.bind(cmd, "json")
 	s.bind(cmd)
 	return cmd
 }
@@ -60,7 +63,7 @@ const workerPatience = 10 * time.Second
 
 // rolloutStatus prints how far a change of a flow has come until it has settled. It returns errReported if the flow is neither
 // active nor disabled in the end. workers bounds the wait for a worker that can run the flow.
-func rolloutStatus(ctx context.Context, a pb.AdminClient, flow string, workers time.Duration, out io.Writer) error {
+func rolloutStatus(ctx context.Context, a pb.AdminClient, flow string, workers time.Duration, format string, out io.Writer) error {
 	events, err := a.Rollout(ctx, &pb.RolloutRequest{Flow: flow, WorkersMilliseconds: milliseconds(workers)})
 	if err != nil {
 		return err
@@ -74,8 +77,14 @@ func rolloutStatus(ctx context.Context, a pb.AdminClient, flow string, workers t
 		if err != nil {
 			return inTime(ctx, err)
 		}
-		describeProgress(out, p)
-		state = p.GetState()
+		if state = p.GetState(); format == "json" {
+			err = printJSON(out, progressOf(p))
+		} else {
+			describeProgress(out, p)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	if state != cluster.StateActive && state != cluster.StateDisabled {
 		return errReported
@@ -88,9 +97,10 @@ func rolloutHistoryCommand() *cobra.Command {
 	var s server
 	var o output
 	cmd := &cobra.Command{
-		Use:   "history FLOW",
-		Short: "List the accepted revisions of a flow that are kept: the last 10, and all of the last 10 minutes",
-		Args:  cobra.ExactArgs(1),
+		Use:     "history FLOW",
+		Short:   "List the accepted revisions of a flow that are kept: the last 10, and all of the last 10 minutes",
+		Example: "  kisgrid rollout history CalStuAvgScore12\n  kisgrid rollout history CalStuAvgScore12 -o json",
+		Args:    exactly("FLOW"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var h *pb.HistoryResponse
 			err := s.admin(func(a pb.AdminClient) (err error) {
@@ -100,44 +110,43 @@ func rolloutHistoryCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printHistory(cmd.OutOrStdout(), h, o.format)
+			return printHistory(cmd.OutOrStdout(), h, &o)
 		},
 	}
-	o.bind(cmd, "json")
+	o.bind(cmd, listFormats...)
 	s.bind(cmd)
 	return cmd
 }
 
-// printHistory prints the revisions as a table, or as JSON with their documents.
-func printHistory(out io.Writer, h *pb.HistoryResponse, format string) error {
-	if format == "json" {
-		type accepted struct {
-			Revision  int64             `json:"revision"`
-			Accepted  time.Time         `json:"accepted"`
-			Enabled   bool              `json:"enabled"`
-			Active    bool              `json:"active"`
-			Documents map[string]string `json:"documents"`
-		}
-		all := []accepted{}
-		for _, r := range h.GetRevisions() {
-			one := accepted{r.GetRevision(), time.UnixMilli(r.GetAcceptedUnixMilliseconds()).UTC(), r.GetEnabled(), r.GetActive(), map[string]string{}}
-			for _, d := range r.GetDocuments() {
-				one.Documents[d.GetKind()+"/"+d.GetName()] = string(d.GetYaml())
-			}
-			all = append(all, one)
-		}
-		return printIndented(out, all)
-	}
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "REVISION\tACCEPTED\tENABLED\tACTIVE\tDOCUMENTS")
+// acceptedView is a revision of a flow as -o json prints it.
+type acceptedView struct {
+	Revision  int64             `json:"revision"`
+	Accepted  time.Time         `json:"accepted"`
+	Enabled   bool              `json:"enabled"`
+	Active    bool              `json:"active"`
+	Documents map[string]string `json:"documents"`
+}
+
+// printHistory prints the revisions as a table, or as data with their documents.
+func printHistory(out io.Writer, h *pb.HistoryResponse, o *output) error {
+	all := []acceptedView{}
+	l := &list{heading: []string{"REVISION", "ACCEPTED", "ENABLED", "ACTIVE", "DOCUMENTS"}, none: "no revision was ever active"}
 	for _, r := range h.GetRevisions() {
+		one := acceptedView{r.GetRevision(), time.UnixMilli(r.GetAcceptedUnixMilliseconds()).UTC(), r.GetEnabled(), r.GetActive(), map[string]string{}}
+		for _, d := range r.GetDocuments() {
+			one.Documents[d.GetKind()+"/"+d.GetName()] = string(d.GetYaml())
+		}
+		all = append(all, one)
 		active := "-"
-		if r.GetActive() {
+		if one.Active {
 			active = "yes"
 		}
-		fmt.Fprintf(w, "%d\t%s\t%t\t%s\t%d\n", r.GetRevision(), time.UnixMilli(r.GetAcceptedUnixMilliseconds()).UTC().Format(time.RFC3339), r.GetEnabled(), active, len(r.GetDocuments()))
+		number := strconv.FormatInt(one.Revision, 10)
+		l.names = append(l.names, number)
+		l.rows = append(l.rows, []string{number, one.Accepted.Format(time.RFC3339), strconv.FormatBool(one.Enabled), active, strconv.Itoa(len(one.Documents))})
 	}
-	return w.Flush()
+	l.value = all
+	return o.print(out, l)
 }
 
 // rolloutUndoCommand makes the command kisgrid rollout undo, which writes the documents of an older revision of a flow again.
@@ -156,7 +165,8 @@ func rolloutUndoCommand() *cobra.Command {
   - --to names a revision of kisgrid rollout history: undo writes the documents of that revision.
 
 The result is a new revision with a new number. Other flows that use the same functions or connectors change too, as with apply.`,
-		Args: cobra.ExactArgs(1),
+		Example: "  kisgrid rollout undo CalStuAvgScore12 --dry-run\n  kisgrid rollout undo CalStuAvgScore12 --to 17",
+		Args:    exactly("FLOW"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := opts.bound(cmd.Context())
 			defer cancel()

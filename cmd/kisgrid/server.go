@@ -47,11 +47,3 @@ func (s *server) admin(f func(pb.AdminClient) error) error {
 	}
 	return nil
 }
-
-// output holds the flag --output of a command. An empty format means text for people.
-type output struct{ format string }
-
-// bind adds the flag --output to cmd. formats names the formats that the command knows, such as "json or yaml".
-func (o *output) bind(cmd *cobra.Command, formats string) {
-	cmd.Flags().StringVarP(&o.format, "output", "o", "", "`format`: "+formats+" (default: text for people)")
-}

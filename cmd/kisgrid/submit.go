@@ -12,6 +12,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/command"
 	"github.com/kisgrid/kisgrid/internal/rowfile"
 	"github.com/kisgrid/kisgrid/internal/submission"
+	"github.com/kisgrid/kisgrid/internal/terminal"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/client/oteltrace"
@@ -68,7 +69,7 @@ Exit codes: 0 when every row is done, filtered or aborted; 1 when a row is dead,
 				stream, err := c.Stream(ctx, sub.Flow)
 				return clientStream{stream}, command.Unreachable(err)
 			}
-			err = sub.Run(cmd.Context(), open, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+			err = sub.Run(cmd.Context(), open, cmd.InOrStdin(), terminal.Data(cmd.OutOrStdout()), cmd.ErrOrStderr())
 			if errors.Is(err, submission.ErrNotDone) {
 				return errReported
 			}
@@ -106,9 +107,10 @@ func (c clientStream) Close() error { return c.stream.Close() }
 
 // newWaiting makes a waiting that tells people on log when no coordinator answers at an address.
 func newWaiting(log io.Writer, address string, retryFor time.Duration) *waiting {
+	log = terminal.Unwrap(log) // other goroutines write to it, too
 	p := &waiting{say: func(reason string) {
 		fmt.Fprintf(log, "waiting for a coordinator at %s, for up to %s: %s\n", address, retryFor, reason)
 	}}
-	p.logger = p.newLogger(log)
+	p.logger = p.newLogger(terminal.NewWriter(log))
 	return p
 }

@@ -47,7 +47,7 @@ var arrows = []struct {
 	{"internal/terminal", nil},
 	{"internal/submission", []string{"pkg/batch", "internal/rowfile", "internal/terminal"}},
 	{"internal/casefile", []string{"internal/rowfile", "pkg/flowexec", "pkg/kis", "pkg/connector", "pkg/connector/memory", "pkg/definition", "pkg/batch"}},
-	{"internal/flowcmd", []string{"internal/rowfile", "internal/casefile", "internal/command", "internal/submission", "internal/serve", "pkg/flowexec", "pkg/kis", "pkg/definition", "pkg/batch"}},
+	{"internal/flowcmd", []string{"internal/terminal", "internal/rowfile", "internal/casefile", "internal/command", "internal/submission", "internal/serve", "pkg/flowexec", "pkg/kis", "pkg/definition", "pkg/batch"}},
 
 	// The processes, and their clients.
 	{"pkg/coordinator", []string{

@@ -8,6 +8,7 @@
 //   - deadletters.go: flags for the store of dead letters.
 //   - access.go: flags for the environment variables and files that documents may read.
 //   - tracing.go: the flag for spans, and sending them to a collector.
+//   - interrupt.go: a context that ends at Ctrl-C.
 //   - exit.go: exit codes, and mistakes in the command line.
 //   - build.go: the version and commit of a build.
 //   - heap.go: when the garbage collector runs.

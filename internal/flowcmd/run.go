@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os/signal"
-	"syscall"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,6 +16,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/command"
 	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/internal/submission"
+	"github.com/kisgrid/kisgrid/internal/terminal"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
@@ -29,7 +28,7 @@ import (
 func Run(register func(*kis.Registry)) *cobra.Command {
 	examples := "  worker run ./conf Grades -f rows.ndjson\n  worker run ./conf Grades -f rows.ndjson --results=false --metrics"
 	if register == nil {
-		examples = "  kisgrid run examples/students/conf-expressions CalStuAvgScore12 -f examples/students/rows.ndjson\n  echo '{\"student\": \"ada\", \"points\": 71}' | kisgrid run ./conf Grades -f -"
+		examples = "  kisgrid run examples/students/conf-expressions CalStuAvgScore12 -f rows.ndjson\n  echo '{\"student\": \"ada\", \"points\": 71}' | kisgrid run ./conf Grades -f -"
 	}
 	r := localRun{rows: submission.Submitter{Results: true}, logging: command.Logging{Level: "warn"}}
 	cmd := &cobra.Command{
@@ -51,11 +50,10 @@ the command line, and 130 when Ctrl-C ended the run too early.`,
 		Example: examples,
 		Args:    ExactArgs("a folder of documents", "the name of a flow"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+			ctx, stop := command.Interruptible(cmd.Context())
 			defer stop()
-			context.AfterFunc(ctx, stop) // gives a second signal its usual meaning
 			r.rows.Flow, r.documents = args[1], r.access.Access(cmd.Flags())
-			err := r.run(ctx, args[0], register, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+			err := r.run(ctx, args[0], register, cmd.InOrStdin(), terminal.Data(cmd.OutOrStdout()), cmd.ErrOrStderr())
 			if errors.Is(err, submission.ErrNotDone) {
 				return ErrReported
 			}

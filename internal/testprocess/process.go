@@ -40,6 +40,9 @@ func Main(m *testing.M, packages ...string) int {
 	return m.Run()
 }
 
+// Bin returns the folder of the programs that Main built, for shells that find programs by their names.
+func Bin() string { return bin }
+
 // Config says how a program runs. The zero value is usable.
 type Config struct {
 	// Name tells the process from others, in failures and file names. Default: the program's name.

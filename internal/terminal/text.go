@@ -1,5 +1,3 @@
-// Package terminal helps programs that print for people: it shows control characters instead of sending them, and knows how wide a terminal is
-// and whether it shows colours.
 package terminal
 
 import (
@@ -15,13 +13,13 @@ import (
 
 // Is reports whether a stream is a terminal.
 func Is(stream any) bool {
-	f, ok := stream.(*os.File)
+	f, ok := file(stream)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // Width returns how many characters a line of the terminal has. 0 means that the stream is no terminal: nothing is to be cut.
 func Width(stream io.Writer) int {
-	if f, ok := stream.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+	if f, ok := file(stream); ok && term.IsTerminal(int(f.Fd())) {
 		if width, _, err := term.GetSize(int(f.Fd())); err == nil {
 			return width
 		}
