@@ -9,6 +9,8 @@ STAMP         := -X github.com/kisgrid/kisgrid/internal/command.Version=$(VERSIO
 APIDIFF       := golang.org/x/exp/cmd/apidiff@v0.0.0-20261113113407-e3970619a1a4
 FUZZTIME      ?= 10s
 BENCH         ?= .
+SERIES        ?= all
+GROWTH_FOR    ?= 3s
 SIM_ROWS      ?= 10000000
 SIM_BATCHES   ?= 40000
 OUTPUT_BATCHES ?= 16
@@ -18,7 +20,7 @@ CHAOS_TIME    ?= 20m
 CHAOS_RATE    ?= 4000
 CHAOS_SEED    ?= $(shell date +%s)
 
-.PHONY: world-mutants help build images release api figures test test-tools lint lint-ci tools-lint tools-proto tools-modules tools-api tools-prometheus alerts proto proto-check proto-freeze bench soak-once soak-join soak-wakeups soak-records soak-windows soak-config soak-revisions fuzz world sim sim-steps settle outputs chaos vuln e2e-k8s
+.PHONY: world-mutants help build images release api figures test test-tools lint lint-ci tools-lint tools-proto tools-modules tools-api tools-prometheus alerts proto proto-check proto-freeze bench soak-once soak-join soak-wakeups soak-records soak-windows soak-config soak-revisions fuzz world sim sim-steps growth settle outputs chaos vuln e2e-k8s
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' Makefile
@@ -205,6 +207,9 @@ world: ## Live through SEEDS simulated lives of a whole cluster, from WORLD_SEED
 sim: ## Simulate coordinators and workers in virtual time: SIM_ROWS, SIM_WORKERS, SIM_SEED
 	go test ./pkg/scheduler -run TestSim -v -timeout 12h -sim.twice=false -sim.check=10000 \
 		-sim.rows=$(SIM_ROWS) -sim.workers=$(SIM_WORKERS) -sim.seed=$(SIM_SEED)
+
+growth: ## Measure with real processes how the cost of a row grows: SERIES (all, or names of them, separated by commas), GROWTH_FOR
+	go test ./bench -run '^TestGrowth$$' -count=1 -timeout 3h -growth $(SERIES) -growth.for $(GROWTH_FOR)
 
 sim-steps: ## Print the scheduler's longest step for each event of one of 1,000 workers that has SIM_BATCHES small batches
 	go test ./pkg/scheduler -run TestStepsAreShort -v -timeout 1h -long.workers=1000 -long.batches=$(SIM_BATCHES)

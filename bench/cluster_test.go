@@ -163,7 +163,7 @@ func throughput(b *testing.B, columns batch.Columns, underWay int, output bool, 
 	if err := all.Wait(); err != nil {
 		b.Fatal(err)
 	}
-	processes.stop(b, b.N * columns.Len())
+	processes.stop(b, b.N*columns.Len())
 }
 
 // BenchmarkCluster sends batches of 1,000 rows of 50 bytes over 127.0.0.1. Client, coordinator and two workers are separate

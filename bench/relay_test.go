@@ -174,5 +174,5 @@ func benchmarkRelay(b *testing.B, c batch.Columns, underWay int, batches bool, o
 	if err := <-failed; err != nil {
 		b.Fatal(err)
 	}
-	p.stop(b, b.N * c.Len())
+	p.stop(b, b.N*c.Len())
 }

@@ -13,7 +13,9 @@ import (
 // TestRecordIsJSON writes letters as encoding/json writes their records, and reads them back.
 func TestRecordIsJSON(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		text := func(name string) string { return rapid.OneOf(rapid.String(), rapid.StringMatching(`[ -~]*`)).Draw(t, name) }
+		text := func(name string) string {
+			return rapid.OneOf(rapid.String(), rapid.StringMatching(`[ -~]*`)).Draw(t, name)
+		}
 		id := func(name string) (id batch.StreamID) {
 			copy(id[:], rapid.SliceOfN(rapid.Byte(), len(id), len(id)).Draw(t, name))
 			return id
@@ -22,7 +24,7 @@ func TestRecordIsJSON(t *testing.T) {
 			ID: id("id"), Sequence: rapid.Uint64Min(1).Draw(t, "sequence"), Flow: "F", Revision: rapid.Int64().Draw(t, "revision"),
 			Function: text("function"), Use: rapid.Uint32().Draw(t, "use"), Code: batch.CodeOverloaded, Reason: text("reason"),
 			Attempts: rapid.Uint32().Draw(t, "attempts"), Redrives: rapid.Uint32().Draw(t, "redrives"), Encoding: text("encoding"),
-			Row: []byte(rapid.OneOf(rapid.String(), rapid.Just("\xff\x00"), rapid.Just(`{"a":"\u00e4<&>"}`)).Draw(t, "row")),
+			Row:    []byte(rapid.OneOf(rapid.String(), rapid.Just("\xff\x00"), rapid.Just(`{"a":"\u00e4<&>"}`)).Draw(t, "row")),
 			Origin: batch.RowID{Batch: batch.ID{Stream: id("stream"), Sequence: rapid.Uint64().Draw(t, "batch")}, Row: rapid.Uint32().Draw(t, "place")},
 			Path:   rapid.Uint64().Draw(t, "path"), Visit: rapid.Uint32().Draw(t, "visit"), ShardKey: text("shard key"), Key: rapid.Uint64().Draw(t, "key"),
 			Edited: rapid.Bool().Draw(t, "edited"),

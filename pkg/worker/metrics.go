@@ -15,6 +15,7 @@ type metrics struct {
 	partsHeld         prometheus.Gauge
 	partsReceived     prometheus.Counter
 	partsRepeated     prometheus.Counter
+	creditsSent       prometheus.Counter
 	rowsReturned      prometheus.Counter
 	resultsSent       prometheus.Counter
 	resultsResent     prometheus.Counter
@@ -54,6 +55,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		partsHeld:         gauge("parts_held", "Parts that the worker holds: some rows have not ended, or the last result is not acknowledged."),
 		partsReceived:     counter("parts_received_total", "Parts received and accepted."),
 		partsRepeated:     counter("parts_repeated_total", "Parts that came a second time and were skipped."),
+		creditsSent:       counter("credits_sent_total", "Messages that gave coordinators credit to send more rows of a flow."),
 		rowsReturned:      counter("rows_returned_total", "Rows that were handed back to their coordinators before they began."),
 		resultsSent:       counter("results_sent_total", "Results sent; a result that is sent twice counts twice."),
 		resultsResent:     counter("results_resent_total", "Results sent again on a new session because the one before broke."),

@@ -74,6 +74,7 @@ func (p *peer) takeMessages(sess *session, messages []*pb.WorkerMessage) (_ []*p
 			continue // the flow's credit was closed meanwhile
 		}
 		if m := c.message(); m != nil {
+			p.server.metrics.creditsSent.Inc()
 			messages = append(messages, m)
 		}
 	}
