@@ -104,6 +104,10 @@ var excuses = []struct {
 		h.Lives[1].Ended = 20 * time.Second
 		h.Lives = append(h.Lives, &history.Life{Process: "c2", Kind: history.Coordinator, Number: 2, Began: 30 * time.Second, Settings: h.Lives[1].Settings})
 	}},
+	{"Answered", "copies that wait for a connector, after the stream moved", "chain", func(h *history.History) {
+		unansweredChain(h)
+		h.Changes = append(h.Changes, history.Change{At: 110 * time.Second, Change: scenario.Change{Kind: "revise", Flow: "F"}})
+	}},
 	{"Answered", "rows that could not begin to wait before a fault was over", "chain", func(h *history.History) {
 		unansweredChain(h)
 		h.Batches[1].Tries[0].Ended, h.Batches[1].Tries[0].Answered = 145*time.Second, true

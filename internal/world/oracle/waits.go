@@ -15,7 +15,7 @@ func (l *Life) mayWait(b *history.Batch, t *history.Try, until time.Duration) bo
 	f := l.flows[b.Flow]
 	copies := 1 // those of which no function has noted a run: rows that wait for a connector may not have come to a function yet
 	if f != nil && l.storeAway(f, b) {
-		copies += l.comingsAndGoings(t.At, until)
+		copies += l.comingsAndGoings(t.At, until) + l.moves(t)
 	}
 	if time.Duration(copies)*l.longestWait(b) > until-l.undisturbed(t.At) {
 		return true
@@ -83,6 +83,18 @@ func (l *Life) comingsAndGoings(from, until time.Duration) int {
 		}
 	}
 	return n
+}
+
+// movePatience is the least time between two moves of a stream. Coordinators ask for them so that each has its share of streams.
+const movePatience = 8 * time.Second
+
+// moves returns how often the stream of a try may have moved to another coordinator while rows wait for a connector with a wrong address.
+// Each time, the client sends unanswered batches again. Streams move when others come and go, as clients with faults do.
+func (l *Life) moves(t *history.Try) int {
+	if t.Call || len(l.Scenario.Coordinators) < 2 || !l.badConnector() {
+		return 0
+	}
+	return int((l.undisturbed(t.At) - t.At) / movePatience)
 }
 
 // storeAway reports whether the flow of a batch uses Redis, and it was in trouble, or had a wrong address, from the batch's first try to the
