@@ -137,21 +137,22 @@ func Load(path string) (*Suite, error) {
 // testFiles finds the test files in a folder and the folders in it, as definition.Read finds documents.
 func testFiles(dir string) ([]string, error) {
 	var paths []string
-	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+	files := os.DirFS(dir)
+	err := fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
-		case path != dir && strings.HasPrefix(entry.Name(), "."):
+		case name != "." && strings.HasPrefix(entry.Name(), "."):
 			if entry.IsDir() {
 				return fs.SkipDir
 			}
 			return nil
-		case entry.IsDir() || !definition.IsTestFile(path):
+		case entry.IsDir() || !definition.IsTestFile(name):
 			return nil
 		}
-		text, err := os.ReadFile(path)
+		text, err := fs.ReadFile(files, name)
 		if err == nil && !definition.HasKind(text) {
-			paths = append(paths, path)
+			paths = append(paths, filepath.Join(dir, filepath.FromSlash(name)))
 		}
 		return err
 	})

@@ -155,7 +155,7 @@ func (c *Case) readRowsFile(path string) error {
 		bad, isBad := errors.AsType[*rowfile.BadRow](err)
 		switch {
 		case isBad:
-			row = []byte(bad.Text)
+			row = bad.Text
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:

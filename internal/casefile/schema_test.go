@@ -3,6 +3,7 @@ package casefile
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -90,8 +91,7 @@ func texts(v any) any {
 	case map[any]any:
 		m := map[string]any{}
 		for k, value := range v {
-			text, _ := json.Marshal(k)
-			m[strings.Trim(string(text), `"`)] = texts(value)
+			m[fmt.Sprint(k)] = texts(value)
 		}
 		return m
 	case []any:

@@ -3,7 +3,7 @@ package casefile
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"regexp"
 	"strconv"
 
@@ -94,7 +94,7 @@ func decode(text []byte) (any, error) {
 		return nil, err
 	}
 	if d.More() {
-		return nil, fmt.Errorf("there is more behind the value")
+		return nil, errors.New("there is more behind the value")
 	}
 	return v, nil
 }

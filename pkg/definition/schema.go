@@ -3,6 +3,7 @@ package definition
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -70,10 +71,7 @@ func (ks documentKeys) schema() schema {
 	properties := schema{}
 	must := []string{}
 	for _, k := range ks {
-		value := schema{}
-		for name, v := range k.value {
-			value[name] = v
-		}
+		value := maps.Clone(k.value)
 		value["description"] = k.about
 		if k.must {
 			must = append(must, k.name)
