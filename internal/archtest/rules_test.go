@@ -56,7 +56,7 @@ var arrows = []struct {
 	}},
 	{"pkg/coordinator/internal/flowstate", []string{"pkg/cluster", "pkg/definition", "pkg/batch", "internal/wire", "proto/kisgrid/v1"}},
 	{"pkg/coordinator/internal/refuse", []string{"pkg/batch"}},
-	{"pkg/coordinator/internal/httpapi", []string{"pkg/batch", "internal/wire", "internal/bitset", "internal/rowfile", "proto/kisgrid/v1"}},
+	{"pkg/coordinator/internal/httpapi", []string{"pkg/batch", "pkg/cluster", "internal/wire", "internal/bitset", "internal/rowfile", "proto/kisgrid/v1"}},
 	{"pkg/coordinator/internal/leader", []string{"pkg/coordinator/internal/flowstate", "pkg/cluster", "pkg/definition", "pkg/batch"}},
 	{"pkg/coordinator/internal/admin", []string{
 		"pkg/coordinator/internal/flowstate", "pkg/coordinator/internal/leader", "pkg/coordinator/internal/refuse",

@@ -19,6 +19,7 @@
 //   - leadership.go: the election of the leader, and everything that only the leader writes.
 //   - flows.go: statuses and revisions of flows, and how they are read.
 //   - state.go: everything that leaders have written, read or followed as one.
+//   - requests.go: HTTP requests that may be made again.
 //   - claim.go: a key under a lease, which registrations and campaigns consist of.
 //   - transaction.go: a transaction, with the size that etcd will count.
 //   - follow.go: a copy of a range of keys that a watch keeps up to date.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -179,6 +180,9 @@ func (f *follower[T]) replace(kvs []*mvccpb.KeyValue, revision int64) {
 // apply applies the events of a watch to the follower's copy. They are those of one or more whole revisions, since etcd never splits a
 // revision over two answers.
 func (f *follower[T]) apply(events []*clientv3.Event) {
+	if f.span.except != "" {
+		events = slices.DeleteFunc(events, func(e *clientv3.Event) bool { return strings.HasPrefix(string(e.Kv.Key), f.span.except) })
+	}
 	if len(events) == 0 {
 		return
 	}

@@ -24,6 +24,7 @@ func (k Key) String() string { return string(k.Kind) + "/" + k.Name }
 //
 //	config/{flow,func,conn}/<name>     one YAML document
 //	history/flow/<name>/<revision>     a HistoryEntry
+//	idempotency/<hash>                 a KeptRequest, under a lease
 //	status/flow/<name>                 a FlowStatus
 //	status/{func,conn}/<name>          a DocumentStatus
 //	workers/<id>                       a Worker, under its lease
@@ -32,8 +33,17 @@ func (k Key) String() string { return string(k.Kind) + "/" + k.Name }
 //	leader/<lease>                     a campaign of a coordinator, under its lease; the value is the coordinator's id. The oldest leads.
 type keys struct{ prefix string }
 
-// keyRange is a range of keys: from is included, to is not. An empty to means the one key from.
-type keyRange struct{ from, to string }
+// keyRange is a range of keys: from is included, to is not. An empty to means the one key from. Keys that begin with except are left out,
+// unless that is empty.
+type keyRange struct{ from, to, except string }
+
+// parts returns the ranges that together have the keys of a range, without those that are left out.
+func (r keyRange) parts() []keyRange {
+	if r.except == "" {
+		return []keyRange{r}
+	}
+	return []keyRange{{from: r.from, to: r.except}, {from: clientv3.GetPrefixRangeEnd(r.except), to: r.to}}
+}
 
 // below returns the range of all keys that begin with a prefix.
 func below(prefix string) keyRange {
@@ -65,10 +75,14 @@ func (k keys) revision(flow string, revision int64) string {
 }
 
 // flows is the range of all that leaders write: from history/ to status/, with leader/ between them. It is one range, so that one watch
-// shows changes of history and status in the order in which they were written.
+// shows changes of history and status in the order in which they were written. Kept requests lie between them and are left out, because
+// there may be very many.
 func (k keys) flows() keyRange {
-	return keyRange{from: k.prefix + "history/", to: clientv3.GetPrefixRangeEnd(k.prefix + "status/")}
+	return keyRange{from: k.prefix + "history/", to: clientv3.GetPrefixRangeEnd(k.prefix + "status/"), except: k.request("")}
 }
+
+// request is the key of a kept request.
+func (k keys) request(hash string) string { return k.prefix + "idempotency/" + hash }
 
 // readDocument parses an etcd key below config/ into the kind and name of a document.
 func (k keys) readDocument(key string) (Key, error) {

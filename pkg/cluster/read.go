@@ -18,10 +18,11 @@ const pageSize = 256
 // list reads a range of keys, page by page, as it stands at one revision of etcd, sorted by key. It begins again if etcd compacts that
 // revision meanwhile.
 func (s *Store) list(ctx context.Context, span keyRange, options ...clientv3.OpOption) (kvs []*mvccpb.KeyValue, revision int64, err error) {
-	for from := span.from; ; {
-		page, err := s.page(ctx, from, span.to, append(options, clientv3.WithLimit(pageSize), clientv3.WithRev(revision))...)
+	parts := span.parts()
+	for part, from := 0, span.from; ; {
+		page, err := s.page(ctx, from, parts[part].to, append(options, clientv3.WithLimit(pageSize), clientv3.WithRev(revision))...)
 		if errors.Is(err, rpctypes.ErrCompacted) {
-			kvs, revision, from = nil, 0, span.from
+			kvs, revision, part, from = nil, 0, 0, span.from
 			continue
 		}
 		if err != nil {
@@ -31,10 +32,15 @@ func (s *Store) list(ctx context.Context, span keyRange, options ...clientv3.OpO
 			revision = page.Header.Revision
 		}
 		kvs = append(kvs, page.Kvs...)
-		if !page.More {
+		switch {
+		case page.More:
+			from = string(kvs[len(kvs)-1].Key) + "\x00"
+		case part == len(parts)-1:
 			return kvs, revision, nil
+		default:
+			part++
+			from = parts[part].from
 		}
-		from = string(kvs[len(kvs)-1].Key) + "\x00"
 	}
 }
 

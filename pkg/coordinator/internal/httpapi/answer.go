@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kisgrid/kisgrid/internal/bitset"
+	"github.com/kisgrid/kisgrid/internal/rowfile"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -177,6 +178,26 @@ func (o *answerWriter) end(err error, sent int64) {
 	o.mu.Unlock()
 	o.work.wake()
 	<-o.done
+}
+
+// addDead adds the line of a row that is dead because it could not be read.
+func (o *answerWriter) addDead(row int64, bad *rowfile.BadRow) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return
+	}
+	o.beginLocked()
+	o.counts.add(batch.Dead)
+	why := batch.Unwritable
+	if bad.Code == batch.CodeRowTooLarge {
+		why = batch.TooLarge
+	}
+	b := strconv.AppendInt(append(o.lines, `{"row":`...), row, 10)
+	b = appendJSON(append(b, `,"outcome":"dead","code":`...), bad.Code.String())
+	b = appendJSON(append(b, `,"reason":`...), bad.Reason)
+	o.lines = append(appendJSON(append(b, `,"kept":false,"not_kept":`...), why.Name()), "}\n"...)
+	o.work.wake()
 }
 
 // appendJSON appends a value as JSON. The value must be one that can always be written.

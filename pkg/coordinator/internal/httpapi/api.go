@@ -6,11 +6,13 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 
+	"github.com/kisgrid/kisgrid/internal/rowfile"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -22,12 +24,16 @@ type Config struct {
 	Ingest pb.IngestServer
 	// Admin has the calls of the command line. Default: nil, which means that they are not served as JSON.
 	Admin pb.AdminServer
-	// Keys remembers keys of idempotency. Default: nil, which means that such keys are refused.
-	Keys Keys
+	// Requests keeps requests that have a key of idempotency. Default: nil, which means that such keys are refused.
+	Requests Requests
+	// Who returns the name of the caller from the context that the interceptors made. Default: everybody has the name "".
+	Who func(context.Context) string
 	// Unary and Stream are the interceptors of the gRPC server. They find out who calls from the peer and the metadata in the context, and
 	// refuse a call that the caller may not make.
 	Unary  grpc.UnaryServerInterceptor
 	Stream grpc.StreamServerInterceptor
+	// Types returns the types of the fields of a flow's rows, for CSV, or nil if they are not known. Default: they are not known.
+	Types func(ctx context.Context, flow string) rowfile.Types
 	// Limits are those of a batch.
 	Limits batch.Limits
 	// MessageBytes is how many bytes one answer may have.
@@ -57,12 +63,16 @@ type API struct {
 	// carriers waits for goroutines that read the body or write the answer of a request. They may outlive the request for a moment.
 	carriers sync.WaitGroup
 	calls    sync.WaitGroup // requests under way
+	keyRate  *rate.Limiter  // of requests with a key of idempotency
 }
 
 // New makes the HTTP API of a coordinator.
 func New(c Config) (*API, error) {
 	c.Limits = c.Limits.WithDefaults()
-	a := &API{Config: c, mux: http.NewServeMux()}
+	if c.Who == nil {
+		c.Who = func(context.Context) string { return "" }
+	}
+	a := &API{Config: c, mux: http.NewServeMux(), keyRate: rate.NewLimiter(keysPerSecond, keysAtOnce)}
 	for _, host := range c.Hosts {
 		a.guard.hosts = append(a.guard.hosts, strings.ToLower(strings.TrimSuffix(host, ".")))
 	}

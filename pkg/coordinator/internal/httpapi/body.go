@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/rowfile"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
@@ -32,6 +33,8 @@ type patientBody struct {
 	reader      io.ReadCloser
 	control     *http.ResponseController
 	traceParent string
+	length      int64       // of the body; -1 means that it is not known
+	compressed  bool        // the headers say that the body is compressed
 	lastRow     time.Time   // when the last row had come, or when the reader went on after it had waited for room
 	isWaiting   atomic.Bool // a read is under way, so that there is no row to take at the moment
 	onWait      signal      // is woken when a read begins
@@ -42,7 +45,7 @@ type patientBody struct {
 
 // newPatientBody makes the body of a request.
 func newPatientBody(r *http.Request, control *http.ResponseController) *patientBody {
-	b := &patientBody{reader: r.Body, control: control, left: maxBodyBytes}
+	b := &patientBody{reader: r.Body, control: control, left: maxBodyBytes, length: r.ContentLength, compressed: len(r.Header.Values("Content-Encoding")) > 0}
 	if parent := r.Header.Get("traceparent"); len(parent) <= 64 {
 		b.traceParent = parent
 	}
@@ -67,7 +70,9 @@ func (b *patientBody) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	b.isWaiting.Store(true)
-	b.onWait.wake()
+	if b.onWait != nil {
+		b.onWait.wake()
+	}
 	n, err := b.reader.Read(p)
 	b.isWaiting.Store(false)
 	b.left -= int64(n)
@@ -97,26 +102,76 @@ func (s *submitter) readBody() {
 
 // addRows adds the rows of the body to the next batch until there is an error: io.EOF at the end.
 func (s *submitter) addRows() error {
-	rows, err := openRows(s.body, s.limits)
+	in, err := s.body.plain()
 	if err != nil {
-		return err
+		return s.judge(err)
 	}
+	rows := rowfile.NewReader(in, rowfile.Options{Format: s.request.format, MaxRow: s.limits.RowBytes, Types: s.types})
 	for {
 		row, err := rows.Next()
-		if err != nil {
+		if bad, ok := errors.AsType[*rowfile.BadRow](err); ok {
+			err = s.addBad(bad, rows.Format())
+		} else if err != nil {
 			return s.judge(err)
+		} else {
+			err = s.add(row)
 		}
-		if err := s.add(row); err != nil {
+		if err != nil {
 			return err
 		}
 		s.body.lastRow = time.Now()
 	}
 }
 
+// types returns the types of the fields of the flow's rows, for CSV.
+func (s *submitter) types() (rowfile.Types, error) {
+	if s.api.Types == nil {
+		return nil, nil
+	}
+	return s.api.Types(s.ctx, s.request.flow), nil
+}
+
+// addBad ends a row that can't be read. Where its text is known and was to be JSON, the flow ends it as it ends any such row, so that it is
+// kept as a dead letter.
+func (s *submitter) addBad(bad *rowfile.BadRow, format rowfile.Format) error {
+	if format != rowfile.CSV && len(bad.Text) > 0 {
+		return s.add(bad.Text)
+	}
+	if s.whole {
+		return batch.Errorf(bad.Code, "%s %d: %s: a request that can be made again must have rows that can be read", bad.Unit, bad.Number, bad.Reason)
+	}
+	for {
+		s.mu.Lock()
+		switch {
+		case s.ended:
+			s.mu.Unlock()
+			return io.ErrClosedPipe
+		case s.next.Len() == 0:
+			row := s.rows
+			s.rows++
+			s.hurry = false
+			s.mu.Unlock()
+			s.out.addDead(row, bad)
+			return nil
+		}
+		s.hurry = true // the rows before it have numbers before its own
+		s.mu.Unlock()
+		s.work.wake()
+		if err := s.awaitTaken(); err != nil {
+			return err
+		}
+	}
+}
+
 // judge returns the error of a read for the client.
 func (s *submitter) judge(err error) error {
 	_, ours := errors.AsType[*batch.Error](err)
+	wrong, notRows := errors.AsType[*rowfile.NotRows](err)
 	switch {
+	case notRows && wrong.Is == "CSV":
+		return batch.Errorf(batch.CodeBadMessage, "the body has CSV: send it with the header Content-Type: text/csv (%w)", wrong)
+	case notRows:
+		return batch.Errorf(batch.CodeBadMessage, "the body has no rows: %w", wrong)
 	case ours || err == io.EOF: //nolint:errorlint // io.EOF as it is means the end of the rows
 		return err
 	case !s.body.broken:
@@ -157,15 +212,23 @@ func (s *submitter) add(row []byte) error {
 			return nil
 		}
 		s.mu.Unlock()
-		if err := s.await(s.room, time.Second); err != nil {
+		if err := s.awaitTaken(); err != nil {
 			return err
 		}
-		if stalled := s.out.stalled(); stalled >= readPatience {
-			return batch.Errorf(batch.CodeOverloaded, "the client has left %v of answers unread while it sent rows: read answers while you send, "+
-				"send fewer rows in each request, or ask for fewer answers with list=not_done and output=false", stalled.Round(time.Second))
-		}
-		s.body.lastRow = time.Now()
 	}
+}
+
+// awaitTaken waits for a moment, or until a batch was taken. It returns an error if the client leaves the answer unread.
+func (s *submitter) awaitTaken() error {
+	if err := s.await(s.room, time.Second); err != nil {
+		return err
+	}
+	if stalled := s.out.stalled(); stalled >= readPatience {
+		return batch.Errorf(batch.CodeOverloaded, "the client has left %v of answers unread while it sent rows: read answers while you send, "+
+			"send fewer rows in each request, or ask for fewer answers with list=not_done and output=false", stalled.Round(time.Second))
+	}
+	s.body.lastRow = time.Now()
+	return nil
 }
 
 // throwAway reads the rest of the body, so that a client that sends all of it before it reads gets to the answer.
@@ -175,21 +238,6 @@ func (s *submitter) throwAway() {
 	defer context.AfterFunc(ctx, s.body.interrupt)()
 	s.body.lastRow = time.Now()
 	_, _ = io.Copy(io.Discard, s.body) // an error says that the client is gone
-}
-
-// rowReader reads the rows of a body, one after the other.
-type rowReader interface {
-	// Next returns the next row, as JSON without line breaks. The row is valid until the next call. The error is io.EOF after the last row.
-	Next() ([]byte, error)
-}
-
-// openRows makes the reader of a body's rows.
-func openRows(body *patientBody, limits batch.Limits) (rowReader, error) {
-	in, err := body.plain()
-	if err != nil {
-		return nil, err
-	}
-	return newLines(in, limits.RowBytes), nil
 }
 
 // gzipStart are the first bytes of a body that is compressed with gzip.

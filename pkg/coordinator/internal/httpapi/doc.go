@@ -16,7 +16,6 @@
 //   - rows.go: what a request asks for that submits rows; the call that it becomes.
 //   - submitter.go: the client of that call: batches and credit.
 //   - body.go: the body of a request: rows, and patience with its client.
-//   - lines.go: the rows of a body, one in each line.
 //   - keys.go: keys of idempotency.
 //   - answer.go: the lines of an answer, written while they come.
 //   - inprocess.go: what interceptors see of a call that is made in this process.

@@ -56,6 +56,9 @@ func register(r *kis.Registry) {
 		}
 		return fmt.Appendf(nil, `{"id":%d}`, row.ID), nil
 	}))
+	r.Func("RowID", kis.Calculate(func(ctx context.Context, _ json.RawMessage) (json.RawMessage, error) {
+		return json.Marshal(kis.From(ctx).RowID().String())
+	}))
 	r.Func("Twice", kis.Expand(func(_ context.Context, row json.RawMessage, out func(json.RawMessage)) error {
 		out(row)
 		out(json.RawMessage("{\n \"pretty\": true\n}"))
@@ -69,7 +72,7 @@ func document(kind definition.Kind, name, body string) definition.Document {
 }
 
 func documents() (docs []definition.Document) {
-	for name, mode := range map[string]string{"Pass": "Calculate", "Wait": "Calculate", "Fussy": "Calculate", "Twice": "Expand"} {
+	for name, mode := range map[string]string{"Pass": "Calculate", "Wait": "Calculate", "Fussy": "Calculate", "RowID": "Calculate", "Twice": "Expand"} {
 		docs = append(docs,
 			document(definition.KindFunc, name, "fmode: "+mode+"\n"),
 			document(definition.KindFlow, name, "status: 1\nshard_key: id\nflows: [{fname: "+name+"}]\n"),

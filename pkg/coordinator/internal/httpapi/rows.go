@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"mime"
 	"net/http"
 	"strconv"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/kisgrid/kisgrid/internal/rowfile"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -34,6 +36,7 @@ const (
 // rowsRequest is what a request that submits rows asks for.
 type rowsRequest struct {
 	flow       string
+	format     rowfile.Format
 	stream     batch.StreamID
 	sequence   uint64         // of the first batch
 	revision   batch.Revision // that the rows run on; zero means the active one
@@ -50,6 +53,12 @@ type rowsRequest struct {
 // readRequest reads the path, the query and the headers of a request that submits rows.
 func readRequest(r *http.Request) (q rowsRequest, err error) {
 	q = rowsRequest{flow: r.PathValue("flow"), stream: batch.NewStreamID(), sequence: 1, output: true}
+	switch kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind {
+	case "text/csv", "text/tab-separated-values":
+		q.format = rowfile.CSV
+	case "application/x-ndjson", "application/jsonl":
+		q.format = rowfile.NDJSON
+	}
 	for name, values := range r.URL.Query() {
 		if len(values) != 1 {
 			return q, batch.Errorf(batch.CodeBadMessage, "parameter %.40q is given %d times: give it once", name, len(values))
@@ -197,13 +206,35 @@ func (a *API) postRows(w http.ResponseWriter, r *http.Request) {
 		refuse(w, err)
 		return
 	}
+	if q.key != "" {
+		if err := a.takeKey(); err != nil {
+			refuse(w, err)
+			return
+		}
+	}
 	ctx, cancel := context.WithCancelCause(callContext(r))
 	defer cancel(nil)
 	s := newSubmitter(ctx, cancel, a, q, w, r)
-	if err := a.stream(ctx, s); err != nil {
+	err = a.stream(ctx, s)
+	if s.takeUp.Swap(false) {
+		err = a.stream(ctx, s)
+	}
+	if err != nil {
 		s.fail(err)
 	}
 	s.finish()
+}
+
+// takeKey returns an error if a request with a key of idempotency can't be taken now.
+func (a *API) takeKey() error {
+	switch {
+	case a.Requests == nil:
+		return batch.Errorf(batch.CodeBadMessage, "this coordinator keeps no requests: leave out the header %s", keyHeader)
+	case !a.keyRate.Allow():
+		return overloaded("too many requests with the header " + keyHeader + " come to this coordinator: wait, send more rows in each request, " +
+			"or name batches with " + streamHeader + " and " + sequenceHeader)
+	}
+	return nil
 }
 
 // stream makes the call Stream of Ingest with s as its client, through the interceptors. It blocks until the call has ended, and returns its
@@ -213,6 +244,7 @@ func (a *API) stream(ctx context.Context, s *submitter) error {
 	ctx = grpc.NewContextWithServerTransportStream(ctx, inProcess(info.FullMethod))
 	s.callCtx = ctx
 	err := a.Stream(a.Ingest, s, info, func(_ any, stream grpc.ServerStream) error {
+		s.who = a.Who(stream.Context())
 		return a.Ingest.Stream(&grpc.GenericServerStream[pb.StreamRequest, pb.StreamResponse]{ServerStream: stream})
 	})
 	if errors.Is(err, context.Canceled) && context.Cause(ctx) != nil {

@@ -2,7 +2,6 @@ package httpapi_test
 
 import (
 	"bytes"
-	"compress/gzip"
 	"fmt"
 	"net/http"
 	"strings"
@@ -100,19 +99,6 @@ func TestWhileTheyCome(t *testing.T) {
 				t.Errorf("at the end: %+v", l)
 			}
 		})
-	}
-}
-
-func TestGzip(t *testing.T) {
-	t.Parallel()
-	var body bytes.Buffer
-	z := gzip.NewWriter(&body)
-	_, _ = z.Write([]byte("{\"id\":1}\n{\"id\":2}\n"))
-	_ = z.Close()
-	for _, headers := range [][]string{{"Content-Encoding", "gzip"}, {"Content-Type", "application/gzip"}} {
-		if a := post(t, "/v1/flows/Pass/rows", body.String(), headers...); a.summary == nil || a.summary.Done != 2 {
-			t.Errorf("%v: %s", headers, a.text)
-		}
 	}
 }
 

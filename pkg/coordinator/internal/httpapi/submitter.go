@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/metadata"
@@ -33,12 +34,15 @@ const (
 type submitter struct {
 	api     *API
 	request rowsRequest
+	who     string // the name of the caller
 	began   time.Time
 	ctx     context.Context // ends with the request, and with the call
 	cancel  context.CancelCauseFunc
 	callCtx context.Context // ctx with what the interceptors and the call look for
 	body    *patientBody
 	out     *answerWriter
+	takeUp  atomic.Bool   // the call has ended so that another one takes up the batches of an earlier request
+	release func()        // gives the memory of reserve back; nil means that there is none
 	read    chan struct{} // closed when the goroutine that reads the body has ended; nil before it has begun
 
 	room signal // wakes the reader: there is room in next
@@ -48,6 +52,7 @@ type submitter struct {
 	opening    bool                  // guarded by mu: Open was sent
 	limits     batch.Limits          // guarded by mu
 	next       batch.Columns         // guarded by mu: the rows that are not sent yet
+	hurry      bool                  // guarded by mu: the rows in next are sent at once
 	nextSince  time.Time             // guarded by mu: when the first of them came
 	ended      bool                  // guarded by mu: no more rows come
 	readErr    error                 // guarded by mu: why no more rows come; nil at the end of the body
@@ -56,6 +61,7 @@ type submitter struct {
 	rowCredit  int64                 // guarded by mu: how many rows may be sent; below 0 when a batch has overdrawn it
 	byteCredit int64                 // guarded by mu: how many bytes may be sent, in the same way
 	unanswered map[uint64]*sentBatch // guarded by mu: by sequence
+	kept       bool                  // guarded by mu: the key of idempotency is kept
 	refusal    error                 // guarded by mu: why the only batch was refused
 	revision   batch.Revision        // guarded by mu: that the rows run on; zero means the active one
 	age        time.Duration         // guarded by mu: how long before began the rows were first submitted
@@ -121,6 +127,12 @@ func (s *submitter) RecvMsg(m any) error {
 		return nil
 	}
 	s.mu.Unlock()
+	if err := s.keep(); err != nil {
+		if !errors.Is(err, errKeptBefore) {
+			s.fail(err) // the call gives the error back without its status
+		}
+		return err
+	}
 	for {
 		submission, wait, err := s.take(time.Now())
 		if submission != nil {
@@ -173,7 +185,7 @@ func (s *submitter) take(now time.Time) (submission *pb.Submission, wait time.Du
 	case s.next.Len() == 0 || s.whole && !s.ended || s.rowCredit <= 0 || s.byteCredit <= 0:
 		return nil, 0, nil
 	}
-	if idle := len(s.unanswered) == 0 && s.body.waiting(); !s.ended && !idle && !s.full() {
+	if idle := len(s.unanswered) == 0 && s.body.waiting(); !s.ended && !s.hurry && !idle && !s.full() {
 		if rest := linger - now.Sub(s.nextSince); rest > 0 {
 			return nil, rest, nil
 		}
@@ -268,6 +280,14 @@ func (s *submitter) opened(o *pb.Opened) error {
 	}
 	s.mu.Unlock()
 	s.out.setRevision(active)
+	if s.read != nil {
+		return nil // the body has been read
+	}
+	if s.whole {
+		if err := s.reserve(); err != nil {
+			return err
+		}
+	}
 	if err := s.out.control.EnableFullDuplex(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
@@ -294,6 +314,9 @@ const lingerBody = 5 * time.Second
 
 // finish ends the answer: with the counts of outcomes, or with the problem. It blocks until the client has it, or is gone.
 func (s *submitter) finish() {
+	if s.release != nil {
+		defer s.release()
+	}
 	s.mu.Lock()
 	err := s.refusal
 	if err == nil {
@@ -322,4 +345,18 @@ func (s *submitter) finish() {
 	s.cancel(nil)
 	s.body.interrupt()
 	<-s.read
+}
+
+// reserve takes the memory for all rows of a request that must have come before the first one is sent.
+func (s *submitter) reserve() error {
+	most := s.limits.BatchBytes
+	if s.body.length >= 0 && !s.body.compressed {
+		most = int(min(int64(most), s.body.length))
+	}
+	release, ok := s.api.Budget.ReserveCall(0, most)
+	if !ok {
+		return overloaded("the coordinator's budget of rows under way is used up: try again, or run more coordinators")
+	}
+	s.release = release
+	return nil
 }
