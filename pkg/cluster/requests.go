@@ -39,7 +39,7 @@ type KeptRequest struct {
 // from its lease, by etcd. The methods may be called by any goroutine.
 type Requests struct {
 	store *Store
-	// lease has the lease for new requests. Who takes it out owns it until it is put back.
+	// lease has the lease for new requests. The goroutine that has taken it out owns it until it is put back.
 	lease chan requestsLease
 }
 

@@ -194,7 +194,7 @@ func New(c Config) (*Coordinator, error) {
 	})
 	pb.RegisterAdminServer(server, calls)
 	if k.api, err = httpapi.New(httpapi.Config{
-		Ingest: k.ingest, Admin: calls, Unary: passUnary, Stream: passStream, Limits: c.Limits, MessageBytes: c.Transport.MessageBytes(),
+		Ingest: k.ingest, Admin: calls, Unary: intercept.Unary, Stream: intercept.Stream, Caller: callerName, Limits: c.Limits, MessageBytes: c.Transport.MessageBytes(),
 		Budget: k.ingest.budget, Requests: c.Store.Requests(), Hosts: append(ownHosts(c.Advertise), c.HTTPHosts...), RequireCert: c.Transport.RequireClientCert, Draining: k.draining,
 	}); err != nil {
 		return nil, fmt.Errorf("make a coordinator: %w", err)

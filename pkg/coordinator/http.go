@@ -9,20 +9,12 @@ import (
 	"os"
 	"time"
 
-	"google.golang.org/grpc"
-
+	"github.com/kisgrid/kisgrid/internal/access"
 	"github.com/kisgrid/kisgrid/internal/serve"
 )
 
-// passUnary is the interceptor that passes every call on.
-func passUnary(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
-	return handle(ctx, request)
-}
-
-// passStream is the interceptor that passes every stream on.
-func passStream(server any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
-	return handle(server, stream)
-}
+// callerName returns the name of a call's caller; "" where the coordinator knows nobody.
+func callerName(ctx context.Context) string { return access.From(ctx).Name }
 
 // ownHosts returns the names by which this coordinator knows itself: the host of its address, and the name of its machine.
 func ownHosts(address string) (hosts []string) {

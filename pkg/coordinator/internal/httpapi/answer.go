@@ -38,6 +38,9 @@ type answerWriter struct {
 	done    chan struct{} // closed when the goroutine that writes has ended
 	work    signal        // wakes that goroutine
 	room    signal        // wakes the goroutine that appends
+	// http1 says that the connection has no other requests under way. bodyEnded reports whether the whole body was read.
+	http1     bool
+	bodyEnded func() bool
 
 	mu       sync.Mutex
 	begun    bool           // guarded by mu: the header was written, and the goroutine that writes was started
@@ -79,8 +82,8 @@ func (s *summary) add(o batch.Outcome) {
 }
 
 // newAnswerWriter makes the writer of one request's answer.
-func newAnswerWriter(w http.ResponseWriter, control *http.ResponseController) *answerWriter {
-	return &answerWriter{w: w, control: control, done: make(chan struct{}), work: make(signal, 1), room: make(signal, 1)}
+func newAnswerWriter(w http.ResponseWriter, control *http.ResponseController, http1 bool) *answerWriter {
+	return &answerWriter{w: w, control: control, done: make(chan struct{}), work: make(signal, 1), room: make(signal, 1), http1: http1}
 }
 
 // setRevision notes the revision that the header of the answer names.
@@ -109,11 +112,20 @@ func (o *answerWriter) beginLocked() {
 	h := o.w.Header()
 	h.Set("Content-Type", "application/x-ndjson")
 	h.Set("X-Accel-Buffering", "no") // nginx passes the lines on as they come
+	o.closeIfUnread()
 	if !o.revision.IsZero() {
 		h.Set(revisionHeader, formatRevision(o.revision))
 	}
 	o.w.WriteHeader(http.StatusOK)
 	go o.write()
+}
+
+// closeIfUnread has the connection closed after the answer, unless the whole body was read: the rest of the body might never come, and would
+// be taken for the next request. The connections of HTTP/2 don't need that.
+func (o *answerWriter) closeIfUnread() {
+	if o.http1 && !o.bodyEnded() {
+		o.w.Header().Set("Connection", "close")
+	}
 }
 
 // write writes lines until the last one, or until the client is gone.
@@ -161,6 +173,7 @@ func (o *answerWriter) end(err error, sent int64) {
 	if err != nil && !o.begun {
 		o.mu.Unlock()
 		_ = o.control.SetWriteDeadline(time.Now().Add(writePatience))
+		o.closeIfUnread()
 		refuse(o.w, err)
 		_ = o.control.Flush()
 		return

@@ -26,8 +26,8 @@ type Config struct {
 	Admin pb.AdminServer
 	// Requests keeps requests that have a key of idempotency. Default: nil, which means that such keys are refused.
 	Requests Requests
-	// Who returns the name of the caller from the context that the interceptors made. Default: everybody has the name "".
-	Who func(context.Context) string
+	// Caller returns the name of the caller from the context that the interceptors made. Default: everybody has the name "".
+	Caller func(context.Context) string
 	// Unary and Stream are the interceptors of the gRPC server. They find out who calls from the peer and the metadata in the context, and
 	// refuse a call that the caller may not make.
 	Unary  grpc.UnaryServerInterceptor
@@ -69,8 +69,8 @@ type API struct {
 // New makes the HTTP API of a coordinator.
 func New(c Config) (*API, error) {
 	c.Limits = c.Limits.WithDefaults()
-	if c.Who == nil {
-		c.Who = func(context.Context) string { return "" }
+	if c.Caller == nil {
+		c.Caller = func(context.Context) string { return "" }
 	}
 	a := &API{Config: c, mux: http.NewServeMux(), keyRate: rate.NewLimiter(keysPerSecond, keysAtOnce)}
 	for _, host := range c.Hosts {
@@ -101,8 +101,8 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if a.RequireCert && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0) {
-		refuse(w, statusError{batch.Errorf(batch.CodeBadMessage, "this server requires a certificate of its clients: "+
-			"show one that an authority has issued which the server trusts"), http.StatusForbidden})
+		refuse(w, batch.Errorf(batch.CodePermissionDenied, "this server requires a certificate of its clients: "+
+			"show one that an authority has issued which the server trusts"))
 		return
 	}
 	a.mux.ServeHTTP(w, r)

@@ -40,6 +40,7 @@ type patientBody struct {
 	onWait      signal      // is woken when a read begins
 	discard     atomic.Bool // rows are thrown away
 	left        int64       // bytes that may still come
+	ended       atomic.Bool // all of the body was read
 	broken      bool        // a read has failed, so that the client may be gone
 }
 
@@ -76,6 +77,9 @@ func (b *patientBody) Read(p []byte) (int, error) {
 	n, err := b.reader.Read(p)
 	b.isWaiting.Store(false)
 	b.left -= int64(n)
+	if err == io.EOF { //nolint:errorlint // io.EOF as it is means the end
+		b.ended.Store(true)
+	}
 	b.broken = err != nil && !errors.Is(err, io.EOF)
 	_ = b.control.SetReadDeadline(time.Time{}) // otherwise the time until the next read would count, and after the end the deadline would end the request
 	if errors.Is(err, os.ErrDeadlineExceeded) {

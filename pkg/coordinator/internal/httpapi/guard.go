@@ -44,14 +44,14 @@ func (g *guard) check(r *http.Request) error {
 		return foreign()
 	}
 	if fromBrowser(r) && !safe(r.Method) && r.Header.Get(changeHeader) == "" {
-		return statusError{batch.Errorf(batch.CodeBadMessage, "a browser must send the header %s: 1 with a request that may change something", changeHeader), http.StatusForbidden}
+		return batch.Errorf(batch.CodePermissionDenied, "a browser must send the header %s: 1 with a request that may change something", changeHeader)
 	}
 	return nil
 }
 
 // foreign is the error of a request from a page of another site.
 func foreign() error {
-	return statusError{batch.Errorf(batch.CodeBadMessage, "the request comes from a page of another site: call this API from its own origin, or from a program"), http.StatusForbidden}
+	return batch.Errorf(batch.CodePermissionDenied, "the request comes from a page of another site: call this API from its own origin, or from a program")
 }
 
 // knows reports whether a host, in lower case and without a port, is a name of this server.

@@ -47,6 +47,8 @@ var statuses = map[batch.Code]int{
 	batch.CodeBadBatchID:       http.StatusBadRequest,
 	batch.CodeMissingKeys:      http.StatusBadRequest,
 	batch.CodeRowUndecodable:   http.StatusBadRequest,
+	batch.CodeUnauthenticated:  http.StatusUnauthorized,
+	batch.CodePermissionDenied: http.StatusForbidden,
 	batch.CodeUnknownFlow:      http.StatusNotFound,
 	batch.CodeNotFound:         http.StatusNotFound,
 	batch.CodeFlowDisabled:     http.StatusConflict,

@@ -244,7 +244,7 @@ func (a *API) stream(ctx context.Context, s *submitter) error {
 	ctx = grpc.NewContextWithServerTransportStream(ctx, inProcess(info.FullMethod))
 	s.callCtx = ctx
 	err := a.Stream(a.Ingest, s, info, func(_ any, stream grpc.ServerStream) error {
-		s.who = a.Who(stream.Context())
+		s.who = a.Caller(stream.Context())
 		return a.Ingest.Stream(&grpc.GenericServerStream[pb.StreamRequest, pb.StreamResponse]{ServerStream: stream})
 	})
 	if errors.Is(err, context.Canceled) && context.Cause(ctx) != nil {

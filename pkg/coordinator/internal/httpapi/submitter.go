@@ -78,12 +78,14 @@ type sentBatch struct {
 // newSubmitter makes the client of the call for one request. It reads and writes nothing yet.
 func newSubmitter(ctx context.Context, cancel context.CancelCauseFunc, a *API, q rowsRequest, w http.ResponseWriter, r *http.Request) *submitter {
 	control := http.NewResponseController(w)
-	return &submitter{
+	s := &submitter{
 		api: a, request: q, began: time.Now(), ctx: ctx, cancel: cancel, callCtx: ctx,
-		body: newPatientBody(r, control), out: newAnswerWriter(w, control),
+		body: newPatientBody(r, control), out: newAnswerWriter(w, control, r.ProtoMajor == 1),
 		room: make(signal, 1), work: make(signal, 1), sequence: q.sequence, unanswered: map[uint64]*sentBatch{},
 		revision: q.revision, age: q.age, whole: q.oneBatch || q.key != "",
 	}
+	s.out.bodyEnded = s.body.ended.Load
+	return s
 }
 
 // signal wakes one goroutine.
@@ -343,8 +345,12 @@ func (s *submitter) finish() {
 	case <-s.ctx.Done():
 	}
 	s.cancel(nil)
-	s.body.interrupt()
-	<-s.read
+	select {
+	case <-s.read:
+	default:
+		s.body.interrupt()
+		<-s.read
+	}
 }
 
 // reserve takes the memory for all rows of a request that must have come before the first one is sent.
