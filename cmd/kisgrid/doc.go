@@ -28,6 +28,9 @@
 //   - redrive.go: dead redrive, which runs dead letters again.
 //   - dead_filter.go: the flags that select dead letters.
 //   - version.go: version, which tells the builds of this program and of a coordinator.
+//   - config.go: config, which keeps contexts.
+//   - contexts.go: the file with contexts.
+//   - token.go: token, which makes tokens.
 //   - server.go: the flags by which commands reach a coordinator, and the connection to it.
 //   - args.go: checks arguments.
 //   - output.go: the flag --output, and lists in every format.

@@ -49,6 +49,9 @@ Exit codes: 0 when every row is done, filtered or aborted; 1 when a row is dead,
 		Args: exactly("FLOW"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			sub.Flow = args[0]
+			if err := s.resolve(); err != nil {
+				return err
+			}
 			sub.Types = func(ctx context.Context) (rowfile.Types, error) { return rowTypes(ctx, &s, sub.Flow) }
 			sub.ShardKey = func(ctx context.Context) (string, error) { return shardKeyOf(ctx, &s, sub.Flow) }
 			t := &s.transport // the flags for TLS
@@ -58,8 +61,15 @@ Exit codes: 0 when every row is done, filtered or aborted; 1 when a row is dead,
 				return err
 			}
 			defer endTraces()
-			c, err := client.Dial(s.address, oteltrace.WithTracing(provider), client.WithTLSFiles(t.TLSCA, t.TLSCert, t.TLSKey), client.WithTLSServerName(t.TLSServerName),
-				client.WithRetryFor(retryFor), client.WithLogger(wait.logger))
+			dial := []client.Option{oteltrace.WithTracing(provider), client.WithTLSFiles(t.TLSCA, t.TLSCert, t.TLSKey), client.WithTLSServerName(t.TLSServerName),
+				client.WithRetryFor(retryFor), client.WithLogger(wait.logger)}
+			if s.tokenFile != "" {
+				dial = append(dial, client.WithTokenSource(client.TokenFile(s.tokenFile)))
+			}
+			if t.TokenPlaintext {
+				dial = append(dial, client.WithTokenPlaintext())
+			}
+			c, err := client.Dial(s.address, dial...)
 			if err != nil {
 				return err
 			}

@@ -78,7 +78,8 @@ func (i *Interceptors) check(method string, c Caller, request any) error {
 }
 
 // Stream is the interceptor of calls with a stream. While the stream lasts it looks again, once a second, whether the caller still has
-// its right. If not, the stream's context ends with the error as its cause.
+// its right. If not, the stream's context ends with an error as its cause. The error has CodeUnavailable, because rows of the stream may
+// have run: a client then connects again, and is refused unless it has another token by then.
 func (i *Interceptors) Stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
 	if open(info.FullMethod) {
 		return handle(service, stream)
@@ -154,7 +155,7 @@ func (s *guarded) watch(end context.CancelCauseFunc) {
 				err = s.interceptors.check(s.method, Caller{id, s.caller.Address}, request)
 			}
 			if code := batch.CodeOf(err); code == batch.CodeUnauthenticated || code == batch.CodePermissionDenied {
-				end(err)
+				end(batch.Errorf(batch.CodeUnavailable, "the caller's rights have changed while the stream was open: connect again: %w", err))
 				return
 			}
 		case <-s.ctx.Done():

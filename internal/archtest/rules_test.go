@@ -79,6 +79,7 @@ var arrows = []struct {
 	{"cmd/coordinator", []string{"pkg/coordinator", "pkg/cluster", "pkg/batch", "internal/command", "internal/transport", "internal/serve"}},
 	{"cmd/worker", []string{"pkg/worker", "examples/students"}},
 	{"cmd/kisgrid", []string{
+		"internal/access",
 		"pkg/client", "pkg/client/oteltrace", "pkg/coordinator", "pkg/worker", "pkg/cluster", "pkg/definition", "pkg/expr", "pkg/flowexec", "pkg/kis", "pkg/batch",
 		"internal/devcluster", "internal/wire", "internal/transport", "internal/serve", "internal/authority", "internal/command", "internal/flowcmd", "internal/casefile", "internal/submission", "internal/rowfile", "internal/terminal", "proto/kisgrid/v1", "examples/students",
 	}},

@@ -53,6 +53,10 @@ type Config struct {
 	// CheckServer is called with the certificate that a dialled gRPC server has proved to have. An error refuses the server. It
 	// is not called without TLS. Default nil: every certificate of the authorities is accepted.
 	CheckServer func(*x509.Certificate) error
+	// Token returns the token that each call of a client of Dial carries. A token goes only over TLS, or to this machine itself, unless
+	// TokenPlaintext is true. Default nil: calls carry no token.
+	Token          TokenSource
+	TokenPlaintext bool
 	// Network is the network over which to dial and to look names up. Default: that of the machine.
 	Network network.Network
 	// Logger logs reloaded files and refused connections. Default nil: nothing is logged.

@@ -30,6 +30,9 @@ func Dial(target string, c Config, opts ...grpc.DialOption) (*grpc.ClientConn, e
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", target, err)
 	}
+	if c.Token != nil && c.TLSCA == "" && c.TLSCert == "" {
+		creds = noteLoopback{creds}
+	}
 	if c.ProbeSilence {
 		creds = ProbeSilence(creds)
 	}
@@ -48,6 +51,9 @@ func Dial(target string, c Config, opts ...grpc.DialOption) (*grpc.ClientConn, e
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: clientPing, Timeout: PingTimeout, PermitWithoutStream: true}),
 		grpc.WithChainUnaryInterceptor(c.hintUnary),
 		grpc.WithChainStreamInterceptor(c.hintStream),
+	}
+	if c.Token != nil {
+		own = append(own, grpc.WithPerRPCCredentials(&tokenCredentials{c.Token, c.TokenPlaintext}))
 	}
 	opts = append(own, opts...)
 	if strings.HasPrefix(target, "dns:") { // an earlier resolver of opts takes precedence

@@ -14,6 +14,7 @@
 //   - target.go: turns the address of a cluster into a target of gRPC.
 //   - resolver.go: looks names up again and again.
 //   - silence.go: ends connections to servers that hang.
+//   - token.go: the token that a call carries.
 //   - tls.go: TLS settings and credentials for servers and clients.
 //   - explain.go: says why a handshake failed and which setting to change.
 //   - files.go: reads certificates from files, and reads them again when they change.

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"crypto/tls"
 	"slices"
 	"time"
@@ -108,6 +109,29 @@ func WithTLS(c *tls.Config) Option {
 		o.dial = append(o.dial, grpc.WithTransportCredentials(transport.ProbeSilence(credentials.NewTLS(c))))
 	}
 }
+
+// TokenSource returns the token that a call carries. It is called for each call and each stream that is opened, by several goroutines at the
+// same time. Its context ends with the call.
+type TokenSource func(context.Context) (string, error)
+
+// TokenFile returns a source whose token stands in a file. The file is read again when it changes.
+func TokenFile(path string) TokenSource { return TokenSource(transport.TokenFile(path)) }
+
+// WithTokenSource makes each call carry a token, by which coordinators with an access file know the program. A token goes only over TLS, or to
+// a coordinator on this machine; other calls fail with CodeUnauthenticated. Default: no token.
+func WithTokenSource(source TokenSource) Option {
+	return func(o *options) {
+		if source == nil {
+			o.missing("WithTokenSource", "source")
+			return
+		}
+		o.transport.Token = transport.TokenSource(source)
+	}
+}
+
+// WithTokenPlaintext allows tokens over connections without TLS to other machines, for networks that encrypt by themselves. Default: such
+// calls fail.
+func WithTokenPlaintext() Option { return func(o *options) { o.transport.TokenPlaintext = true } }
 
 // WithDialOptions passes options to gRPC for which this package has none, such as interceptors or a dialer. They take precedence over the
 // options that the client sets itself, except over its limit for the size of an answer.

@@ -8,13 +8,18 @@ import (
 )
 
 // openAccess opens the access file of a configuration. It returns nil if there is none, and then logs a warning if everybody who reaches the
-// port of the listener may do everything.
+// ports from another machine may do everything.
 func openAccess(c *Config) (*access.Guard, error) {
 	encrypted := c.Transport.TLSCert != ""
+	here := onLoopback(c.Listener.Addr()) && (c.HTTP == nil || onLoopback(c.HTTP.Addr()))
 	if c.AccessFile == "" {
-		if !encrypted && !onLoopback(c.Listener.Addr()) {
-			c.Logger.Warn("everybody who reaches this port may submit rows, read dead letters and change flows: give certificates (--tls-cert, --tls-require-client-cert) "+
-				"or an access file (--access-file), or let the port be reached from this machine only", "port", c.Listener.Addr().String())
+		if !encrypted && !here {
+			ports := []string{c.Listener.Addr().String()}
+			if c.HTTP != nil {
+				ports = append(ports, c.HTTP.Addr().String())
+			}
+			c.Logger.Warn("everybody who reaches these ports may submit rows, read dead letters and change flows: give certificates (--tls-cert, --tls-require-client-cert) "+
+				"or an access file (--access-file), or let the ports be reached from this machine only (--listen, --http)", "ports", ports)
 		}
 		return nil, nil
 	}
@@ -27,9 +32,9 @@ func openAccess(c *Config) (*access.Guard, error) {
 		return guard, guard.NeedProcesses()
 	case encrypted:
 		return nil, errors.New("an access file needs --tls-ca where there is TLS: without it workers and coordinators can't prove what they are")
-	case !c.AccessPlaintext && !onLoopback(c.Listener.Addr()):
-		return nil, errors.New("an access file needs TLS where the port can be reached from other machines, because tokens would travel in the open: " +
-			"give --tls-cert, --tls-key and --tls-ca, or listen on 127.0.0.1, or say with --access-plaintext that something else encrypts the connections")
+	case !c.AccessPlaintext && !here:
+		return nil, errors.New("an access file needs TLS where a port can be reached from other machines, because tokens would travel in the open: " +
+			"give --tls-cert, --tls-key and --tls-ca, or listen on 127.0.0.1 (--listen, --http), or say with --access-plaintext that something else encrypts the connections")
 	}
 	return guard, nil
 }

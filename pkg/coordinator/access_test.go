@@ -341,7 +341,8 @@ func TestSharedDocuments(t *testing.T) {
 	check("a change after that", apply("mine", function("  # 5\n"), conn("a:5")), 0)
 }
 
-// TestRevoked ends an open stream soon after its caller has lost the right, and refuses the next call.
+// TestRevoked ends an open stream soon after its caller has lost the right, in a way that makes clients connect again, and refuses the next
+// call.
 func TestRevoked(t *testing.T) {
 	var f accessFile
 	f.add("mine", "Mine", []access.Right{access.Submit})
@@ -365,5 +366,7 @@ func TestRevoked(t *testing.T) {
 	for err == nil {
 		_, err = stream.Recv()
 	}
+	wantCode(t, err, batch.CodeUnavailable, "not valid")
+	_, err = pb.NewIngestClient(r.conn).Submit(f.as(t, "mine"), &pb.SubmitRequest{Flow: "Mine"})
 	wantCode(t, err, batch.CodeUnauthenticated, "not valid")
 }
