@@ -12,19 +12,16 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
-// Suite is the documents of a folder and its test files.
-type Suite struct {
-	// Set has the documents.
-	Set *definition.Set
-	// Files are the test files, sorted by path.
-	Files []*File
-}
+// Suite is the test files of a folder, sorted by path.
+type Suite struct{ Files []*File }
 
 // File is one test file.
 type File struct {
 	// Path is the path of the file, for messages too.
 	Path  string
 	Cases []*Case
+	// Set has the documents that the cases are about.
+	Set *definition.Set
 
 	text []byte
 }
@@ -99,8 +96,10 @@ type heldValue struct {
 	number, json bool
 }
 
-// Load reads the documents and the test files of a folder and the folders in it. path may also be one test file: the documents are those of
-// its folder then. The error has every mistake in documents and test files, as a definition.Mistakes.
+// Load reads the documents and the test files of a folder and the folders in it. All test files are about all documents. But if documents in
+// two folders have the same name, as those of two projects may, each test file is about the documents of its own folder and the folders in it. path
+// may also be one test file, with the documents of its folder. The error has every mistake in documents and test files, as a
+// definition.Mistakes.
 func Load(path string) (*Suite, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -116,15 +115,32 @@ func Load(path string) (*Suite, error) {
 	if err != nil {
 		return nil, err
 	}
-	set, err := definition.NewSet(docs)
-	s := &Suite{Set: set}
-	mistakes := definition.MistakesOf(err)
+	s := &Suite{}
+	var mistakes definition.Mistakes
+	var set *definition.Set
+	if !clash(docs) {
+		set, err = definition.NewSet(docs)
+		mistakes = definition.MistakesOf(err)
+	}
+	own := map[string]*definition.Set{} // by folder
 	for _, p := range paths {
 		text, err := os.ReadFile(p)
 		if err != nil {
 			return nil, batch.Errorf(batch.CodeNotFound, "read the tests: %w", err)
 		}
-		f, wrong := readFile(p, text, set)
+		of := set
+		if folder := filepath.Dir(p); of == nil {
+			if own[folder] == nil {
+				docs, err := definition.Read(folder)
+				if err != nil {
+					return nil, err
+				}
+				own[folder], err = definition.NewSet(docs)
+				mistakes = append(mistakes, definition.MistakesOf(err)...)
+			}
+			of = own[folder]
+		}
+		f, wrong := readFile(p, text, of)
 		s.Files = append(s.Files, f)
 		mistakes = append(mistakes, wrong...)
 	}
@@ -132,6 +148,24 @@ func Load(path string) (*Suite, error) {
 		return nil, batch.Errorf(batch.CodeBadDocument, "%w", mistakes)
 	}
 	return s, nil
+}
+
+// clash reports whether documents in two folders have the same kind and name.
+func clash(docs []definition.Document) bool {
+	folders := map[string]string{} // by kind and name
+	for _, d := range docs {
+		p, err := definition.Parse(d)
+		if err != nil {
+			continue
+		}
+		of := p.Document()
+		key, folder := string(of.Kind)+"/"+of.Name, filepath.Dir(d.Path)
+		if other, twice := folders[key]; twice && other != folder {
+			return true
+		}
+		folders[key] = folder
+	}
+	return false
 }
 
 // testFiles finds the test files in a folder and the folders in it, as definition.Read finds documents.

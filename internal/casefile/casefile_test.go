@@ -379,3 +379,45 @@ func TestEqualValues(t *testing.T) {
 		}
 	}
 }
+
+// Two projects in one folder have documents of the same names: each test file is about those of its own folder.
+func TestProjectsInOneFolder(t *testing.T) {
+	dir := t.TempDir()
+	for name, n := range map[string]string{"one": "1", "two": "2"} {
+		if err := os.MkdirAll(filepath.Join(dir, name, "func"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for file, text := range map[string]string{
+			"flow.yml":      "kistype: flow\nflow_name: F\nflows: [{fname: N}]\n",
+			"func/n.yml":    "kistype: func\nfname: N\nfmode: Calculate\noption: {calculate: {n: " + n + "}}\n",
+			"case_test.yml": "tests: [{name: x, flow: F, rows: [{}], output: [{n: " + n + "}]}]\n",
+		} {
+			if err := os.WriteFile(filepath.Join(dir, name, filepath.FromSlash(file)), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	results := run(t, dir)
+	if got := told(dir, results); got != "" || len(results) != 2 {
+		t.Errorf("%d results\n%s", len(results), got)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "two", "flow.yml"), []byte("kistype: flow\nflow_name: F\nflows: [{fname: M}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), `no document describes the function "M"`) || strings.Contains(err.Error(), "one") {
+		t.Errorf("a mistake in one of the projects: %v", err)
+	}
+}
+
+// Lines that Update writes end as the others of the file.
+func TestUpdateKeepsLineEnds(t *testing.T) {
+	before := strings.ReplaceAll("tests:\n  - name: x\n    flow: Plain\n    rows: [{n: 1}]\n    output:\n      - 5\n", "\n", "\r\n")
+	dir := suite(t, before)
+	if _, err := Update(run(t, dir)); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "a_test.yml"))
+	if want := strings.Replace(before, "- 5", "- {n: 1}", 1); err != nil || string(text) != want {
+		t.Errorf("the file is %q, want %q, %v", text, want, err)
+	}
+}

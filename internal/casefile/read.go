@@ -27,7 +27,7 @@ var (
 // readFile reads the text of a test file. set has the documents that the cases name.
 func readFile(path string, text []byte, set *definition.Set) (*File, definition.Mistakes) {
 	r := &reader{path: path, set: set}
-	f := &File{Path: path, text: text}
+	f := &File{Path: path, Set: set, text: text}
 	var root yaml.Node
 	switch err := yaml.Unmarshal(text, &root); {
 	case err != nil:

@@ -2,6 +2,7 @@ package casefile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -60,23 +61,28 @@ type outputRow struct {
 
 // Compile compiles each flow that cases with a matching name use. The error has every mistake in them, as a definition.Mistakes.
 func (s *Suite) Compile(run *regexp.Regexp, register func(*kis.Registry)) error {
-	flows := map[string]*definition.Flow{}
+	flows := map[*definition.Set]map[string]*definition.Flow{}
 	for _, f := range s.Files {
 		for _, c := range f.Cases {
-			if flow := s.Set.Flows[c.Flow]; flow != nil && run.MatchString(c.Name) {
-				flows[c.Flow] = flow
+			if flow := f.Set.Flows[c.Flow]; flow != nil && run.MatchString(c.Name) {
+				if flows[f.Set] == nil {
+					flows[f.Set] = map[string]*definition.Flow{}
+				}
+				flows[f.Set][c.Flow] = flow
 			}
 		}
 	}
 	registry := kis.NewRegistry()
 	register(registry)
-	_, err := flowexec.CompileAll(s.subset(flows), nil, registry)
-	return err
-}
-
-// subset returns a set that has only some flows, with all functions and connectors.
-func (s *Suite) subset(flows map[string]*definition.Flow) *definition.Set {
-	return &definition.Set{Flows: flows, Functions: s.Set.Functions, Connectors: s.Set.Connectors}
+	var mistakes []error
+	for _, f := range s.Files {
+		if used := flows[f.Set]; used != nil {
+			_, err := flowexec.CompileAll(&definition.Set{Flows: used, Functions: f.Set.Functions, Connectors: f.Set.Connectors}, nil, registry)
+			mistakes = append(mistakes, err)
+			delete(flows, f.Set)
+		}
+	}
+	return errors.Join(mistakes...)
 }
 
 // Run runs the cases with a matching name, one after the other, and calls each with every result. It stops early only when ctx ends. register
@@ -92,7 +98,7 @@ func (s *Suite) Run(ctx context.Context, run *regexp.Regexp, register func(*kis.
 			}
 			began := time.Now()
 			r := &Result{File: f, Case: c, Rows: len(c.rows)}
-			if r.actual, r.Err = s.run(ctx, c, register); r.Err == nil {
+			if r.actual, r.Err = f.run(ctx, c, register); r.Err == nil {
 				r.Differences = c.compare(r.actual)
 				if !c.compares() {
 					r.Err = batch.Errorf(batch.CodeBadDocument, "the case compares nothing: write output, outcomes or after, or let --update write them")
@@ -105,15 +111,15 @@ func (s *Suite) Run(ctx context.Context, run *regexp.Regexp, register func(*kis.
 	return nil
 }
 
-// run runs one case.
-func (s *Suite) run(ctx context.Context, c *Case, register func(*kis.Registry)) (*actual, error) {
+// run runs one case of the file.
+func (f *File) run(ctx context.Context, c *Case, register func(*kis.Registry)) (*actual, error) {
 	store := memory.New()
 	for i := range c.before {
 		if err := fill(ctx, store, &c.before[i]); err != nil {
 			return nil, fmt.Errorf("put the data under before into connector %s: %w", c.before[i].connector, err)
 		}
 	}
-	local, err := flowexec.NewLocalSet(s.forCase(c), register, flowexec.WithMemory(store))
+	local, err := flowexec.NewLocalSet(f.forCase(c), register, flowexec.WithMemory(store))
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +131,7 @@ func (s *Suite) run(ctx context.Context, c *Case, register func(*kis.Registry)) 
 		return nil, err
 	}
 	a.held = map[string]map[string]heldKey{}
-	for _, name := range connectorsOf(s.Set, c.Flow) {
+	for _, name := range connectorsOf(f.Set, c.Flow) {
 		a.held[name] = contents(store, name)
 	}
 	return a, nil
@@ -133,17 +139,17 @@ func (s *Suite) run(ctx context.Context, c *Case, register func(*kis.Registry)) 
 
 // forCase returns a set with the case's flow alone. The flow is on and has one lane, so that rows run in their order; its keys have no
 // prefixes; and nothing waits for long.
-func (s *Suite) forCase(c *Case) *definition.Set {
-	flow := *s.Set.Flows[c.Flow]
+func (f *File) forCase(c *Case) *definition.Set {
+	flow := *f.Set.Flows[c.Flow]
 	flow.Enabled, flow.Copies = true, 1
 	set := &definition.Set{Flows: map[string]*definition.Flow{c.Flow: &flow}, Functions: map[string]*definition.Function{}, Connectors: map[string]*definition.Connector{}}
-	for name, f := range s.Set.Functions {
-		own := *f
-		own.Wait, own.RetryInterval = min(f.Wait, longestWait), min(f.RetryInterval, longestPause)
+	for _, name := range functionsOf(&flow) {
+		own := *f.Set.Functions[name]
+		own.Wait, own.RetryInterval = min(own.Wait, longestWait), min(own.RetryInterval, longestPause)
 		set.Functions[name] = &own
 	}
-	for name, f := range s.Set.Connectors {
-		own := *f
+	for _, name := range connectorsOf(f.Set, c.Flow) {
+		own := *f.Set.Connectors[name]
 		own.Key = ""
 		set.Connectors[name] = &own
 	}

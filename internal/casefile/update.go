@@ -111,7 +111,13 @@ func (f *File) updated(results []*Result) ([]byte, error) {
 	}
 	slices.SortStableFunc(edits, func(a, b edit) int { return b.lines.first - a.lines.first }) // from the end, so that lines stay where they are
 	lines := strings.Split(string(f.text), "\n")
+	crlf := strings.Contains(string(f.text), "\r\n")
 	for _, e := range edits {
+		if crlf { // lines of the file end so
+			for i := range e.text {
+				e.text[i] += "\r"
+			}
+		}
 		lines = slices.Replace(lines, e.lines.first-1, max(e.lines.last, e.lines.first-1), e.text...)
 	}
 	text := strings.Join(lines, "\n")

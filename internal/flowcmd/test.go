@@ -208,7 +208,7 @@ func nothingRan(suite *casefile.Suite, path, run string) error {
 func withoutGo(suite *casefile.Suite, run *regexp.Regexp, path string) error {
 	for _, f := range suite.Files {
 		for _, c := range f.Cases {
-			if names := GoFunctions(suite.Set, c.Flow); len(names) > 0 && run.MatchString(c.Name) {
+			if names := GoFunctions(f.Set, c.Flow); len(names) > 0 && run.MatchString(c.Name) {
 				return fmt.Errorf("%s:%d: case %q: %w", f.Path, c.Line, c.Name, needsGo(c.Flow, names, "test", path))
 			}
 		}
