@@ -57,9 +57,19 @@ func plain(t *testing.T, v any) any {
 	return back
 }
 
-// documentsOfRepository returns all documents in files of the repository that the parser takes.
+// documentsOfRepository returns all documents in files of the repository, and in blocks of code of its pages, that the parser takes.
 func documentsOfRepository(t *testing.T) (docs []definition.Document) {
 	t.Helper()
+	add := func(path string, text []byte) {
+		if !definition.HasKind(text) {
+			return
+		}
+		for _, d := range definition.Split(path, text) {
+			if _, err := definition.Parse(d); err == nil {
+				docs = append(docs, d)
+			}
+		}
+	}
 	err := filepath.WalkDir("../..", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			if err == nil && (strings.HasPrefix(entry.Name(), ".") && len(entry.Name()) > 2) {
@@ -68,18 +78,26 @@ func documentsOfRepository(t *testing.T) (docs []definition.Document) {
 			return err
 		}
 		name := strings.TrimSuffix(path, ".tmpl")
+		if strings.HasSuffix(name, ".md") {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			for _, block := range strings.Split(string(text), "\n```yaml")[1:] {
+				_, block, _ = strings.Cut(block, "\n") // behind the line of the fence
+				block, _, _ = strings.Cut(block, "\n```")
+				add(path, []byte(block+"\n"))
+			}
+			return nil
+		}
 		if !strings.HasSuffix(name, ".yml") && !strings.HasSuffix(name, ".yaml") {
 			return nil
 		}
 		text, err := os.ReadFile(path)
-		if err != nil || !definition.HasKind(text) {
+		if err != nil {
 			return err
 		}
-		for _, d := range definition.Split(path, text) {
-			if _, err := definition.Parse(d); err == nil {
-				docs = append(docs, d)
-			}
-		}
+		add(path, text)
 		return nil
 	})
 	if err != nil {
