@@ -60,7 +60,7 @@ func growthSeries() []series {
 			for i := range 1000 {
 				key := 100 + i%900
 				if i%100 < n {
-					key = 7
+					key = 107
 				}
 				c.Append(fmt.Appendf(nil, `{"stu_id":%03d,"n":%d,"score_2":%03d,"x":1}`, key, i, 100+i%97))
 			}
@@ -117,6 +117,9 @@ func growthSeries() []series {
 		{"outputs", "Rows that a function makes of each row; batches of 100 rows, no output asked for.", []int{1, 10, 100}, func(t *testing.T, n int) *measured {
 			return newBed(t, bedConfig{workers: 2, documents: []definition.Document{flowDocument("Make", "Make")}}).send(
 				load{streams: []string{"Make"}, batches: []batch.Columns{numbered(100, n*1000, 900, 50)}})
+		}},
+		{"sessions", "Workers in session with an idle cluster; a row of this series is a second of a session.", []int{1, 4, 16}, func(t *testing.T, n int) *measured {
+			return newBed(t, bedConfig{workers: n, documents: []definition.Document{flowDocument("Pass", "Pass")}}).idle(n)
 		}},
 		{"changes", "Flows; a row of this series is a change of one function that one flow has.", []int{1, 100, 500, 2000}, func(t *testing.T, n int) *measured { return changes(t, n, false) }},
 		{"changes-all", "Flows; a row of this series is a change of a function that all have.", []int{1, 100, 500, 2000}, func(t *testing.T, n int) *measured { return changes(t, n, true) }},
@@ -245,6 +248,21 @@ func (b *bed) cpuOfAll() map[string]time.Duration {
 	all := b.cpu()
 	all["redis"] = time.Duration((b.redisInfo("cpu", "used_cpu_user") + b.redisInfo("cpu", "used_cpu_sys")) * float64(time.Second))
 	return all
+}
+
+// idle measures a cluster of n workers in which nothing happens. Rows of the result are seconds of sessions.
+func (b *bed) idle(n int) *measured {
+	b.t.Helper()
+	time.Sleep(time.Second) // until what the start has to do is done
+	began, before := time.Now(), b.cpuOfAll()
+	time.Sleep(3 * *growthPeriod)
+	after := b.cpuOfAll()
+	m := &measured{took: time.Since(began), cpu: map[string]time.Duration{}, peak: b.peaks()}
+	m.rows = int64(float64(n) * m.took.Seconds())
+	for role, used := range after {
+		m.cpu[role] = used - before[role]
+	}
+	return m
 }
 
 // changes measures changes of a function's document in a cluster of n flows: of one that all flows have, or of one that a single flow has.

@@ -20,6 +20,8 @@ type Codec struct {
 	raw bool
 	// text says that the row type is a string, and that JSON which is no string is read as the text that it is.
 	text bool
+	// members says that the row type is map[string]any, without methods.
+	members bool
 	// fields are the fields of a compiled struct; nil means that encoding/json reads and writes the rows.
 	fields []field
 	// plain says that no field is read by a method of its own, which might keep the bytes of the row.
@@ -29,13 +31,14 @@ type Codec struct {
 // The codec treats these types in special ways.
 var (
 	unmarshalerType = reflect.TypeFor[json.Unmarshaler]()
+	membersType     = reflect.TypeFor[map[string]any]()
 	numberType      = reflect.TypeFor[json.Number]()
 	rawType         = reflect.TypeFor[json.RawMessage]()
 )
 
 // For returns a new codec for a row type. The type may be any that encoding/json can handle.
 func For(row reflect.Type) *Codec {
-	c := &Codec{row: row, raw: row == rawType}
+	c := &Codec{row: row, raw: row == rawType, members: row == membersType}
 	c.refuseNull = row.Kind() == reflect.Struct && !reflect.PointerTo(row).Implements(unmarshalerType)
 	if row.Kind() == reflect.Struct && !marshalsItself(row) {
 		c.fields = compile(row)
@@ -104,6 +107,13 @@ func (c *Codec) Try(row []byte, into unsafe.Pointer) (seen uint64, ok bool) {
 	if c.raw {
 		value, ok := Value(row)
 		*(*json.RawMessage)(into) = value
+		return 0, ok
+	}
+	if c.members {
+		value, ok := decodeMembers(row)
+		if ok {
+			*(*map[string]any)(into) = value
+		}
 		return 0, ok
 	}
 	if c.fields == nil {

@@ -133,6 +133,7 @@ var seeds = []string{
 	`{"when":"x"}`, `{"p":null}`, `{"p":1,"p":null}`, `{"map":{"a":1},"map":{"b":2}}`, `{"raw":null}`, `{"num":"x"}`, `{"num":""}`, `{"own":null}`, `{"q":"5","deep":1}`, `{"q":5}`,
 	`{"a\u00e4":"\"\\\/\b\f\n\r\t"}`, `["long enough for eight", "and \ud83d\ude00 more", -0.5e+10, true, false, null, {}]`,
 	"{\"\xe2\x84\xaa\":1}", "{\"i\xc4\xb1d\":1}", `{"a":1,"b":"low"}`,
+	`{"a":{"b":[1,{"c":null}]},"a":{"d":1},"e":[],"f":-0,"g":1e5,"h":true,"i":"\u00e4","":""}`, `{"a":[1,}`, `{"a":1,"a":{"b":2},"a":null}`, `{"a":1e999}`, `{"a":nul}`,
 }
 
 func TestAsEncodingJSON(t *testing.T) {
@@ -384,6 +385,28 @@ func BenchmarkDecode(b *testing.B) {
 		if err := codec.Decode(row, unsafe.Pointer(&s)); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkDecodeMembers reads a row of 100 numbers into a map, and into a struct.
+func BenchmarkDecodeMembers(b *testing.B) {
+	var fields []reflect.StructField
+	row := []byte("{")
+	for i := range 100 {
+		fields = append(fields, reflect.StructField{Name: fmt.Sprintf("F%d", i), Type: reflect.TypeFor[float64](), Tag: reflect.StructTag(fmt.Sprintf(`json:"field_%d"`, i))})
+		row = fmt.Appendf(row, `"field_%d":%d,`, i, 7*i)
+	}
+	row[len(row)-1] = '}'
+	for name, into := range map[string]reflect.Type{"map": membersType, "struct": reflect.StructOf(fields)} {
+		b.Run(name, func(b *testing.B) {
+			codec := For(into)
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := codec.Decode(row, reflect.New(into).UnsafePointer()); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 

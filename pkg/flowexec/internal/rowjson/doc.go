@@ -13,6 +13,7 @@
 //   - project.go: Projection, which takes the fields of a narrow struct type out of a wide one.
 //   - codec.go: Codec, which reads and writes rows of one type.
 //   - decode.go: the compiled reader of structs.
+//   - members.go: the reader of rows that are a map from names to values of any type.
 //   - encode.go: the compiled writer of structs.
 //   - msgpack.go: rows of MessagePack, written as JSON.
 //   - fallback.go: encoding/json, for rows that compiled code is not sure of.
