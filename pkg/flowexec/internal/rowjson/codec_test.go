@@ -363,6 +363,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, row []byte) {
 		same[plain](t, row)
+		same[map[string]any](t, row)
 		same[mixed](t, row)
 		same[slowOnly](t, row)
 		same[json.RawMessage](t, row)
