@@ -41,7 +41,7 @@ func parse(document string) (steps []step, err error) {
 		opening := fence.FindStringSubmatch(lines[i])
 		if opening == nil {
 			if i > 0 && strings.TrimSpace(lines[i-1]) == "" && strings.HasPrefix(lines[i], "    ") && strings.TrimSpace(lines[i]) != "" {
-				return nil, fmt.Errorf("line %d: a block is indented: put it between fences, as sh, text, go, yaml or diff", i+1)
+				return nil, fmt.Errorf("line %d: a block is indented: put it between fences, as sh, text, go, python, js, yaml or diff", i+1)
 			}
 			if strings.TrimSpace(lines[i]) != "" {
 				before = strings.TrimSpace(lines[i])
@@ -81,7 +81,7 @@ func parse(document string) (steps []step, err error) {
 				return nil, fmt.Errorf("line %d: nothing that was run can print this", s.line)
 			}
 			steps[len(steps)-1].prints = block
-		case "go", "yaml", "diff":
+		case "go", "python", "js", "yaml", "diff":
 			name := fileName.FindStringSubmatch(before)
 			if name == nil {
 				return nil, fmt.Errorf("line %d: say before it into which file it goes, in a line that ends with its name and a colon, such as This is `conf/flows.yml`: and nothing more", s.line)
@@ -89,7 +89,7 @@ func parse(document string) (steps []step, err error) {
 			s.file, s.diff = name[1], opening[1] == "diff"
 			steps = append(steps, s)
 		default:
-			return nil, fmt.Errorf("line %d: a block of %q: write sh, text, go, yaml or diff", s.line, opening[1])
+			return nil, fmt.Errorf("line %d: a block of %q: write sh, text, go, python, js, yaml or diff", s.line, opening[1])
 		}
 	}
 	return steps, nil

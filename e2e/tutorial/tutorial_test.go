@@ -27,6 +27,9 @@ func TestOperating(t *testing.T) { follow(t, "docs/operating.md", "etcd", "redis
 // TestSDK follows docs/sdk.md, which compiles and runs a program for each thing that the Go client can do.
 func TestSDK(t *testing.T) { follow(t, "docs/sdk.md") }
 
+// TestHTTP follows docs/http.md, whose programs are in curl, Python and JavaScript.
+func TestHTTP(t *testing.T) { follow(t, "docs/http.md", "curl", "python3", "node") }
+
 // TestFirstChange follows docs/first-change.md: it applies the diffs, and runs the commands on the changed code. It is skipped in the
 // checkout of a reader who has made the change by hand: the diffs fit the code only once.
 func TestFirstChange(t *testing.T) {

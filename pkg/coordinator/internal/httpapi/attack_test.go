@@ -3,12 +3,10 @@ package httpapi_test
 import (
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -213,37 +211,6 @@ func TestDisconnect(t *testing.T) {
 			t.Errorf("%s: %s", name, a.text)
 		}
 		close(ended)
-	}
-}
-
-// TestBomb: a small body that becomes very large is refused, in little memory.
-func TestBomb(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it decompresses 1 GiB")
-	}
-	var bomb bytes.Buffer
-	z, err := gzip.NewWriterLevel(&bomb, gzip.BestSpeed)
-	if err != nil {
-		t.Fatal(err)
-	}
-	spaces := bytes.Repeat([]byte(" "), 1<<20)
-	for range 1100 {
-		if _, err := z.Write(spaces); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := z.Close(); err != nil {
-		t.Fatal(err)
-	}
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	a := post(t, "/v1/flows/Pass/rows", bomb.String())
-	runtime.ReadMemStats(&after)
-	if a.problem == nil || a.problem.Code != "BATCH_TOO_LARGE" {
-		t.Errorf("a line of 1 GiB: %.300s", a.text)
-	}
-	if grown := int64(after.Sys) - int64(before.Sys); grown > 256<<20 {
-		t.Errorf("the process has grown by %d bytes", grown)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -39,6 +38,7 @@ type patientBody struct {
 	isWaiting   atomic.Bool // a read is under way, so that there is no row to take at the moment
 	onWait      signal      // is woken when a read begins
 	discard     atomic.Bool // rows are thrown away
+	most        int64       // the most bytes of the body, as it comes and uncompressed
 	left        int64       // bytes that may still come
 	ended       atomic.Bool // all of the body was read
 	broken      bool        // a read has failed, so that the client may be gone
@@ -46,7 +46,7 @@ type patientBody struct {
 
 // newPatientBody makes the body of a request.
 func newPatientBody(r *http.Request, control *http.ResponseController) *patientBody {
-	b := &patientBody{reader: r.Body, control: control, left: maxBodyBytes, length: r.ContentLength, compressed: len(r.Header.Values("Content-Encoding")) > 0}
+	b := &patientBody{reader: r.Body, control: control, most: maxBodyBytes, left: maxBodyBytes, length: r.ContentLength, compressed: len(r.Header.Values("Content-Encoding")) > 0}
 	if parent := r.Header.Get("traceparent"); len(parent) <= 64 {
 		b.traceParent = parent
 	}
@@ -64,7 +64,7 @@ func (b *patientBody) interrupt() {
 // Read implements io.Reader.
 func (b *patientBody) Read(p []byte) (int, error) {
 	if b.left <= 0 {
-		return 0, tooLong()
+		return 0, tooLong(b.most)
 	}
 	p = p[:min(int64(len(p)), b.left)]
 	if err := b.control.SetReadDeadline(b.lastRow.Add(rowPatience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
@@ -237,9 +237,6 @@ func (s *submitter) awaitTaken() error {
 
 // throwAway reads the rest of the body, so that a client that sends all of it before it reads gets to the answer.
 func (s *submitter) throwAway() {
-	ctx, cancel := context.WithTimeout(s.ctx, rowPatience)
-	defer cancel()
-	defer context.AfterFunc(ctx, s.body.interrupt)()
 	s.body.lastRow = time.Now()
 	_, _ = io.Copy(io.Discard, s.body) // an error says that the client is gone
 }
@@ -257,23 +254,23 @@ func (b *patientBody) plain() (io.Reader, error) {
 	if err != nil {
 		return nil, batch.Errorf(batch.CodeBadMessage, "the body begins as gzip does, and can't be decompressed: %w", err)
 	}
-	out := bufio.NewReaderSize(&bounded{z, maxBodyBytes}, 64<<10)
+	out := bufio.NewReaderSize(&bounded{z, b.most, b.most}, 64<<10)
 	if start, _ := out.Peek(len(gzipStart)); bytes.Equal(start, gzipStart) {
 		return nil, batch.Errorf(batch.CodeBadMessage, "the body is compressed twice: compress it once")
 	}
 	return out, nil
 }
 
-// bounded is a reader that fails where more than left bytes come.
+// bounded is a reader that fails where more than most bytes come.
 type bounded struct {
 	io.Reader
-	left int64
+	most, left int64
 }
 
 // Read implements io.Reader.
 func (b *bounded) Read(p []byte) (int, error) {
 	if b.left <= 0 {
-		return 0, tooLong()
+		return 0, tooLong(b.most)
 	}
 	n, err := b.Reader.Read(p[:min(int64(len(p)), b.left)])
 	b.left -= int64(n)
@@ -281,6 +278,6 @@ func (b *bounded) Read(p []byte) (int, error) {
 }
 
 // tooLong is the error of a body with too many bytes.
-func tooLong() error {
-	return batch.Errorf(batch.CodeBatchTooLarge, "the body has more than %d bytes: send the other rows in another request", maxBodyBytes)
+func tooLong(most int64) error {
+	return batch.Errorf(batch.CodeBatchTooLarge, "the body has more than %d bytes: send the other rows in another request", most)
 }
