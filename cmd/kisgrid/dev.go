@@ -16,6 +16,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/devcluster"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
 // devCommand makes the command kisgrid dev, which runs a cluster in this process until Ctrl-C.
@@ -52,6 +53,9 @@ prints the environment variables that let other programs use them.`,
 			docs, err := devDocuments(conf)
 			if err != nil {
 				return err
+			}
+			if withoutGo(docs) {
+				config.Register = func(*kis.Registry) {} // the functions may have the names of the students' functions
 			}
 			if secure {
 				files, err := throwAway()
@@ -92,7 +96,7 @@ prints the environment variables that let other programs use them.`,
 	}
 	fl := cmd.Flags()
 	fl.SortFlags = false
-	fl.IntVar(&config.Workers, "workers", 2, "how many workers to run, with the students' functions")
+	fl.IntVar(&config.Workers, "workers", 2, "how many workers to run: with the students' functions, or generic ones where --conf has no function that needs Go code")
 	fl.StringVar(&conf, "conf", "", "`folder` of documents to apply (default: the students' example)")
 	fl.StringVar(&config.DataDir, "data-dir", "", "`folder` where etcd keeps its data from one start to the next (default: the data is deleted at the end)")
 	fl.StringVar(&config.Redis, "redis", "", "`address` of a Redis to use instead of an embedded one")
@@ -140,6 +144,17 @@ func devDocuments(conf string) ([]definition.Document, error) {
 	}
 	_, docs, err := definition.Load(conf)
 	return docs, err
+}
+
+// withoutGo reports whether all functions of the documents are made of their documents, so that workers need no Go functions for them.
+func withoutGo(docs []definition.Document) bool {
+	set, _ := definition.NewSet(docs) // with mistakes: the cluster tells them
+	for _, f := range set.Functions {
+		if !f.Declared() {
+			return false
+		}
+	}
+	return len(set.Functions) > 0
 }
 
 // documents reads the documents of a folder that is embedded in the program.

@@ -23,6 +23,8 @@ type Worker struct {
 	Address string `json:"address"`
 	// Functions are the functions that this build of the program has registered, by name.
 	Functions []Function `json:"functions"`
+	// Expressions is the version of the language of expressions that the build speaks (expr.Version). Records of earlier builds have 0.
+	Expressions int `json:"expressions,omitempty"`
 	// Lanes is the number of lanes that a flow has here, if its document does not ask for a number.
 	Lanes int `json:"lanes"`
 	// Build names the build of the program, in any text.

@@ -3,6 +3,7 @@ package coordinator
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -145,13 +146,17 @@ func (r *roster) coordinators() map[string]cluster.Coordinator {
 	return nil
 }
 
-// missingFunctions returns the names of the revision's functions that the worker has not registered.
+// missingFunctions returns the names of the revision's functions that the worker has not registered. For a flow with expressions, and a worker whose
+// build does not speak their language, it also returns the name of that language.
 func (m *member) missingFunctions(r *flowstate.Revision) []string {
 	var missing []string
 	for _, name := range r.Functions {
 		if !slices.ContainsFunc(m.worker.Functions, func(f cluster.Function) bool { return f.Name == name }) {
 			missing = append(missing, name)
 		}
+	}
+	if m.worker.Expressions < r.Expressions {
+		missing = append(missing, fmt.Sprintf("expressions (version %d: needs a newer build)", r.Expressions))
 	}
 	return missing
 }

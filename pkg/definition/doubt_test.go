@@ -111,3 +111,36 @@ func TestDoubtfulNulls(t *testing.T) {
 		}
 	}
 }
+
+// A text that begins with = kept its meaning, a template or a field, where it is no expression. New documents with it are refused.
+func TestTextsThatBeganWithEquals(t *testing.T) {
+	document := func(key, value string) Document {
+		return Document{Path: "s.yml", YAML: []byte("kistype: func\nfname: S\nfmode: Save\noption:\n  cname: C\n  save:\n    key: \"" + key + "\"\n    set: {a: \"" + value + "\"}\n")}
+	}
+	for _, c := range []struct{ key, value, parse, intake string }{
+		{"= string(id)", "= a + 1", "", ""},
+		{"=id", "=a+1", "", ""},
+		{"={id}", "b", "", `s.yml:7: option.save.key: : is expected behind the field's name`},
+		{"{id}", "=%", "", "s.yml:8: option.save.set.a: "},
+		{"= {id}", "b", `s.yml:7: option.save.key: : is expected behind the field's name`, ""},
+		{"{id}", "= a +", `s.yml:8: option.save.set.a: `, ""},
+	} {
+		p, err := Parse(document(c.key, c.value))
+		if c.parse != "" {
+			if err == nil || !strings.Contains(err.Error(), c.parse) {
+				t.Errorf("%+v: parsing gives %v", c, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%+v: %v", c, err)
+			continue
+		}
+		if err := p.Intake(10); (err == nil) != (c.intake == "") || err != nil && !strings.Contains(err.Error(), c.intake) {
+			t.Errorf("%+v: intake gives %v", c, err)
+		}
+		if expressions := p.Function.Save.KeyExpression != nil || p.Function.Save.Expressions["a"].Text != ""; expressions != (c.intake == "") {
+			t.Errorf("%+v: it is read as an expression: %v", c, expressions)
+		}
+	}
+}

@@ -27,7 +27,7 @@ func Load(dir string) (*Set, []Document, error) {
 
 // Read reads the documents of a file, or of the .yml and .yaml files of a folder and the folders in it, in the order of their
 // paths. It does not parse them. It passes over files and folders whose names begin with a dot, since Kubernetes keeps copies of
-// a mounted folder in those, and over test files in a folder: see IsTestFile and HasKind. It follows a symbolic link to a file, and
+// a mounted folder in those, and over test files in a folder (see IsTestFile and HasKind) and kustomization.yaml. It follows a symbolic link to a file, and
 // does not follow one to a folder.
 func Read(path string) ([]Document, error) {
 	info, err := os.Stat(path)
@@ -47,7 +47,7 @@ func Read(path string) ([]Document, error) {
 				return fs.SkipDir
 			}
 			return nil
-		case entry.IsDir() || !isYAML(name):
+		case entry.IsDir() || !isYAML(name) || IsKustomization(name):
 			return nil
 		}
 		text, err := os.ReadFile(filepath.Join(path, filepath.FromSlash(name)))
@@ -70,6 +70,12 @@ func Read(path string) ([]Document, error) {
 // documents all the same.
 func IsTestFile(name string) bool {
 	return isYAML(name) && strings.HasSuffix(strings.TrimSuffix(name, filepath.Ext(name)), "_test")
+}
+
+// IsKustomization reports whether a file is one that kubectl apply -k reads, and no documents.
+func IsKustomization(name string) bool {
+	base := filepath.Base(name)
+	return base == "kustomization.yaml" || base == "kustomization.yml"
 }
 
 // HasKind reports whether a line of a file begins with kistype:, as a line of every document does and of a test file does not.

@@ -87,7 +87,8 @@ func (o object) expressionUnder(key string) *expr.Source {
 	return &source
 }
 
-// valueExpression reads the value under a key, if it is written as "= expression".
+// valueExpression reads the value under a key, if it is written as "= expression". Before there were expressions, a field or a template might begin with
+// =, too. So "=text", without a blank, that is no expression keeps that meaning; only Intake makes a mistake of it.
 func (o object) valueExpression(key string) *expr.Source {
 	v, ok := o.values[key]
 	if !ok || v.node.Kind != yaml.ScalarNode || !strings.HasPrefix(v.node.Value, "=") {
@@ -100,6 +101,14 @@ func (o object) valueExpression(key string) *expr.Source {
 	at := strings.IndexByte(source.Text, '=') // a block has the text as it is written
 	source.Text, source.Column = source.Text[at+1:], source.Column+1
 	if err := source.Check(); err != nil {
+		if rest := v.node.Value[1:]; rest != "" && strings.TrimLeft(rest, " \t\n") == rest {
+			known := v.r.mistakes
+			v.r.mistakes = nil
+			v.expressionMistakes(err)
+			v.r.doubts = append(v.r.doubts, v.r.mistakes...)
+			v.r.mistakes = known
+			return nil
+		}
 		v.expressionMistakes(err)
 	}
 	return &source

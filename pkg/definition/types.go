@@ -121,6 +121,12 @@ func (f *Function) Declared() bool {
 	return f.Save != nil || f.Load != nil || f.Verify != nil || f.Calculate != nil || f.Expand != nil
 }
 
+// HasExpressions reports whether the document has an expression.
+func (f *Function) HasExpressions() bool {
+	return f.Verify != nil || f.Calculate != nil || f.Expand != nil || f.Save != nil && (f.Save.KeyExpression != nil || len(f.Save.Expressions) > 0) ||
+		f.Load != nil && f.Load.KeyExpression != nil
+}
+
 // SaveOp is the operation that a declared Save carries out on its key.
 type SaveOp string
 

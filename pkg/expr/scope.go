@@ -5,6 +5,10 @@ import (
 	"slices"
 )
 
+// Version is the version of the language that this build speaks. It grows with each change after which an old build would refuse an expression, or give
+// another result for it. Workers say in etcd which version they speak, and coordinators give flows with expressions only to workers that speak it.
+const Version = 1
+
 // Scope says which names expressions may use, and counts what they read. All expressions over one kind of row share a Scope, so that a field that
 // several of them read is decoded once. It is for one goroutine. When all expressions are compiled, its frames may be used by one goroutine each.
 type Scope struct {

@@ -107,7 +107,7 @@ func NewLocalFS(files fs.FS, register func(*kis.Registry), options ...LocalOptio
 			return err
 		}
 		text, err := fs.ReadFile(files, path)
-		if err != nil || definition.IsTestFile(path) && !definition.HasKind(text) {
+		if err != nil || definition.IsKustomization(path) || definition.IsTestFile(path) && !definition.HasKind(text) {
 			return err
 		}
 		docs = append(docs, definition.Split(path, text)...)

@@ -45,10 +45,13 @@ func (g *Grid) Put(documents ...definition.Document) error {
 func readFS(conf fs.FS) ([]definition.Document, error) {
 	var docs []definition.Document
 	err := fs.WalkDir(conf, ".", func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() || path.Ext(name) != ".yml" && path.Ext(name) != ".yaml" {
+		if err != nil || entry.IsDir() || path.Ext(name) != ".yml" && path.Ext(name) != ".yaml" || definition.IsKustomization(name) {
 			return err
 		}
 		text, err := fs.ReadFile(conf, name)
+		if err != nil || definition.IsTestFile(name) && !definition.HasKind(text) {
+			return err
+		}
 		docs = append(docs, definition.Split(name, text)...)
 		return err
 	})

@@ -86,6 +86,7 @@ type serveFlags struct {
 	access  command.DocumentAccess
 	logging command.Logging
 	tracing command.Tracing
+	generic bool          // register no Go functions
 	drain   time.Duration // how long the first signal waits for running rows before it cuts them off
 }
 
@@ -103,6 +104,7 @@ func (s *serveFlags) bind(fs *pflag.FlagSet) {
 	fs.Int64Var(&c.RowBudget, "row-budget", 256<<10, "the same limit as --memory-budget, in `rows`")
 	fs.DurationVar(&s.drain, "drain-timeout", 30*time.Second, "how long a stop waits until running rows have ended and their results are delivered")
 	fs.IntVar(&c.Limits.BatchRows, "max-batch-rows", 65536, "limit for one batch, in `rows`; use the same value for coordinators and workers")
+	fs.BoolVar(&s.generic, "generic", false, "register none of the program's Go functions: the worker runs flows whose functions are all made of their documents, such as expressions")
 	serve.BindFlags(&c.Transport, fs)
 	fs.StringVar(&c.AccessFile, "access-file", "", "`file` that lists the certificates of coordinators; the worker then takes sessions from no others (default: from everybody who can connect)")
 	s.access.BindFlags(fs)
@@ -119,7 +121,9 @@ func (s *serveFlags) run(register func(*kis.Registry)) func(*cobra.Command, []st
 		}
 		c := s.config
 		registry := kis.NewRegistry()
-		register(registry)
+		if !s.generic {
+			register(registry)
+		}
 		c.Registry, c.Build, c.Logger = registry, command.Build(), log
 		c.Limits.BatchBytes = c.Transport.BatchBytes
 		c.Documents = s.access.Access(cmd.Flags())

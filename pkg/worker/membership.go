@@ -15,6 +15,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/expr"
 )
 
 // Times of registration in etcd.
@@ -422,6 +423,7 @@ func sameNames(a, b map[string]string) bool {
 func (w *Worker) record(id, name, address string) cluster.Worker {
 	r := cluster.Worker{
 		ID: id, Name: name, Address: address, Lanes: runtime.GOMAXPROCS(0), Build: w.config.Build, Started: time.Now(), Session: cluster.SessionNone,
+		Expressions: expr.Version,
 	}
 	for _, f := range w.config.Registry.Functions() {
 		r.Functions = append(r.Functions, cluster.Function{Name: f.Name, Mode: f.Mode, In: f.In, Out: f.Out})

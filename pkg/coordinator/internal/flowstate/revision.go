@@ -10,6 +10,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/definition"
+	"github.com/kisgrid/kisgrid/pkg/expr"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
@@ -25,8 +26,10 @@ type Revision struct {
 	Keys       *batch.KeyField // reads ShardKey from a row; nil means that the flow has no shard key
 	Functions  []string        // the functions that a worker must have registered to run it
 	Connectors []ConnectorKey  // the connectors that it needs
-	steps      []string        // the functions in the flow's order, each as often as it stands in the flow
-	Message    *pb.Definition
+	// Expressions is the version of the language of expressions that a worker must speak to run it; 0 for a flow without expressions.
+	Expressions int
+	steps       []string // the functions in the flow's order, each as often as it stands in the flow
+	Message     *pb.Definition
 }
 
 // ID is the revision's name: number and digest.
@@ -70,6 +73,9 @@ func FromBundle(b *definition.Bundle, name batch.Revision) *Revision {
 	for _, name := range b.FunctionNames() {
 		if !b.Functions[name].Declared() { // workers need no code for a function that is made of its document
 			r.Functions = append(r.Functions, name)
+		}
+		if b.Functions[name].HasExpressions() {
+			r.Expressions = expr.Version
 		}
 	}
 	if r.ShardKey != "" {
