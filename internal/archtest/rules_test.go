@@ -54,7 +54,7 @@ var arrows = []struct {
 		"pkg/coordinator/internal/…", "pkg/scheduler", "pkg/cluster", "pkg/definition", "pkg/deadletter", "pkg/batch",
 		"internal/access", "internal/wire", "internal/transport", "internal/serve", "internal/tracing", "proto/kisgrid/v1", "internal/bitset", "internal/ranges",
 	}},
-	{"pkg/coordinator/internal/flowstate", []string{"pkg/cluster", "pkg/definition", "pkg/batch", "internal/wire", "proto/kisgrid/v1"}},
+	{"pkg/coordinator/internal/flowstate", []string{"pkg/cluster", "pkg/definition", "pkg/expr", "pkg/batch", "internal/wire", "proto/kisgrid/v1"}},
 	{"pkg/coordinator/internal/refuse", []string{"pkg/batch"}},
 	{"pkg/coordinator/internal/httpapi", []string{"pkg/batch", "pkg/cluster", "internal/wire", "internal/bitset", "internal/rowfile", "proto/kisgrid/v1"}},
 	{"pkg/coordinator/internal/leader", []string{"pkg/coordinator/internal/flowstate", "pkg/cluster", "pkg/definition", "pkg/batch"}},
@@ -63,7 +63,7 @@ var arrows = []struct {
 		"pkg/scheduler", "pkg/cluster", "pkg/definition", "pkg/deadletter", "pkg/batch", "internal/access", "internal/wire", "internal/keyslot", "proto/kisgrid/v1",
 	}},
 	{"pkg/worker", []string{
-		"pkg/flowexec", "pkg/kis", "pkg/cluster", "pkg/definition", "pkg/connector", "pkg/connector/redis", "pkg/connector/memory", "pkg/batch",
+		"pkg/expr", "pkg/flowexec", "pkg/kis", "pkg/cluster", "pkg/definition", "pkg/connector", "pkg/connector/redis", "pkg/connector/memory", "pkg/batch",
 		"internal/access", "internal/wire", "internal/transport", "internal/network", "internal/serve", "internal/tracing", "internal/command", "internal/flowcmd", "internal/submission", "internal/rowfile", "internal/terminal", "proto/kisgrid/v1", "internal/bitset", "internal/keyslot", "internal/ranges",
 	}},
 	{"pkg/client", []string{"pkg/batch", "internal/wire", "internal/transport", "proto/kisgrid/v1"}},
