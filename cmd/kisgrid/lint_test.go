@@ -104,6 +104,45 @@ flows: [{fname: Nobody}]
 	}
 }
 
+// A mistake in one document hides none in the expressions of others.
+func TestLintTellsTypesBesideBrokenDocuments(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "all.yml", `kistype: flow
+flow_name: F
+flows: [{fname: A}, {fname: B, params: {most: x}}, {fname: C}, {fname: D}]
+---
+kistype: func
+fname: A
+fmode: Calculate
+option: {calculate: {x: n +}}
+---
+kistype: func
+fname: B
+fmode: Verify
+source: {fields: {name: string}}
+option: {verify: nmae == params.most}
+---
+kistype: func
+fname: D
+fmode: Save
+source: {fields: {name: string}}
+option: {cname: Nowhere, save: {key: "= name + 1", delete: true}}
+`)
+	out, err := kisgrid("lint", dir)
+	got := strings.ReplaceAll(out, dir, "DIR")
+	for _, want := range []string{
+		"DIR/all.yml:8:", "option.calculate.x: ", "DIR/all.yml:14:18: option.verify: nmae is not a field of the row: write name", "DIR/all.yml:20: option.cname: no document describes the connector",
+		`flows[2].fname: no document describes the function "C"`, "option.save.key: + can't have a string on the left and an int on the right",
+	} {
+		if !errors.Is(err, errReported) || !strings.Contains(got, want) {
+			t.Errorf("%v, lint told\n%s\nwithout %q", err, got, want)
+		}
+	}
+	if n := strings.Count("\n"+got, "\nDIR/"); n != 5 {
+		t.Errorf("lint told %d mistakes:\n%s", n, got)
+	}
+}
+
 // Of flows with expressions, lint tells what each function reads and gives.
 func TestLintTellsTypes(t *testing.T) {
 	out, err := kisgrid("lint", "../../examples/students/conf-expressions")

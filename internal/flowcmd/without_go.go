@@ -102,7 +102,9 @@ func CompileDeclared(set *definition.Set) (map[string]*flowexec.Plan, definition
 		}
 		b, err := set.Bundle(name)
 		if err != nil {
-			continue // the mistakes are known
+			// The mistakes of documents are known; the other functions may have more.
+			compile(withStandIns(set, name), func(m *definition.Mistake) bool { return m.Code == batch.CodeUnknownConnector })
+			continue
 		}
 		if plan := compile(b, func(*definition.Mistake) bool { return false }); plan != nil {
 			plans[name] = plan
@@ -117,6 +119,20 @@ func CompileDeclared(set *definition.Set) (map[string]*flowexec.Plan, definition
 		compile(flowOf(set, f), func(m *definition.Mistake) bool { return strings.Contains(m.Problem, "params") })
 	}
 	return plans, all
+}
+
+// withStandIns returns a flow some of whose documents have mistakes: in the place of a function that could not be parsed, or has no document,
+// stands a Go function, which is not registered.
+func withStandIns(set *definition.Set, flow string) *definition.Bundle {
+	b := &definition.Bundle{Flow: set.Flows[flow], Functions: map[string]*definition.Function{}, Connectors: set.Connectors}
+	for _, step := range b.Flow.Functions {
+		f := set.Functions[step.Name]
+		if f == nil {
+			f = &definition.Function{Name: step.Name, Mode: definition.ModeCalculate}
+		}
+		b.Functions[step.Name] = f
+	}
+	return b
 }
 
 // flowOf returns a flow of one function.
