@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/kisgrid/kisgrid/internal/command"
 	"github.com/kisgrid/kisgrid/internal/serve"
@@ -36,15 +37,16 @@ type flags struct {
 	access                         string
 	accessPlaintext                bool
 	transport                      transport.Config
+	pprof                          bool
 	logging                        command.Logging
 	tracing                        command.Tracing
 }
 
-// main runs the command. After an error it prints the error and exits with code 1.
+// main runs the command. After an error it prints the error and exits with its code: see command.ExitCode.
 func main() {
-	if err := root().Execute(); err != nil {
-		fmt.Fprintln(os.Stderr, "coordinator:", err)
-		os.Exit(1)
+	if cmd, err := root().ExecuteC(); err != nil {
+		command.Report(os.Stderr, "coordinator", cmd, err)
+		os.Exit(command.ExitCode(err))
 	}
 }
 
@@ -62,6 +64,9 @@ SIGTERM or SIGINT drains the coordinator: it takes no new batches, and ends when
 --drain-timeout. A second signal ends it at once.`,
 		Args: cobra.NoArgs, SilenceUsage: true, SilenceErrors: true, Version: command.Build(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := refuse(cmd.Flags()); err != nil {
+				return err
+			}
 			f.listenElsewhere = !cmd.Flags().Changed("listen") && f.advertise == "" // --advertise would name the default port
 			f.httpElsewhere = !cmd.Flags().Changed("http")
 			return f.run(cmd.Context(), cmd.ErrOrStderr())
@@ -86,10 +91,19 @@ SIGTERM or SIGINT drains the coordinator: it takes no new batches, and ends when
 	serve.BindFlags(&f.transport, fs)
 	fs.StringVar(&f.access, "access-file", "", "`file` that says who may do what, and which processes are coordinators and workers (default: everybody who can connect may do everything)")
 	fs.BoolVar(&f.accessPlaintext, "access-plaintext", false, "take tokens also without TLS from other machines, because something else encrypts the connections")
+	fs.BoolVar(&f.pprof, "pprof", false, "serve profiles below /debug/pprof/ of --http, for who can reach that port")
 	f.logging.BindFlags(fs)
 	f.tracing.BindFlags(fs)
 	command.FromEnvironment(cmd)
 	return cmd
+}
+
+// refuse returns an error if a flag has a value with which no coordinator can work.
+func refuse(fs *pflag.FlagSet) error {
+	if err := command.Positive(fs, "lease", "budget-bytes", "max-row-bytes", "max-batch-rows", "max-batch-bytes", "max-steps", "max-connections", "max-calls", "max-receive-bytes"); err != nil {
+		return err
+	}
+	return command.NotNegative(fs, "no-worker", "drain-timeout", "max-connections-per-address")
 }
 
 // leastTxnOps is the number of operations of the largest transaction that the coordinator makes for itself, such as for its key in etcd.
@@ -102,6 +116,7 @@ func (f *flags) run(ctx context.Context, errs io.Writer) error {
 	if err != nil {
 		return err
 	}
+	f.logging.TakeOver(log)
 	f.transport.Logger = log.Named("transport")
 	f.limits.BatchBytes = f.transport.BatchBytes
 	provider, endTraces, err := f.tracing.Open(ctx, "kisgrid-coordinator", log.Named("tracing"))
@@ -143,7 +158,7 @@ func (f *flags) run(ctx context.Context, errs io.Writer) error {
 	}
 	config := coordinator.Config{
 		Store: store, Listener: listener, Advertise: advertise, Transport: f.transport, AccessFile: f.access, AccessPlaintext: f.accessPlaintext, Lease: f.lease, NoWorker: f.noWorker,
-		Limits: f.limits, MaxSteps: f.steps, Budget: f.budget, DeadLetters: letters, HTTPHosts: f.httpHosts, Build: command.Build(), Logger: log, Tracing: provider,
+		Limits: f.limits, MaxSteps: f.steps, Budget: f.budget, DeadLetters: letters, HTTPHosts: f.httpHosts, Build: command.Build(), Profiles: f.pprof, Logger: log, Tracing: provider,
 	}
 	if f.http != "" {
 		if config.HTTP, err = serve.ListenNear(ctx, nil, f.http, f.httpElsewhere, log); err != nil {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kisgrid/kisgrid/examples/students"
+	"github.com/kisgrid/kisgrid/internal/command"
 	"github.com/kisgrid/kisgrid/internal/devcluster"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/wire"
@@ -31,7 +32,8 @@ func demoCommand() *cobra.Command {
 of its flows at the same time, over gRPC. The flow CalStuAvgScore3 waits for the averages that the flow CalStuAvgScore12 saves.
 
 It prints its steps on standard error, and the output of the flows on standard output.`,
-		Args: cobra.NoArgs,
+		Example: "  kisgrid demo",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
 			defer cancel()
@@ -42,11 +44,14 @@ It prints its steps on standard error, and the output of the flows on standard o
 
 // demo runs the cluster and both flows. It prints the output of the flows to out, and each step, with the time since the start, to steps.
 func demo(ctx context.Context, out, steps io.Writer) (err error) {
+	if err := enoughFiles(); err != nil {
+		return err
+	}
 	began := time.Now()
 	step := func(format string, args ...any) {
 		fmt.Fprintf(steps, "%6d ms  %s\n", time.Since(began).Milliseconds(), fmt.Sprintf(format, args...))
 	}
-	cluster, err := devcluster.Start(ctx, devcluster.Config{Workers: 2, Register: students.Register, Announce: func(what, where string) {
+	cluster, err := devcluster.Start(ctx, devcluster.Config{Workers: 2, Build: command.Build(), Register: students.Register, Announce: func(what, where string) {
 		step("%s is up: %s", what, where)
 	}})
 	if err != nil {

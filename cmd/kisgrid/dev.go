@@ -1,11 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,7 +26,7 @@ import (
 func devCommand() *cobra.Command {
 	config := devcluster.Config{
 		Register: students.Register,
-		Etcd:     "127.0.0.1:2379", Redis: "", EmbeddedRedis: "127.0.0.1:6379", Listen: "127.0.0.1:7700", HTTP: "127.0.0.1:7702",
+		Etcd:     "127.0.0.1:2379", Redis: "", EmbeddedRedis: "127.0.0.1:6379", Listen: defaultListen, HTTP: "127.0.0.1:7702",
 	}
 	var conf string
 	var secure bool
@@ -48,7 +51,13 @@ prints the environment variables that let other programs use them.`,
 			if err != nil {
 				return err
 			}
-			config.Logger, config.Documents = log, access.Access(cmd.Flags())
+			if err := command.NotNegative(cmd.Flags(), "workers"); err != nil {
+				return err
+			}
+			if err := enoughFiles(); err != nil {
+				return err
+			}
+			config.Logger, config.Documents, config.Build = log, access.Access(cmd.Flags()), command.Build()
 			config.Announce = func(what, where string) { fmt.Fprintf(out, "%-12s %s\n", what, where) }
 			docs, err := devDocuments(conf)
 			if err != nil {
@@ -69,7 +78,11 @@ prints the environment variables that let other programs use them.`,
 			}
 			cluster, err := devcluster.Start(ctx, config)
 			if err != nil {
-				return err
+				return portAdvice(err, &config)
+			}
+			if config.Redis == "" && cluster.Redis() != config.EmbeddedRedis {
+				fmt.Fprintf(out, "%-12s the port of %s is taken, perhaps by a Redis of yours: this one has another port, and yours is not touched;\n%-12s --redis %[2]s uses it\n",
+					"", config.EmbeddedRedis, "")
 			}
 			// Put does not wait until the documents are active: with --workers 0 no worker could make them so.
 			err = cluster.Put(ctx, docs)
@@ -78,9 +91,13 @@ prints the environment variables that let other programs use them.`,
 				if secure {
 					explainTLS(out, cluster.Coordinator(), &config.TLS)
 				}
-				fmt.Fprintln(out, "\nTry:  kisgrid get flows")
+				server := "" // the flag that hints need where the coordinator is not at its default address
+				if cluster.Coordinator() != defaultListen {
+					server = " --server " + cluster.Coordinator()
+				}
+				fmt.Fprintln(out, "\nTry:  kisgrid get flows"+server)
 				if conf == "" {
-					fmt.Fprintln(out, `      echo '{"stu_id":101,"score_1":100,"score_2":90}' | kisgrid submit CalStuAvgScore12 --results`)
+					fmt.Fprintln(out, `      echo '{"stu_id":101,"score_1":100,"score_2":90}' | kisgrid submit CalStuAvgScore12 --results`+server)
 				}
 				if config.Workers == 0 {
 					fmt.Fprintf(out, "      %s\n", cluster.WorkerCommand())
@@ -107,6 +124,22 @@ prints the environment variables that let other programs use them.`,
 	access.BindFlags(fl)
 	logging.BindFlags(fl)
 	return cmd
+}
+
+// defaultListen is where the coordinator takes clients if --listen does not say otherwise. Commands look for it there.
+const defaultListen = "127.0.0.1:7700"
+
+// portAdvice adds to an error that an address is taken the flag that names another one.
+func portAdvice(err error, c *devcluster.Config) error {
+	if !errors.Is(err, syscall.EADDRINUSE) && !strings.Contains(err.Error(), "address already in use") {
+		return err
+	}
+	for flag, address := range map[string]string{"--listen": c.Listen, "--http": c.HTTP, "--etcd-listen": c.Etcd} {
+		if address != "" && strings.Contains(err.Error(), address) {
+			return fmt.Errorf("%w; another kisgrid dev may run: %s 127.0.0.1:0 takes a free port", err, flag)
+		}
+	}
+	return err
 }
 
 // throwAway makes a certificate authority, and a certificate of it for this machine, in a new temporary folder. The caller deletes

@@ -5,6 +5,8 @@
 // opens a stream as any client does. The files, in reading order:
 //
 //   - main.go: main, and the command kisgrid with all of its subcommands.
+//   - openfiles_unix.go: whether the process may open enough files for a cluster.
+//   - openfiles_other.go: the same, for systems without such a limit.
 //   - demo.go: demo, which runs a cluster and the students' flows in this process, and ends.
 //   - dev.go: dev, which runs a cluster in this process until Ctrl-C.
 //   - new.go: new, which writes a project from the templates.

@@ -8,6 +8,8 @@
 //   - deadletters.go: flags for the store of dead letters.
 //   - access.go: flags for the environment variables and files that documents may read.
 //   - tracing.go: the flag for spans, and sending them to a collector.
+//   - refuse.go: flags whose values can't work.
+//   - others_log.go: the logs of libraries, and the last line of a program that fails.
 //   - interrupt.go: a context that ends at Ctrl-C.
 //   - exit.go: exit codes, and mistakes in the command line.
 //   - build.go: the version and commit of a build.

@@ -25,6 +25,8 @@ type Config struct {
 	Coordinators int
 	// Workers is how many workers run. Default: none.
 	Workers int
+	// Build is the build of the program, which coordinators and workers report. Default: "dev".
+	Build string
 	// Register registers the functions of each worker.
 	Register func(*kis.Registry)
 	// Etcd is where the embedded etcd listens. Listen and HTTP are where the first coordinator takes clients and serves its metrics; an empty
@@ -91,6 +93,9 @@ func Start(ctx context.Context, c Config) (*Cluster, error) {
 	}
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
+	}
+	if c.Build == "" {
+		c.Build = "dev"
 	}
 	if c.Announce == nil {
 		c.Announce = func(string, string) {}

@@ -73,7 +73,7 @@ func StartEtcd(ctx context.Context, c EtcdConfig) (*Etcd, error) {
 	config.ListenPeerUrls, config.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
 	config.ListenClientUrls, config.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
 	config.InitialCluster = config.InitialClusterFromName(config.Name)
-	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(e.logger))
+	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(e.logger, zap.WithFatalHook(fatalHook{})))
 	config.ServiceRegister = func(s *grpc.Server) {
 		e.mu.Lock()
 		defer e.mu.Unlock()

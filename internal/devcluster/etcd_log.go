@@ -1,6 +1,8 @@
 package devcluster
 
 import (
+	"fmt"
+	"os"
 	"slices"
 	"sync/atomic"
 
@@ -59,3 +61,16 @@ func (l *errorsOnly) Write(entry zapcore.Entry, fields []zapcore.Field) error {
 
 // Sync implements zapcore.Core. It does nothing, because nothing is buffered.
 func (l *errorsOnly) Sync() error { return nil }
+
+// fatalHook ends the process when the embedded etcd can't go on, as etcd itself does, but says why first.
+type fatalHook struct{}
+
+// OnWrite implements zapcore.CheckWriteHook.
+func (fatalHook) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) {
+	values := zapcore.NewMapObjectEncoder()
+	for _, f := range fields {
+		f.AddTo(values)
+	}
+	fmt.Fprintf(os.Stderr, "the embedded etcd can't go on: %s: %v\n", entry.Message, values.Fields["error"])
+	os.Exit(1)
+}

@@ -188,7 +188,7 @@ func (k *Cluster) newCoordinator(ctx context.Context, name string, store *cluste
 		return nil, nil, err
 	}
 	config := coordinator.Config{
-		Store: store, Listener: listener, Lease: k.config.Lease, Logger: k.config.Logger.Named("coordinator"), Build: "dev",
+		Store: store, Listener: listener, Lease: k.config.Lease, Logger: k.config.Logger.Named("coordinator"), Build: k.config.Build,
 		Transport: k.config.TLS, Registry: prometheus.NewRegistry(), Tracing: k.config.Tracing, DeadLetters: k.dead,
 	}
 	config.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -222,7 +222,7 @@ type WorkerConfig struct {
 	Name string
 	// Register registers the worker's functions. Default: Config.Register of the Cluster.
 	Register func(*kis.Registry)
-	// Build is the build of its program that the worker reports. Default: "dev".
+	// Build is the build of its program that the worker reports. Default: that of the cluster.
 	Build string
 	// Environment looks up the ${NAME} of documents. Default: the environment of the process, with the address of the Cluster's Redis as
 	// REDIS_ADDR.
@@ -235,7 +235,7 @@ func (k *Cluster) StartWorker(c WorkerConfig) (*Node, error) {
 		c.Register = k.config.Register
 	}
 	if c.Build == "" {
-		c.Build = "dev"
+		c.Build = k.config.Build
 	}
 	etcd, err := k.reach(c.Name, "etcd", k.Etcd())
 	if err != nil {

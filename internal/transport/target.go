@@ -20,6 +20,9 @@ import (
 // defaultPort is the port of coordinators for clients, used for addresses without a port.
 const defaultPort = "7700"
 
+// httpPort is the port where coordinators take HTTP requests by default.
+const httpPort = "7702"
+
 // balanced is the gRPC service config that distributes calls and streams over all addresses of a target in turn.
 const balanced = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 
@@ -29,6 +32,14 @@ const balanced = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 func Resolve(target string) (string, []grpc.DialOption, error) {
 	dial := []grpc.DialOption{grpc.WithDefaultServiceConfig(balanced)}
 	if scheme, rest, ok := strings.Cut(target, "://"); ok { // the target names its resolver, as dns:///name:7700 does
+		if scheme == "http" || scheme == "https" {
+			host, _, _ := strings.Cut(rest, "/")
+			if h, port, err := net.SplitHostPort(host); err == nil && port == httpPort {
+				host = net.JoinHostPort(h, defaultPort)
+			}
+			return "", nil, batch.Errorf(batch.CodeBadMessage, "the address %q begins with %s://: a coordinator's address for programs is host:port without it, such as %s; "+
+				"its HTTP port (%s) is another one", target, scheme, host, httpPort)
+		}
 		if scheme != "dns" {
 			return target, dial, nil
 		}

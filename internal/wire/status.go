@@ -151,6 +151,9 @@ func errorOfStatus(s *status.Status) *batch.Error {
 		}
 		return batch.Errorf(batch.CodeOverloaded, "%s", s.Message())
 	case codes.Unimplemented:
+		if text, _, _ := strings.Cut(s.Message(), ";"); strings.Contains(text, "HTTP status code") {
+			return batch.Errorf(batch.CodeProtocolMismatch, "%s: perhaps the address is that of an HTTP port, such as 7702: programs use another one, 7700 by default", text)
+		}
 		return batch.Errorf(batch.CodeProtocolMismatch, "%s: check the peer's address and its build", s.Message())
 	case codes.InvalidArgument:
 		return batch.Errorf(batch.CodeBadMessage, "%s", s.Message())

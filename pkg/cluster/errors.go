@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
@@ -52,5 +53,17 @@ func (s *Store) explain(ctx context.Context, doing string, err error) error {
 	if frame, ok := status.FromError(err); ok && frame.Code() == codes.Unavailable {
 		reason = errors.New(frame.Message())
 	}
-	return batch.Errorf(batch.CodeUnavailable, "%s: %w: check that it runs, has a majority and can be reached from here", at, reason)
+	return batch.Errorf(batch.CodeUnavailable, "%s: %w: %s", at, reason, s.remedy(reason.Error()))
+}
+
+// remedy returns what to do about an etcd that is out of reach, for this reason. A server that speaks only TLS closes a connection without TLS
+// before it has sent anything; a server without TLS answers a handshake with something else.
+func (s *Store) remedy(reason string) string {
+	switch {
+	case !s.secure && strings.Contains(reason, "error reading server preface"):
+		return "it closed the connection before it sent anything: perhaps it speaks only TLS, then give --etcd-tls-ca"
+	case s.secure && strings.Contains(reason, "first record does not look like a TLS handshake"):
+		return "it speaks no TLS: leave out --etcd-tls-ca, --etcd-tls-cert and --etcd-tls-key, or name another address"
+	}
+	return "check that it runs, has a majority and can be reached from here"
 }

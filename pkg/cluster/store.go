@@ -63,6 +63,7 @@ type Store struct {
 	signer     *authenticator // nil means that no user signs in
 	keys       keys
 	endpoints  string        // for messages
+	secure     bool          // the connection uses TLS
 	timeout    time.Duration // of each call
 	maxOps     int           // the limit for operations in one transaction
 	outage     outage
@@ -133,6 +134,7 @@ func Open(c Config) (*Store, error) {
 		signer:    calls.signer,
 		keys:      keys{prefix: strings.TrimSuffix(c.Prefix, "/") + "/"},
 		endpoints: strings.Join(c.Endpoints, ","),
+		secure:    c.TLS != nil || c.Credentials != nil || strings.HasPrefix(c.Endpoints[0], "https://"),
 		timeout:   c.Timeout,
 		maxOps:    c.MaxOperations,
 	}

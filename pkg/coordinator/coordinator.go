@@ -61,6 +61,8 @@ type Config struct {
 	AccessPlaintext bool
 	// DialWorker makes the network connection to a worker, over which TLS runs if Transport has it. Default: TCP to the worker's address.
 	DialWorker func(context.Context, cluster.Worker) (net.Conn, error)
+	// Profiles adds the pages below /debug/pprof/ to the HTTP port. They slow the process down for every client that can reach the port.
+	Profiles bool
 	// Lease is how long a worker that can't be reached is waited for, and how long this coordinator's keys in etcd outlive it. Default:
 	// 10 s.
 	Lease time.Duration

@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -37,9 +36,9 @@ func execute(register func(*kis.Registry), args []string, in io.Reader, out, err
 	cmd.SetIn(in)
 	cmd.SetOut(out)
 	cmd.SetErr(errs)
-	err := cmd.ExecuteContext(context.Background())
+	ran, err := cmd.ExecuteContextC(context.Background())
 	if err != nil && !errors.Is(err, flowcmd.ErrReported) {
-		fmt.Fprintf(errs, "%s: %s\n", name, terminal.Text(err.Error()))
+		command.Report(terminal.NewWriter(errs), name, ran, err)
 	}
 	return flowcmd.ExitStatus(err)
 }
@@ -107,6 +106,7 @@ func (s *serveFlags) bind(fs *pflag.FlagSet) {
 	fs.BoolVar(&s.generic, "generic", false, "register none of the program's Go functions: the worker runs flows whose functions are all made of their documents, such as expressions")
 	serve.BindFlags(&c.Transport, fs)
 	fs.StringVar(&c.AccessFile, "access-file", "", "`file` that lists the certificates of coordinators; the worker then takes sessions from no others (default: from everybody who can connect)")
+	fs.BoolVar(&c.Profiles, "pprof", false, "serve profiles below /debug/pprof/ of --http, for who can reach that port")
 	s.access.BindFlags(fs)
 	s.logging.BindFlags(fs)
 	s.tracing.BindFlags(fs)
@@ -119,6 +119,13 @@ func (s *serveFlags) run(register func(*kis.Registry)) func(*cobra.Command, []st
 		if err != nil {
 			return err
 		}
+		if err := command.Positive(cmd.Flags(), "lease", "memory-budget", "row-budget", "max-batch-rows", "max-batch-bytes", "max-connections", "max-calls", "max-receive-bytes"); err != nil {
+			return err
+		}
+		if err := command.NotNegative(cmd.Flags(), "drain-timeout", "max-connections-per-address"); err != nil {
+			return err
+		}
+		s.logging.TakeOver(log)
 		c := s.config
 		registry := kis.NewRegistry()
 		if !s.generic {

@@ -61,6 +61,8 @@ type Config struct {
 	ListenElsewhere, HTTPElsewhere bool
 	// Etcd says how to reach the etcd of the cluster. Default: etcd at 127.0.0.1:2379.
 	Etcd cluster.Config
+	// Profiles adds the pages below /debug/pprof/ to the HTTP port. They slow the process down for every client that can reach the port.
+	Profiles bool
 	// Lease is how long the cluster keeps a worker that it doesn't hear from before it counts the worker as dead. For the same
 	// time the worker keeps the parts and results of a coordinator that has no session. Whole seconds. Default 10 s.
 	Lease time.Duration
@@ -373,7 +375,7 @@ func (w *Worker) servePages() (*httpServer, error) {
 		return p, nil
 	}
 	server, err := serve.NewHTTPServer(serve.HTTPConfig{
-		Transport: w.config.Transport, Metrics: w.registry, Ready: w.member.ready,
+		Transport: w.config.Transport, Metrics: w.registry, Ready: w.member.ready, Profiles: w.config.Profiles,
 		Handlers: map[string]http.Handler{"GET /healthz": http.HandlerFunc(w.member.health)},
 	})
 	if err != nil {
