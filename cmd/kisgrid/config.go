@@ -34,9 +34,10 @@ func configSetCommand() *cobra.Command {
 	var s server
 	var use bool
 	cmd := &cobra.Command{
-		Use:   "set-context NAME --server HOST:PORT",
-		Short: "Make a context, or replace one",
-		Args:  cobra.ExactArgs(1),
+		Use:     "set-context NAME --server HOST:PORT",
+		Short:   "Make a context, or replace one",
+		Example: "  kisgrid config set-context prod --server $KISGRID_SERVER\n  kisgrid config set-context prod --server grid.example.com:7700 --token-file ~/.kisgrid-token --use",
+		Args:    exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if args[0] == "" || strings.ContainsAny(args[0], " \t\n") {
 				return fmt.Errorf("%q can't be the name of a context: give one without spaces", args[0])
@@ -79,10 +80,11 @@ func configSetCommand() *cobra.Command {
 // configUseCommand makes the command kisgrid config use.
 func configUseCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "use NAME",
-		Short: "Make a context the current one",
-		Long:  `use makes a context the current one. With an empty name ("") none is current.`,
-		Args:  cobra.ExactArgs(1),
+		Use:     "use NAME",
+		Short:   "Make a context the current one",
+		Long:    `use makes a context the current one. With an empty name ("") none is current.`,
+		Example: "  kisgrid config use prod\n  kisgrid config use ''",
+		Args:    exactly("NAME"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			all, err := readContexts()
 			if err != nil {
@@ -103,9 +105,10 @@ func configUseCommand() *cobra.Command {
 func configGetCommand() *cobra.Command {
 	var o output
 	cmd := &cobra.Command{
-		Use:   "get [NAME]",
-		Short: "List the contexts, or show one",
-		Args:  cobra.MaximumNArgs(1),
+		Use:     "get [NAME]",
+		Short:   "List the contexts, or show one",
+		Example: "  kisgrid config get\n  kisgrid config get prod",
+		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			all, err := readContexts()
 			if err != nil {

@@ -44,7 +44,7 @@ func start(t *testing.T) *shell {
 	if err != nil {
 		t.Skip("there is no shell: ", err)
 	}
-	s.env = append(os.Environ(), "KISGRID_SERVER="+c.Address, "HTTP="+c.HTTP, "TZ=UTC", "LC_ALL=C", "PATH="+testprocess.Bin()+":"+os.Getenv("PATH"))
+	s.env = append(os.Environ(), "KISGRID_SERVER="+c.Address, "HTTP="+c.HTTP, "KISGRID_CONFIG="+filepath.Join(s.dir, "contexts.yml"), "TZ=UTC", "LC_ALL=C", "PATH="+testprocess.Bin()+":"+os.Getenv("PATH"))
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
@@ -163,22 +163,20 @@ var blankLines = regexp.MustCompile(`\n\n+`)
 
 // notRun are verbs whose examples can't be run here, with the reason.
 var notRun = map[string]string{
-	"kisgrid dev":            "it listens on the default ports, and runs until Ctrl-C: e2e and the tutorial run it",
-	"kisgrid demo":           "TestDemo runs it",
-	"kisgrid new":            "TestNew runs it: it needs the module's source",
-	"kisgrid test":           "the tests of package flowcmd run it",
-	"kisgrid audit":          "it needs a coordinator with an access file: the tests of access run it",
-	"kisgrid completion":     "it writes for shells",
-	"kisgrid token":          "the tests of access run it",
-	"kisgrid rollout undo":   "there may be nothing to undo",
-	"kisgrid config":         "the tests of contexts run it",
-	"kisgrid context":        "the tests of contexts run it",
-	"kisgrid login":          "the tests of contexts run it",
-	"kisgrid access":         "the tests of access run it",
-	"kisgrid dead edit":      "the letters of the other examples are gone by then",
-	"kisgrid dead show":      "the letters of the other examples are gone by then",
-	"kisgrid delete":         "it runs last",
-	"kisgrid drain":          "its example goes on with the worker's machine",
+	"kisgrid dev":          "it listens on the default ports, and runs until Ctrl-C: e2e and the tutorial run it",
+	"kisgrid demo":         "TestDemo runs it",
+	"kisgrid new":          "TestNew runs it: it needs the module's source",
+	"kisgrid test":         "the tests of package flowcmd run it",
+	"kisgrid audit":        "it needs a coordinator with an access file: the tests of access run it",
+	"kisgrid completion":   "it writes for shells",
+	"kisgrid token":        "the tests of access run it",
+	"kisgrid rollout undo": "there may be nothing to undo",
+	"kisgrid login":        "the tests of contexts run it",
+	"kisgrid access":       "the tests of access run it",
+	"kisgrid dead edit":    "the letters of the other examples are gone by then",
+	"kisgrid dead show":    "the letters of the other examples are gone by then",
+	"kisgrid delete":       "it runs last",
+	"kisgrid drain":        "its example goes on with the worker's machine",
 }
 
 // undone has the commands that undo the effects of examples which others could not live with.
@@ -203,6 +201,9 @@ func (s *shell) examples(t *testing.T) {
 			continue
 		}
 		example, _, _ := strings.Cut(strings.TrimSpace(rest), "\n")
+		if verb == "kisgrid config use" { // config set-context comes behind it
+			s.run("kisgrid config set-context prod --server $KISGRID_SERVER")
+		}
 		if out, code := s.run(example); code != 0 {
 			t.Errorf("the example of %s, %s, ended with %d:\n%s", verb, example, code, out)
 		}
