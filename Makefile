@@ -15,6 +15,7 @@ SIM_ROWS      ?= 10000000
 SIM_BATCHES   ?= 40000
 OUTPUT_BATCHES ?= 16
 SIM_WORKERS   ?= 1000
+SIM_COORDINATORS ?= 2
 SIM_SEED      ?= $(shell date +%s)
 CHAOS_TIME    ?= 20m
 CHAOS_RATE    ?= 4000
@@ -204,9 +205,9 @@ world: ## Live through SEEDS simulated lives of a whole cluster, from WORLD_SEED
 	cd internal/world && ../../bin/world/world.test -test.run '^TestWorld$$' -test.timeout 0 -world.folder ../../bin/world -world.json ../../bin/world/summary.json \
 		-world.seeds $(SEEDS) -world.seed $(WORLD_SEED) -world.time $(TIME) -world.shrink $(SHRINK) $(if $(SCRIPT),-world.script $(abspath $(SCRIPT))) $(WORLD)
 
-sim: ## Simulate coordinators and workers in virtual time: SIM_ROWS, SIM_WORKERS, SIM_SEED
+sim: ## Simulate coordinators and workers in virtual time: SIM_ROWS, SIM_WORKERS, SIM_COORDINATORS, SIM_SEED
 	go test ./pkg/scheduler -run TestSim -v -timeout 12h -sim.twice=false -sim.check=10000 \
-		-sim.rows=$(SIM_ROWS) -sim.workers=$(SIM_WORKERS) -sim.seed=$(SIM_SEED)
+		-sim.rows=$(SIM_ROWS) -sim.workers=$(SIM_WORKERS) -sim.coordinators=$(SIM_COORDINATORS) -sim.seed=$(SIM_SEED)
 
 growth: ## Measure with real processes how the cost of a row grows: SERIES (all, or names of them, separated by commas), GROWTH_FOR
 	go test ./bench -run '^TestGrowth$$' -count=1 -timeout 3h -growth $(SERIES) -growth.for $(GROWTH_FOR)

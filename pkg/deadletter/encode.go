@@ -94,7 +94,7 @@ func appendText(b []byte, text string) []byte {
 			b = append(append(b, text[from:i]...), '\\')
 			from = i
 		case c < ' ' || c >= 0x7f || c == '<' || c == '>' || c == '&':
-			whole, _ := json.Marshal(text) // a string can always be written
+			whole, _ := json.Marshal(text) //nolint:errchkjson // a string can always be written
 			return append(b[:start], whole...)
 		}
 	}
