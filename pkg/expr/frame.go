@@ -1,6 +1,7 @@
 package expr
 
 import (
+	"math"
 	"strings"
 )
 
@@ -51,6 +52,30 @@ func (s *Scope) NewFrame(budget Budget) *Frame {
 func (fr *Frame) Next() {
 	clear(fr.inputs)
 	fr.steps, fr.bytes = fr.budget.Steps, fr.budget.Bytes
+}
+
+// Again begins another row as Next does, but the inputs keep their values: for a caller that sets each of them anew.
+func (fr *Frame) Again() { fr.steps, fr.bytes = fr.budget.Steps, fr.budget.Bytes }
+
+// SetInt, SetFloat and SetBool do the same as Set for an input that never gets a value of another kind. A float has to be finite.
+func (fr *Frame) SetInt(i int, n int64) {
+	v := &fr.inputs[i]
+	v.kind, v.bits = KindInt, uint64(n)
+}
+
+// SetFloat sets a float.
+func (fr *Frame) SetFloat(i int, f float64) {
+	v := &fr.inputs[i]
+	v.kind, v.bits = KindFloat, math.Float64bits(f)
+}
+
+// SetBool sets a truth value.
+func (fr *Frame) SetBool(i int, b bool) {
+	v := &fr.inputs[i]
+	v.kind, v.bits = KindBool, 0
+	if b {
+		v.bits = 1
+	}
 }
 
 // Set gives input i of the frame's scope a value.

@@ -46,7 +46,11 @@ func (c *exprCode) Call(f *kis.Frame, lo, hi int) (int, error) {
 		if err := f.Begin(i); err != nil {
 			return i, err
 		}
-		fr.Next()
+		if c.raw {
+			fr.Next()
+		} else {
+			fr.Again() // load sets all inputs
+		}
 		if c.rowID >= 0 {
 			fr.Set(c.rowID, expr.StringValue(f.Identify(i).String()))
 		}
@@ -77,11 +81,11 @@ func (c *exprCode) load(fr *exprFrame, p unsafe.Pointer) error {
 		at := unsafe.Add(p, r.offset)
 		switch r.kind {
 		case expr.KindInt:
-			fr.Set(r.input, expr.IntValue(*(*int64)(at)))
+			fr.SetInt(r.input, *(*int64)(at))
 		case expr.KindFloat:
-			fr.Set(r.input, expr.FloatValue(*(*float64)(at)))
+			fr.SetFloat(r.input, *(*float64)(at))
 		case expr.KindBool:
-			fr.Set(r.input, expr.BoolValue(*(*bool)(at)))
+			fr.SetBool(r.input, *(*bool)(at))
 		case expr.KindString:
 			fr.Set(r.input, expr.StringValue(*(*string)(at)))
 		default:
@@ -165,13 +169,18 @@ func (fr *exprFrame) cut(text []byte) []byte {
 
 // expand appends a row for each element.
 func (c *exprCode) expand(f *kis.Frame, fr *exprFrame, row int) error {
-	list, err := c.each.Value(fr.Frame)
-	if err != nil {
-		return err
+	elements := c.elements
+	if elements == nil {
+		list, err := c.each.Value(fr.Frame)
+		if err != nil {
+			return err
+		}
+		elements = list.Elements()
 	}
 	out := f.Out.(*structVector)
 	rows, parents := out.n, len(f.Parents)
-	for _, item := range list.Elements() {
+	var err error
+	for _, item := range elements {
 		if c.item >= 0 {
 			fr.Set(c.item, item)
 		}

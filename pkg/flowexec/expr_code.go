@@ -27,7 +27,8 @@ type exprCode struct {
 
 	verify, reason *expr.Program
 	each, where    *expr.Program
-	item           int // input of the scope; -1 where there is none
+	elements       []expr.Value // of each, if it is the same list for every row; else nil
+	item           int          // input of the scope; -1 where there is none
 	gives          []exprField
 
 	// raw says that rows stay JSON: see callRaw. record makes the new row then; nil means that an Expand passes its elements on.
@@ -101,6 +102,9 @@ func newExprCode(doc *definition.Function, names expr.Names) (*exprCode, definit
 		names.Variables = append(names.Variables, expr.Field{Name: doc.Expand.As, Type: c.each.Type().Elem()})
 		compiler.scope = expr.NewScope(names) // with the element, whose type is known now
 		c.each = compiler.compile(doc.Expand.Each, expr.List(expr.Any))
+		if list, ok := c.each.Constant(); ok {
+			c.elements = list.Elements()
+		}
 		if doc.Expand.Where != nil {
 			c.where = compiler.compile(*doc.Expand.Where, expr.Bool)
 		}
@@ -273,7 +277,10 @@ func (r *exprReader) json(fr *exprFrame, row string) error {
 // explain says why a row does not fit the types that the expressions read.
 func (r *exprReader) explain(row []byte) string {
 	fr := r.frames.Get().(*exprFrame)
-	defer r.frames.Put(fr)
+	defer func() {
+		fr.Next() // it has values of other kinds than the declared ones
+		r.frames.Put(fr)
+	}()
 	fr.Next()
 	if err := r.json(fr, string(row)); err != nil {
 		return err.Error()
