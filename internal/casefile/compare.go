@@ -95,7 +95,7 @@ func (c *Case) compareOutcomes(a *actual) []Difference {
 			differs("", is, want.outcome.String(), reason)
 			continue
 		case want.function != "" && got.Function != want.function:
-			differs("function", or(got.Function, "none"), want.function, reason)
+			differs("function", cmp.Or(got.Function, "none"), want.function, reason)
 		case want.code != "" && got.Code.String() != want.code:
 			differs("code", got.Code.String(), want.code, got.Reason)
 		}
@@ -108,9 +108,6 @@ func (c *Case) compareOutcomes(a *actual) []Difference {
 	}
 	return all
 }
-
-// or returns text, or else if text is empty.
-func or(text, otherwise string) string { return cmp.Or(text, otherwise) }
 
 // compare compares the rows of the output, in order. Where there are more or fewer rows than wanted, those that agree at the beginning and at
 // the end are left alone, so that one row too many is one difference.

@@ -32,17 +32,6 @@ func GoFunctions(set *definition.Set, flow string) []string {
 	return names
 }
 
-// WithoutGo returns a set with those flows that need no Go function, and all functions and connectors.
-func WithoutGo(set *definition.Set) *definition.Set {
-	own := &definition.Set{Flows: map[string]*definition.Flow{}, Functions: set.Functions, Connectors: set.Connectors}
-	for name, f := range set.Flows {
-		if len(GoFunctions(set, name)) == 0 {
-			own.Flows[name] = f
-		}
-	}
-	return own
-}
-
 // needsGo is the error of a flow that needs Go functions, in a program that has none. verb is the command, args are its arguments.
 func needsGo(flow string, names []string, verb, args string) error {
 	return batch.Errorf(batch.CodeUnknownFunction, "the flow %s needs the Go function%s %s, which kisgrid does not have: use the program of your worker, such as go run . %s %s",

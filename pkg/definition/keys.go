@@ -121,8 +121,8 @@ var (
 // optionKeys are the names of the keys under option.
 var optionKeys = functionOptions.names()
 
-// schemaOfKind has the keys of each kind of document.
-var schemaOfKind = map[Kind]documentKeys{KindFlow: flowKeys, KindFunc: functionKeys, KindConn: connectorKeys, KindGlobal: globalKeys}
+// keysOfKind has the keys of each kind of document.
+var keysOfKind = map[Kind]documentKeys{KindFlow: flowKeys, KindFunc: functionKeys, KindConn: connectorKeys, KindGlobal: globalKeys}
 
 // title returns the first sentence of an explanation, without its end.
 func title(about string) string {

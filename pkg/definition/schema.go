@@ -138,7 +138,7 @@ func Schema() []byte {
 	definitions := schema{"type": typeSchema, "flow": flowKeys.schema(), "func": function, "conn": connector, "global": globalKeys.schema()}
 	var byKind, kindsAbout []schema
 	for _, kind := range kinds {
-		about := schemaOfKind[Kind(kind)][0].about
+		about := keysOfKind[Kind(kind)][0].about
 		kindsAbout = append(kindsAbout, schema{"const": kind, "description": title(about)})
 		byKind = append(byKind, schema{
 			"if":   schema{"properties": schema{"kistype": schema{"const": kind}}, "required": []string{"kistype"}},
