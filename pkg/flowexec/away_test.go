@@ -178,6 +178,44 @@ func TestAwayConnectorHoldsUpNobodyElse(t *testing.T) {
 	}
 }
 
+// Rows that wait for a connector behind another row of their key are asked for together when it is back, and the rows that come of one row are
+// charged once for the time for which they wait together.
+func TestRowsBehindAnotherAreAskedForTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t, "shard_key: k\ntimeout: 8s\n", func(_ *bed, r *kis.Registry) {
+			r.Func("e", kis.Expand(func(_ context.Context, i in, emit func(in)) error {
+				for range 100 {
+					emit(i)
+				}
+				return nil
+			}))
+			r.Func("s", kis.Save(func(_ context.Context, to kis.Writer, i in) error {
+				to.Append("list", fmt.Sprint(i.K, i.N))
+				return nil
+			}))
+			r.Func("d", kis.Verify(func(context.Context, in) error { return kis.Drop("not wanted") }))
+		}, "e Expand", "s Save", "d Verify")
+		back, calls := b.begin.Add(5*time.Second), 0
+		b.store.away = func() error {
+			if time.Now().Before(back) {
+				return batch.Errorf(batch.CodeConnectorUnavailable, "redis is away")
+			}
+			calls++
+			return nil
+		}
+		p := b.send("a 1", "a 2")
+		time.Sleep(6500 * time.Millisecond) // a second and more after it is back
+		b.expectEnded(p, "[0 1] 0 DROPPED d 1 DROPPED d")
+		saved := 0
+		for _, effects := range b.store.saves {
+			saved += len(effects)
+		}
+		if saved != 200 || calls > 5 {
+			t.Errorf("%d effects were saved in %d calls", saved, calls)
+		}
+	})
+}
+
 // What parks leaves nothing of its part behind: raw rows are copied.
 func TestParkedRawRowsAreCopies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

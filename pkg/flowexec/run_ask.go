@@ -47,8 +47,25 @@ type ask struct {
 	ended     time.Duration // when the call ended, by the clock of the lanes
 
 	mu      sync.Mutex
-	waiters map[waiter]struct{} // the parked groups that wait for it; guarded by mu
-	told    bool                // whether the waiters were told; guarded by mu
+	waiters map[waiter]struct{}   // the parked groups that wait for it; guarded by mu
+	told    bool                  // whether the waiters were told; guarded by mu
+	retries map[int]time.Duration // when its rows are to ask again, by their number of tries; guarded by mu
+}
+
+// again returns when rows for which the call has failed are to ask again: rows that had the same number of failed calls before it all at the same
+// time, so that they are asked for together once more. now is the time by the clock of the lanes.
+func (a *ask) again(now time.Duration, tries int) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	at, known := a.retries[tries]
+	if !known {
+		if a.retries == nil {
+			a.retries = make(map[int]time.Duration, 1)
+		}
+		at = now + pause(tries)
+		a.retries[tries] = at
+	}
+	return at
 }
 
 // ask starts a call to the connector of step s on another goroutine, and returns at once. do makes the call over an open
@@ -110,8 +127,10 @@ func (q *asking) soon(a *ask, began time.Duration) (charged time.Duration, answe
 	if !a.isDone() {
 		return began, false
 	}
-	if took := a.ended - began; took >= slow {
-		q.run.budgets.chargeWait(make([]bool, q.st.rs.Len()), took)
+	if a.ended-began >= slow {
+		for _, origin := range q.st.rs.Origins {
+			q.run.budgets.chargeSpan(origin, began, a.ended)
+		}
 	}
 	return a.ended, true
 }
@@ -130,16 +149,11 @@ func (q *asking) chargeKept(rs *rows.Set, now time.Duration) {
 	if a == nil {
 		return
 	}
-	charged := make(map[rows.RunRow]time.Duration) // rows that come of one input row have waited together
 	for i, k := range a.keeps {
 		if k == nil {
 			continue
 		}
-		origin, waited := rs.Origins[i], k.waited(now-q.x.heldUp)
-		if before := charged[origin]; waited > before {
-			q.run.budgets.charge(origin, waited-before)
-			charged[origin] = waited
-		}
+		q.run.budgets.chargeSpan(rs.Origins[i], k.since, k.since+k.waited(now-q.x.heldUp))
 		renewed := *k
 		renewed.since = now
 		a.keeps[i] = &renewed
@@ -162,10 +176,12 @@ func (q *asking) stillWaits(rs *rows.Set, i int) bool {
 		q.parkAsking(i, *k)
 	case k.ask == nil && q.run.budgets.left(i) <= 0:
 		q.st.lose(i, q.unasked(k.err))
-	case k.ask != nil && k.ask.asked.err != nil:
-		q.askAgain(i, *k, k.ask.asked.err)
-	default:
+	case k.ask == nil || k.ask.asked.err == nil:
 		return false
+	case passing(k.ask.asked.err) && q.run.budgets.left(i) > 0 && k.ask.again(k.ask.ended, k.tries) <= q.x.lane.lanes.clock.now():
+		return false // it was behind another row while the pause passed
+	default:
+		q.askAgain(i, *k, k.ask.asked.err)
 	}
 	return true
 }
@@ -208,7 +224,7 @@ func (q *asking) askAgain(i int, k kept, err error) {
 	}
 	now := q.x.lane.lanes.clock.now()
 	pointConnectorAgain.Hit()
-	k.ask, k.again, k.tries, k.err = nil, now+pause(k.tries), k.tries+1, err
+	k.ask, k.again, k.tries, k.err = nil, k.ask.again(now, k.tries), k.tries+1, err
 	q.parkAsking(i, k)
 }
 

@@ -13,6 +13,7 @@ import (
 type budgets struct {
 	st    *stepRun
 	spent map[rows.RunRow]time.Duration // the time that each input row has used up; nil means that none has used up any
+	until map[rows.RunRow]time.Duration // until when the waits of each input row for connectors are charged, by the clock of the lanes
 }
 
 const (
@@ -130,6 +131,20 @@ func (b *budgets) charge(origin rows.RunRow, took time.Duration) {
 		b.spent = make(map[rows.RunRow]time.Duration)
 	}
 	b.spent[origin] += took
+}
+
+// chargeSpan charges an input row for its wait for a connector from one time until another, but for what of that is charged already: rows that
+// come of it wait together, also when they are asked for one after the other.
+func (b *budgets) chargeSpan(origin rows.RunRow, from, until time.Duration) {
+	from = max(from, b.until[origin])
+	if until <= from {
+		return
+	}
+	if b.until == nil {
+		b.until = make(map[rows.RunRow]time.Duration)
+	}
+	b.until[origin] = until
+	b.charge(origin, until-from)
 }
 
 // trial is one attempt, for which a row is charged however short it is. The zero trial stands
