@@ -30,6 +30,7 @@
 //   - redrive.go: dead redrive, which runs dead letters again.
 //   - dead_filter.go: the flags that select dead letters.
 //   - version.go: version, which tells the builds of this program and of a coordinator.
+//   - audit.go: audit, which lists who did what.
 //   - config.go: config, which keeps contexts.
 //   - contexts.go: the file with contexts.
 //   - token.go: token, which makes tokens.

@@ -65,7 +65,7 @@ Each subcommand has its own --help. A flag such as --server can also be set in t
 		pauseCommand(false), pauseCommand(true), cordonCommand(false), cordonCommand(true), drainCommand(),
 		submitCommand(), deadCommand(), explainCommand(),
 		runCommand(), testCommand(), lintCommand(), evalCommand(), schemaCommand(),
-		configCommand(), tokenCommand(), versionCommand(),
+		auditCommand(), configCommand(), tokenCommand(), versionCommand(),
 	)
 	command.FromEnvironment(cmd)
 	command.StrictUsage(cmd)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -124,15 +125,16 @@ type acceptedView struct {
 	Accepted  time.Time         `json:"accepted"`
 	Enabled   bool              `json:"enabled"`
 	Active    bool              `json:"active"`
+	Author    string            `json:"author,omitempty"`
 	Documents map[string]string `json:"documents"`
 }
 
 // printHistory prints the revisions as a table, or as data with their documents.
 func printHistory(out io.Writer, h *pb.HistoryResponse, o *output) error {
 	all := []acceptedView{}
-	l := &list{heading: []string{"REVISION", "ACCEPTED", "ENABLED", "ACTIVE", "DOCUMENTS"}, none: "no revision was ever active"}
+	l := &list{heading: []string{"REVISION", "ACCEPTED", "ENABLED", "ACTIVE", "DOCUMENTS", "AUTHOR"}, none: "no revision was ever active"}
 	for _, r := range h.GetRevisions() {
-		one := acceptedView{r.GetRevision(), time.UnixMilli(r.GetAcceptedUnixMilliseconds()).UTC(), r.GetEnabled(), r.GetActive(), map[string]string{}}
+		one := acceptedView{r.GetRevision(), time.UnixMilli(r.GetAcceptedUnixMilliseconds()).UTC(), r.GetEnabled(), r.GetActive(), r.GetAuthor(), map[string]string{}}
 		for _, d := range r.GetDocuments() {
 			one.Documents[d.GetKind()+"/"+d.GetName()] = string(d.GetYaml())
 		}
@@ -143,7 +145,7 @@ func printHistory(out io.Writer, h *pb.HistoryResponse, o *output) error {
 		}
 		number := strconv.FormatInt(one.Revision, 10)
 		l.names = append(l.names, number)
-		l.rows = append(l.rows, []string{number, one.Accepted.Format(time.RFC3339), strconv.FormatBool(one.Enabled), active, strconv.Itoa(len(one.Documents))})
+		l.rows = append(l.rows, []string{number, one.Accepted.Format(time.RFC3339), strconv.FormatBool(one.Enabled), active, strconv.Itoa(len(one.Documents)), cmp.Or(one.Author, "-")})
 	}
 	l.value = all
 	return o.print(out, l)

@@ -73,6 +73,7 @@ var conformance = []struct {
 	// outside tests reach their etcd from outside of this process.
 	outside bool
 }{
+	{"changes have authors, and the audit log is bounded", false, testAudit, false},
 	{"documents are shown raw", false, testDocuments, false},
 	{"documents from etcdctl", false, testEtcdctl, true},
 	{"foreign keys are reported once", false, testForeignKeys, false},

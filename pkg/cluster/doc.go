@@ -11,6 +11,7 @@
 // In reading order, from the methods that other packages call to the parts that they share:
 //
 //   - store.go: Config, Store, Open, Wait and Close.
+//   - audit.go: who has changed documents, and what else was done.
 //   - documents.go: documents are read, followed and written in transactions.
 //   - members.go: workers and coordinators: their records, and how they register.
 //   - control.go: flows that are paused and workers that are cordoned.

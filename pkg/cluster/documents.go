@@ -49,6 +49,11 @@ func (s *Store) readDocument(kv *mvccpb.KeyValue) (definition.Document, error) {
 // of etcd (Config.MaxOperations documents, 1.5 MiB) are refused with CodeBadDocument before anything is sent. After CodeUnavailable,
 // CodeDeadline and CodeCancelled the documents may have been written all the same.
 func (s *Store) PutDocuments(ctx context.Context, expect map[Key]int64, put []definition.Document, del []Key) (revision int64, err error) {
+	return s.putDocuments(ctx, expect, put, del, func(*transaction) {})
+}
+
+// putDocuments does what PutDocuments does. complete may add to the transaction before it is sent.
+func (s *Store) putDocuments(ctx context.Context, expect map[Key]int64, put []definition.Document, del []Key, complete func(*transaction)) (revision int64, err error) {
 	t := s.transaction("writing documents")
 	expected := slices.SortedFunc(maps.Keys(expect), func(a, b Key) int { return strings.Compare(a.String(), b.String()) })
 	for _, key := range expected {
@@ -80,6 +85,7 @@ func (s *Store) PutDocuments(ctx context.Context, expect map[Key]int64, put []de
 		}
 		t.delete(s.keys.document(key))
 	}
+	complete(t)
 	answer, err := t.commit(ctx)
 	if err != nil {
 		return 0, err

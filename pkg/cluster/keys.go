@@ -22,6 +22,7 @@ func (k Key) String() string { return string(k.Kind) + "/" + k.Name }
 
 // keys builds and parses every key that KisGrid has in etcd. Below the prefix there are:
 //
+//	audit/<time>-<coordinator>-<n>     an AuditEntry
 //	config/{flow,func,conn}/<name>     one YAML document
 //	history/flow/<name>/<revision>     a HistoryEntry
 //	idempotency/<hash>                 a KeptRequest, under a lease
@@ -50,6 +51,7 @@ func below(prefix string) keyRange {
 	return keyRange{from: prefix, to: clientv3.GetPrefixRangeEnd(prefix)}
 }
 
+func (k keys) audit() keyRange              { return below(k.prefix + "audit/") }
 func (k keys) config() keyRange             { return below(k.prefix + "config/") }
 func (k keys) document(d Key) string        { return k.prefix + "config/" + d.String() }
 func (k keys) history(flow string) keyRange { return below(k.prefix + "history/flow/" + flow + "/") }

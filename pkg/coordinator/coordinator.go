@@ -106,6 +106,7 @@ type Coordinator struct {
 	rejections *prometheus.CounterVec // counts revisions that this coordinator, as the leader, has rejected, by flow
 	server     *serve.Server
 	api        *httpapi.API         // the HTTP API
+	auditor    *admin.Auditor       // notes who changes something, or reads rows
 	guard      *access.Guard        // nil means that there is no access file
 	intercept  *access.Interceptors // find the caller of each call, and refuse calls for which it lacks the right
 
@@ -181,6 +182,7 @@ func New(c Config) (*Coordinator, error) {
 		coordinator: k.id, transport: c.Transport, guard: guard, dial: c.DialWorker, tracer: tracer, lease: c.Lease, limits: c.Limits, untaken: c.Budget / 2,
 		board: k.board, loop: k.loop, log: fleetLog.Named("session"),
 	}, c.Store, fleetLog)
+	k.auditor = admin.NewAuditor(c.Store, k.id, c.Logger.Named("audit"))
 	k.letters = newLetterKeeper(c.DeadLetters, c.Logger.Named("dead-letters"))
 	k.fleet.flows.onFlowDeleted = []func(string){k.letters.forget, func(flow string) { k.rejections.DeleteLabelValues(flow) }}
 	k.ingest = &ingest{
@@ -192,7 +194,8 @@ func New(c Config) (*Coordinator, error) {
 	calls := admin.New(admin.Config{
 		ID: k.id, Address: c.Advertise, Build: c.Build, Started: processStart, Store: c.Store, Letters: c.DeadLetters, Board: k.board,
 		Fleet: k.fleet, Rows: k.loop, Budget: k.ingest.budget, Limits: c.Limits, MaxSteps: c.MaxSteps, Draining: k.draining,
-		Runner: &letterRunner{loop: k.loop, board: k.board, letters: k.letters, budget: k.ingest.budget, limits: c.Limits},
+		Auditor: k.auditor,
+		Runner:  &letterRunner{loop: k.loop, board: k.board, letters: k.letters, budget: k.ingest.budget, limits: c.Limits},
 	})
 	pb.RegisterAdminServer(server, calls)
 	if k.api, err = httpapi.New(httpapi.Config{
@@ -261,6 +264,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	g.Go(func() error { c.lookups.run(ctx); return nil })
 	g.Go(func() error { return c.follow(ctx) })
 	g.Go(func() error { c.letters.checkStore(ctx); return nil })
+	g.Go(func() error { c.auditor.Run(ctx); return nil })
 	g.Go(func() error { return c.register(ctx) })
 	g.Go(func() error { return c.campaign(ctx) })
 	g.Go(func() error { c.ingest.balanceStreams(ctx); return nil })

@@ -28,6 +28,8 @@ type Config struct {
 	Limits  batch.Limits
 	// MaxSteps is the most steps that a new flow document may have.
 	MaxSteps int
+	// Auditor notes who changes something, or reads rows.
+	Auditor *Auditor
 	// Draining is closed when the coordinator is about to stop: it takes no batches any more, and calls that wait should end.
 	Draining <-chan struct{}
 }

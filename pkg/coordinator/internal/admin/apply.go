@@ -43,7 +43,7 @@ func (a *admin) apply(in *pb.ApplyRequest, out pb.Admin_ApplyServer) error {
 			parts = a.Store.Parts(c.put)
 		}
 		if err := c.write(parts, func(expect map[cluster.Key]int64, put []definition.Document) (int64, error) {
-			return a.Store.PutDocuments(ctx, expect, put, nil)
+			return a.putDocuments(ctx, "apply", c.flows, expect, put, nil)
 		}); err != nil {
 			return err
 		}
@@ -192,7 +192,12 @@ func (a *admin) Delete(ctx context.Context, in *pb.DeleteRequest) (*pb.DeleteRes
 			return nil, wire.Status(batch.Errorf(batch.CodeBadDocument, "nothing was deleted: flow %s needs it: %s", name, strings.Join(c.Reasons, "; ")))
 		}
 	}
-	revision, err := a.Store.PutDocuments(ctx, expect, nil, gone)
+	var flows []string
+	for _, d := range given {
+		flows = append(flows, before.FlowsOf(d)...)
+	}
+	slices.Sort(flows)
+	revision, err := a.putDocuments(ctx, "delete", slices.Compact(flows), expect, nil, gone)
 	if err != nil {
 		return nil, wire.Status(err)
 	}

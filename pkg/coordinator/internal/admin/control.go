@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/kisgrid/kisgrid/internal/access"
@@ -59,6 +60,21 @@ func (a *admin) control(ctx context.Context, kind cluster.Controlled, name, reas
 	if len(reason) > maxReason {
 		return false, batch.Errorf(batch.CodeBadDocument, "the reason has %d bytes, over the limit of %d: give a shorter one", len(reason), maxReason)
 	}
+	action, flows := "cordon worker", []string(nil)
+	if remove {
+		action = "uncordon worker"
+	}
+	if kind == cluster.ControlledFlow {
+		action, flows = "pause", []string{name}
+		if remove {
+			action = "resume"
+		}
+	}
+	detail := reason
+	if flows == nil {
+		detail = strings.TrimSpace(name + " " + reason)
+	}
+	a.Auditor.record(ctx, action, detail, flows...)
 	if remove {
 		return a.Store.SetControl(ctx, kind, name, nil)
 	}

@@ -142,6 +142,9 @@ func (a *admin) listDead(in *pb.ListDeadRequest, out pb.Admin_ListDeadServer) er
 	if err != nil {
 		return err
 	}
+	if !in.GetNoRows() {
+		a.Auditor.record(ctx, "read dead letters", lettersDetail(in.GetFilter()), s.flows...)
+	}
 	left := in.GetLimit()
 	for _, flow := range s.flows {
 		p := s.pages(store, flow)
@@ -222,6 +225,7 @@ func (a *admin) editDead(ctx context.Context, in *pb.EditDeadRequest) (*deadlett
 			if err := access.From(ctx).NeedUnmasked(flow, "edit dead letters"); err != nil {
 				return nil, err
 			}
+			a.Auditor.record(ctx, "edit dead letter", "id "+in.GetId(), flow)
 			return store.Edit(ctx, flow, s.ids[0], in.GetRow())
 		}
 	}
@@ -247,6 +251,9 @@ func (a *admin) dropDead(ctx context.Context, in *pb.DropDeadRequest) (n int, er
 	s, err := a.selection(ctx, store, in.GetFilter(), access.Operate)
 	if err != nil {
 		return 0, err
+	}
+	if !in.GetDryRun() {
+		a.Auditor.record(ctx, "drop dead letters", lettersDetail(in.GetFilter()), s.flows...)
 	}
 	for _, flow := range s.flows {
 		err := s.each(ctx, store, flow, func(letters []*deadletter.Letter) error {

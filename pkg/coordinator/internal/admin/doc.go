@@ -11,6 +11,7 @@
 //   - compare.go: the difference between given and stored documents, and whether the flows are still right after it.
 //   - rights.go: whether the caller may change or see documents that flows share, and dead letters.
 //   - control.go: flows are paused and workers cordoned, and the views of workers.
+//   - audit.go: who has changed something, or has read rows.
 //   - rollout.go: how far a flow has come, and the revisions that it had.
 //   - await_flows.go: waiting until flows have settled.
 //   - await_connectors.go: waiting until the connectors of flows are connected.

@@ -76,6 +76,11 @@ func (a *admin) redriveDead(ctx context.Context, filter *pb.DeadFilter, dry bool
 	if dry || t.selected == 0 {
 		return t.sendProgress(true)
 	}
+	action := "redrive dead letters"
+	if t.results != nil {
+		action += " and read their output"
+	}
+	a.Auditor.record(ctx, action, lettersDetail(filter), s.flows...)
 	release, ok := a.Budget.ReserveCall(redriveRows, redriveBytes)
 	if !ok {
 		return refuse.Overloaded()

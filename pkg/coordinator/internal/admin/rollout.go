@@ -56,11 +56,19 @@ func (a *admin) History(ctx context.Context, in *pb.HistoryRequest) (*pb.History
 	if status != nil {
 		active = status.Active
 	}
+	revisions := make([]int64, len(entries))
+	for i, e := range entries {
+		revisions[i] = e.Revision
+	}
+	authors, err := a.Store.Authors(ctx, revisions...)
+	if err != nil {
+		return nil, wire.Status(fmt.Errorf("history of flow %s: %w", in.GetFlow(), err))
+	}
 	out := &pb.HistoryResponse{}
 	for _, e := range entries {
 		out.Revisions = append(out.Revisions, &pb.Accepted{
 			Revision: e.Revision, AcceptedUnixMilliseconds: e.Accepted.UnixMilli(), Enabled: e.Enabled,
-			Active: e.Revision == active, Documents: fromDocuments(e.Documents),
+			Active: e.Revision == active, Documents: fromDocuments(e.Documents), Author: authors[e.Revision],
 		})
 	}
 	return out, nil

@@ -205,10 +205,13 @@ func (l *leader) pass(ctx context.Context) error {
 	return err
 }
 
-// trim removes history that is not needed any more. Of a flow that exists it removes revisions that are older than Config.HistoryAge,
+// trim removes entries of the audit log that are too old, and history that is not needed any more. Of a flow that exists it removes revisions that are older than Config.HistoryAge,
 // except the newest cluster.HistoryKeep; of a flow that was deleted longer ago than that it removes all. The history does not tell when a
 // flow was deleted, so the leader counts from when it first saw that.
 func (l *leader) trim(ctx context.Context) error {
+	if err := l.Leadership.TrimAudit(ctx, cluster.AuditKeep, cluster.AuditAge); err != nil {
+		return err
+	}
 	seen := l.Fleet.FollowedState()
 	if seen == nil || l.statuses == nil || l.desired == nil {
 		return nil

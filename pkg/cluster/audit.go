@@ -1,0 +1,187 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/kisgrid/kisgrid/pkg/definition"
+)
+
+// AuditKeep and AuditAge are the arguments keep and age with which the leader calls TrimAudit: it keeps the last 10,000 entries of the audit
+// log, of the last 90 days.
+const (
+	AuditKeep = 10_000
+	AuditAge  = 90 * 24 * time.Hour
+)
+
+// UnknownAuthor is the author of a change of documents that has no entry in the audit log: somebody wrote into etcd directly, or through a
+// coordinator of a build that had no audit log.
+const UnknownAuthor = "etcd, unknown"
+
+// AuditEntry says who did something, and when, from where and what: a change, or a read of rows. It has no contents of rows.
+type AuditEntry struct {
+	At          time.Time `json:"at"`
+	Author      string    `json:"author"`
+	Address     string    `json:"address,omitempty"`
+	Action      string    `json:"action"`
+	Flows       []string  `json:"flows,omitempty"`
+	Documents   []string  `json:"documents,omitempty"` // changed documents, as kind/name
+	Detail      string    `json:"detail,omitempty"`
+	Coordinator string    `json:"coordinator,omitempty"`
+	// Revision is the etcd revision of a change of documents; 0 for every other entry. In etcd it is there only if the entry was not
+	// written in the transaction of the change.
+	Revision int64 `json:"revision,omitempty"`
+}
+
+// maxNamed is the most documents, and the most flows, that an entry names.
+const maxNamed = 50
+
+// auditNumber tells apart the entries that this process writes within one nanosecond of its clock.
+var auditNumber atomic.Uint64
+
+// encodeAudit returns the key and the value of an entry. Keys are in the order of time.
+func (s *Store) encodeAudit(e AuditEntry) (key, value string, err error) {
+	for _, list := range []*[]string{&e.Flows, &e.Documents} {
+		if n := len(*list); n > maxNamed {
+			*list = append(slices.Clone((*list)[:maxNamed]), fmt.Sprintf("and %d more", n-maxNamed))
+		}
+	}
+	value, err = encode(e)
+	return fmt.Sprintf("%s%020d-%s-%d", s.keys.audit().from, e.At.UnixNano(), e.Coordinator, auditNumber.Add(1)), value, err
+}
+
+// readAudit parses an entry. Changed documents that were written in the same transaction have the entry's own revision.
+func readAudit(kv *mvccpb.KeyValue) (AuditEntry, error) {
+	var e AuditEntry
+	if err := json.Unmarshal(kv.Value, &e); err != nil {
+		return e, err
+	}
+	if e.Revision == 0 && len(e.Documents) > 0 {
+		e.Revision = kv.ModRevision
+	}
+	return e, nil
+}
+
+// ChangeDocuments does what PutDocuments does, and writes an entry of the audit log about it, in the same transaction if that has room for one
+// more operation, and otherwise in another one after it. If that fails, the documents are written all the same, and the change counts as
+// one of an unknown author; the error of the log is in failed.
+func (s *Store) ChangeDocuments(ctx context.Context, expect map[Key]int64, put []definition.Document, del []Key, e AuditEntry) (revision int64, failed, err error) {
+	for _, d := range put {
+		e.Documents = append(e.Documents, Key{d.Kind, d.Name}.String())
+	}
+	for _, key := range del {
+		e.Documents = append(e.Documents, key.String())
+	}
+	key, value, err := s.encodeAudit(e)
+	if err != nil {
+		return 0, nil, err
+	}
+	within := false
+	revision, err = s.putDocuments(ctx, expect, put, del, func(t *transaction) {
+		if len(t.then) < t.store.maxOps && t.bytes+len(key)+len(value)+entryOverhead+requestOverhead <= maxBytes {
+			within = true
+			t.put(key, value)
+		}
+	})
+	if err != nil || within {
+		return revision, nil, err
+	}
+	e.Revision = revision
+	return revision, s.PutAudit(ctx, e), nil
+}
+
+// PutAudit writes entries of the audit log, in one transaction. There may be at most 64 entries.
+func (s *Store) PutAudit(ctx context.Context, entries ...AuditEntry) error {
+	t := s.transaction("writing the audit log")
+	for _, e := range entries {
+		key, value, err := s.encodeAudit(e)
+		if err != nil {
+			return err
+		}
+		t.put(key, value)
+	}
+	_, err := t.commit(ctx)
+	return err
+}
+
+// Audit reads the entries of the audit log that were written at an etcd revision or later, oldest first.
+func (s *Store) Audit(ctx context.Context, since int64) ([]AuditEntry, error) {
+	kvs, _, err := s.list(ctx, s.keys.audit(), clientv3.WithMinModRev(since))
+	if err != nil {
+		return nil, err
+	}
+	return decodeAll(s, kvs, readAudit), nil
+}
+
+// Authors returns who made the changes of documents at these etcd revisions: UnknownAuthor for a change that has no entry in the audit log,
+// and nothing for one that is older than the log, or than the first change that the log has.
+func (s *Store) Authors(ctx context.Context, revisions ...int64) (map[int64]string, error) {
+	if len(revisions) == 0 {
+		return nil, nil
+	}
+	first, err := s.page(ctx, s.keys.audit().from, s.keys.audit().to, clientv3.WithLimit(1))
+	if err != nil || len(first.Kvs) == 0 {
+		return nil, err
+	}
+	entries, err := s.Audit(ctx, slices.Min(revisions))
+	if err != nil {
+		return nil, err
+	}
+	authors := map[int64]string{}
+	for _, e := range entries {
+		if e.Revision != 0 {
+			authors[e.Revision] = e.Author
+		}
+	}
+	for _, r := range revisions {
+		if authors[r] == "" && r >= first.Kvs[0].ModRevision {
+			authors[r] = UnknownAuthor
+		}
+	}
+	return authors, nil
+}
+
+// TrimAudit removes entries of the audit log that are not among the last keep, or are older than age by this process's clock.
+func (l *Leadership) TrimAudit(ctx context.Context, keep int, age time.Duration) error {
+	kvs, _, err := l.store.list(ctx, l.store.keys.audit(), clientv3.WithKeysOnly())
+	if err != nil {
+		return err
+	}
+	before := time.Now().Add(-age).UnixNano()
+	var old []string
+	for i, kv := range kvs {
+		at, err := auditTime(strings.TrimPrefix(string(kv.Key), l.store.keys.audit().from))
+		if i < len(kvs)-keep || err != nil || at < before {
+			old = append(old, string(kv.Key))
+		}
+	}
+	for some := range slices.Chunk(old, l.store.ownOps()) {
+		t := l.store.transaction("trimming the audit log")
+		for _, key := range some {
+			t.delete(key)
+		}
+		if err := l.commit(ctx, t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// auditTime returns the time in the key of an entry, in nanoseconds since 1970.
+func auditTime(name string) (int64, error) {
+	digits, _, found := strings.Cut(name, "-")
+	if !found {
+		return 0, errors.New("the key is not that of an entry")
+	}
+	return strconv.ParseInt(digits, 10, 64)
+}

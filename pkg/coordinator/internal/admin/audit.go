@@ -1,0 +1,241 @@
+package admin
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/kisgrid/kisgrid/internal/access"
+	"github.com/kisgrid/kisgrid/internal/wire"
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
+	"github.com/kisgrid/kisgrid/pkg/definition"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+)
+
+// Limits of the audit log's writer.
+const (
+	auditQueue = 1024            // so many entries may wait for etcd; further ones are in the log of the process only
+	auditBatch = 64              // so many entries are written at once
+	auditPause = time.Second     // the pause after etcd did not take entries
+	auditFlush = 2 * time.Second // how long the end of the process waits for the last entries
+)
+
+// Auditor writes entries of the audit log: each at once to the log of the process, and to etcd when etcd takes them. Any goroutine may use it.
+type Auditor struct {
+	store   *cluster.Store
+	log     hclog.Logger
+	id      string // of the coordinator
+	entries chan cluster.AuditEntry
+}
+
+// NewAuditor makes an Auditor of the coordinator with this id. Run must be called.
+func NewAuditor(store *cluster.Store, id string, log hclog.Logger) *Auditor {
+	return &Auditor{store: store, log: log, id: id, entries: make(chan cluster.AuditEntry, auditQueue)}
+}
+
+// entry makes the entry about something that the caller of ctx does.
+func (a *Auditor) entry(ctx context.Context, action, detail string, flows ...string) cluster.AuditEntry {
+	who := access.From(ctx)
+	return cluster.AuditEntry{At: time.Now().UTC(), Author: who.Name, Address: who.Address, Action: action, Detail: detail, Flows: flows, Coordinator: a.id}
+}
+
+// tell writes an entry to the log of the process.
+func (a *Auditor) tell(e *cluster.AuditEntry) {
+	a.log.Info(e.Action, "author", e.Author, "address", e.Address, "flows", e.Flows, "documents", e.Documents, "detail", e.Detail)
+}
+
+// record notes that the caller of ctx does something. It does not wait for etcd.
+func (a *Auditor) record(ctx context.Context, action, detail string, flows ...string) {
+	e := a.entry(ctx, action, detail, flows...)
+	a.tell(&e)
+	select {
+	case a.entries <- e:
+	default:
+		a.log.Warn("the audit log in etcd lacks an entry, because too many wait for etcd; the entry is in this log", "action", action, "author", e.Author)
+	}
+}
+
+// Run writes entries to etcd until ctx is done. Then it writes those that still wait, for a moment, and returns.
+func (a *Auditor) Run(ctx context.Context) {
+	var waiting []cluster.AuditEntry
+	for {
+		if len(waiting) == 0 {
+			select {
+			case e := <-a.entries:
+				waiting = append(waiting, e)
+			case <-ctx.Done():
+			}
+		}
+		waiting = a.gather(waiting)
+		if ctx.Err() != nil {
+			break
+		}
+		if err := a.store.PutAudit(ctx, waiting...); err == nil {
+			waiting = nil
+			continue
+		}
+		select {
+		case <-time.After(auditPause):
+		case <-ctx.Done():
+		}
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditFlush)
+	defer cancel()
+	for len(waiting) > 0 {
+		if err := a.store.PutAudit(last, waiting...); err != nil {
+			a.log.Warn("the audit log in etcd lacks the last entries; they are in this log", "entries", len(waiting)+len(a.entries), "error", err)
+			return
+		}
+		waiting = a.gather(nil)
+	}
+}
+
+// gather adds the entries that wait, up to auditBatch, without blocking.
+func (a *Auditor) gather(some []cluster.AuditEntry) []cluster.AuditEntry {
+	for len(some) < auditBatch {
+		select {
+		case e := <-a.entries:
+			some = append(some, e)
+		default:
+			return some
+		}
+	}
+	return some
+}
+
+// putDocuments writes and deletes documents as Store.PutDocuments does, and notes who did it. flows are the flows that need them.
+func (a *admin) putDocuments(ctx context.Context, action string, flows []string, expect map[cluster.Key]int64, put []definition.Document, gone []cluster.Key) (int64, error) {
+	e := a.Auditor.entry(ctx, action, "", flows...)
+	revision, failed, err := a.Store.ChangeDocuments(ctx, expect, put, gone, e)
+	if err != nil {
+		return 0, err
+	}
+	for _, d := range put {
+		e.Documents = append(e.Documents, flowstate.KeyOf(d).String())
+	}
+	for _, key := range gone {
+		e.Documents = append(e.Documents, key.String())
+	}
+	a.Auditor.tell(&e)
+	if failed != nil {
+		a.Auditor.log.Warn("the audit log in etcd lacks an entry; it is in this log", "action", action, "error", failed)
+	}
+	return revision, nil
+}
+
+// Audit returns the entries of the audit log that the caller may see, oldest first: those about a flow on which it has the right view, and all
+// if it has the right on all flows. Documents whose last change has no entry are listed as changes of an unknown author.
+func (a *admin) Audit(ctx context.Context, in *pb.AuditRequest) (*pb.AuditResponse, error) {
+	entries, err := a.Store.Audit(ctx, 0)
+	if err != nil {
+		return nil, wire.Status(err)
+	}
+	unknown, err := a.unknownChanges(ctx, entries)
+	if err != nil {
+		return nil, wire.Status(err)
+	}
+	entries = append(entries, unknown...)
+	who := access.From(ctx)
+	out := &pb.AuditResponse{}
+	for i := range entries {
+		e := &entries[i]
+		flows := slices.DeleteFunc(slices.Clone(e.Flows), func(flow string) bool { return !who.May(access.View, flow) })
+		switch {
+		case len(flows) == 0 && !who.MayAll(access.View),
+			in.GetFlow() != "" && !slices.Contains(flows, in.GetFlow()),
+			in.GetAuthor() != "" && e.Author != in.GetAuthor(),
+			e.At.UnixMilli() < in.GetSinceUnixMilliseconds():
+			continue
+		}
+		m := &pb.AuditEntry{
+			AtUnixMilliseconds: e.At.UnixMilli(), Author: e.Author, Address: e.Address, Action: e.Action, Flows: flows, Revision: e.Revision,
+			Detail: e.Detail, Coordinator: e.Coordinator,
+		}
+		for _, d := range e.Documents { // a change may be of documents of several flows
+			if flow, is := strings.CutPrefix(d, string(definition.KindFlow)+"/"); !is || who.May(access.View, flow) {
+				m.Documents = append(m.Documents, d)
+			}
+		}
+		out.Entries = append(out.Entries, m)
+	}
+	if n := len(out.GetEntries()); in.GetLimit() > 0 && n > int(in.GetLimit()) {
+		out.Entries = out.GetEntries()[n-int(in.GetLimit()):]
+	}
+	return out, nil
+}
+
+// unknownChanges makes entries about documents whose last change has none in the log, if it is not older than the log. Nobody knows their
+// time, so they have the time at which the change was seen in the flow's status, or now.
+func (a *admin) unknownChanges(ctx context.Context, entries []cluster.AuditEntry) ([]cluster.AuditEntry, error) {
+	_, stored, done, err := a.readDocuments(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	var revisions []int64
+	for _, f := range stored.Flows {
+		for _, d := range f.Documents {
+			revisions = append(revisions, d.Revision)
+		}
+	}
+	slices.Sort(revisions)
+	authors, err := a.Store.Authors(ctx, slices.Compact(revisions)...)
+	if err != nil {
+		return nil, err
+	}
+	var unknown []cluster.AuditEntry
+	seen := map[int64]int{} // the place in unknown, by revision
+	snapshot := a.Board.Load()
+	for name, f := range stored.Flows {
+		for _, d := range f.Documents {
+			if authors[d.Revision] != cluster.UnknownAuthor {
+				continue
+			}
+			at, there := seen[d.Revision]
+			if !there {
+				at = len(unknown)
+				seen[d.Revision] = at
+				when := time.Now().UTC()
+				if e := snapshot.Flows[name]; e != nil && !e.Status.Updated.IsZero() {
+					when = e.Status.Updated
+				}
+				unknown = append(unknown, cluster.AuditEntry{At: when, Author: cluster.UnknownAuthor, Action: "write into etcd", Revision: d.Revision})
+			}
+			e := &unknown[at]
+			for list, name := range map[*[]string]string{&e.Flows: name, &e.Documents: flowstate.KeyOf(d).String()} {
+				if !slices.Contains(*list, name) {
+					*list = append(*list, name)
+				}
+			}
+		}
+	}
+	for i := range unknown {
+		slices.Sort(unknown[i].Flows)
+		slices.Sort(unknown[i].Documents)
+	}
+	slices.SortFunc(unknown, func(a, b cluster.AuditEntry) int { return int(a.Revision - b.Revision) })
+	return unknown, nil
+}
+
+// lettersDetail says in words which dead letters a filter selects, without contents of rows.
+func lettersDetail(f *pb.DeadFilter) string {
+	var parts []string
+	if f.GetFunction() != "" {
+		parts = append(parts, "function "+f.GetFunction())
+	}
+	if f.GetCode() != 0 {
+		parts = append(parts, "code "+batch.Code(f.GetCode()).String())
+	}
+	if f.GetSinceUnixMilliseconds() != 0 {
+		parts = append(parts, "since "+time.UnixMilli(f.GetSinceUnixMilliseconds()).UTC().Format(time.RFC3339))
+	}
+	if ids := f.GetIds(); len(ids) > 0 {
+		parts = append(parts, "ids "+strings.Join(ids[:min(len(ids), 5)], ", "))
+	}
+	return strings.Join(parts, "; ")
+}
