@@ -121,7 +121,9 @@ vuln: ## Look for known vulnerabilities in the code that is called; GOVULNDB nam
 
 proto: ## Generate the code of the wire protocol, unless the .proto files break it
 	cd proto && $(BUF) lint && $(BUF) breaking --against kisgrid.binpb && $(BUF) generate
-	cd proto && sha256sum kisgrid/v1/*.proto kisgrid/v1/*.pb.go > SHA256SUMS
+	cd proto && $(BUF) generate --template buf.gen.http.yaml
+	cd tools/openapi && go run . ../../proto/gateway/kisgrid.swagger.json ../../proto/http-rows.json ../../proto/gateway/openapi.json
+	cd proto && sha256sum kisgrid/v1/*.proto kisgrid/v1/*.pb.go http.yaml http-rows.json gateway/*.json gateway/kisgrid/v1/*.go > SHA256SUMS
 
 proto-check: ## Fail when the generated code does not match the .proto files, or these break the protocol or the style
 	cd proto && $(BUF) lint && $(BUF) format --diff --exit-code && $(BUF) breaking --against kisgrid.binpb && sha256sum --quiet --check SHA256SUMS

@@ -11,6 +11,8 @@ var arrows = []struct {
 }{
 	// Data that travels, and its description.
 	{"proto/kisgrid/v1", nil},
+	{"proto/gateway", nil},
+	{"proto/gateway/kisgrid/v1", []string{"proto/kisgrid/v1"}},
 	{"pkg/batch", nil},
 	{"pkg/expr", nil},
 	{"pkg/definition", []string{"pkg/batch", "pkg/expr", "internal/jsonrule"}},
@@ -56,7 +58,7 @@ var arrows = []struct {
 	}},
 	{"pkg/coordinator/internal/flowstate", []string{"pkg/cluster", "pkg/definition", "pkg/expr", "pkg/batch", "internal/wire", "proto/kisgrid/v1"}},
 	{"pkg/coordinator/internal/refuse", []string{"pkg/batch"}},
-	{"pkg/coordinator/internal/httpapi", []string{"pkg/batch", "pkg/cluster", "internal/wire", "internal/bitset", "internal/rowfile", "proto/kisgrid/v1"}},
+	{"pkg/coordinator/internal/httpapi", []string{"pkg/batch", "pkg/cluster", "internal/wire", "internal/bitset", "internal/rowfile", "proto/kisgrid/v1", "proto/gateway…"}},
 	{"pkg/coordinator/internal/leader", []string{"pkg/coordinator/internal/flowstate", "pkg/cluster", "pkg/definition", "pkg/batch"}},
 	{"pkg/coordinator/internal/admin", []string{
 		"pkg/coordinator/internal/flowstate", "pkg/coordinator/internal/leader", "pkg/coordinator/internal/refuse",

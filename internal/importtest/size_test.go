@@ -15,7 +15,7 @@ const maxClientPackages = 330
 // only the project's own imports, this one also those of other modules.
 var notInClient = []string{
 	"github.com/prometheus/…", "net/http/pprof", "google.golang.org/grpc/reflection…", "github.com/spf13/…", "go.opentelemetry.io/…",
-	"go.etcd.io/…", "github.com/redis/…",
+	"go.etcd.io/…", "github.com/redis/…", "github.com/grpc-ecosystem/…", "github.com/getkin/…",
 }
 
 // TestClientLinksLittle asks the go command which packages a program links that imports pkg/client.
@@ -38,6 +38,24 @@ func TestClientLinksLittle(t *testing.T) {
 			if name == prefix || below && strings.HasPrefix(name, prefix) {
 				t.Errorf("importing pkg/client links %s, which a client does not need", name)
 			}
+		}
+	}
+}
+
+// TestOnlyCoordinatorLinksHTTP asks the go command whether workers link the library that serves calls as JSON, or the description of these.
+func TestOnlyCoordinatorLinksHTTP(t *testing.T) {
+	t.Parallel()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", module+"pkg/worker").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	linked := strings.Fields(string(out))
+	if !slices.Contains(linked, module+"pkg/flowexec") {
+		t.Fatalf("go list names %d packages, and pkg/flowexec is not among them", len(linked))
+	}
+	for _, name := range linked {
+		if strings.HasPrefix(name, module+"proto/gateway") || strings.HasPrefix(name, "github.com/grpc-ecosystem/grpc-gateway") || strings.HasPrefix(name, "github.com/getkin/") {
+			t.Errorf("importing pkg/worker links %s, which only coordinators need", name)
 		}
 	}
 }

@@ -37,7 +37,7 @@ type HTTPConfig struct {
 	Profiles bool
 	// Handlers are further pages, by pattern as in http.ServeMux.
 	Handlers map[string]http.Handler
-	// API answers the requests for /openapi.json and for paths below /v1/, and limits their bodies, times and certificates itself. nil
+	// API answers the requests for /openapi.json and for paths that begin with /v1/ or /kisgrid.v1., and limits their bodies, times and certificates itself. nil
 	// means that there are no such paths.
 	API http.Handler
 }
@@ -103,7 +103,7 @@ func NewHTTPServer(c HTTPConfig) (*http.Server, error) {
 // withAPI passes requests for paths of the API on to it, and others to the pages.
 func withAPI(api, pages http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/openapi.json" || strings.HasPrefix(r.URL.Path, "/v1/") {
+		if r.URL.Path == "/openapi.json" || strings.HasPrefix(r.URL.Path, "/v1/") || strings.HasPrefix(r.URL.Path, "/kisgrid.v1.") {
 			api.ServeHTTP(w, r)
 			return
 		}

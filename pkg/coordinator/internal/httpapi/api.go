@@ -14,6 +14,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/internal/rowfile"
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/proto/gateway"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
@@ -81,9 +82,20 @@ func New(c Config) (*API, error) {
 		w.Header().Set("Allow", http.MethodPost)
 		refuse(w, statusError{batch.Errorf(batch.CodeBadMessage, "rows are sent with POST: docs/http.md shows how"), http.StatusMethodNotAllowed})
 	})
-	a.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+	a.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(gateway.OpenAPI) // an error says that the client is gone
+	})
+	var calls http.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		refuse(w, batch.Errorf(batch.CodeNotFound, "there is no such page: GET /openapi.json lists all pages"))
 	})
+	if c.Admin != nil {
+		var err error
+		if calls, err = a.adminCalls(); err != nil {
+			return nil, err
+		}
+	}
+	a.mux.Handle("/", calls)
 	return a, nil
 }
 

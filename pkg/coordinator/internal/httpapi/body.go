@@ -63,10 +63,7 @@ func (b *patientBody) interrupt() {
 
 // Read implements io.Reader.
 func (b *patientBody) Read(p []byte) (int, error) {
-	if b.left <= 0 {
-		return 0, tooLong(b.most)
-	}
-	p = p[:min(int64(len(p)), b.left)]
+	p = p[:min(int64(len(p)), b.left+1)] // one more than may come shows that there is more
 	if err := b.control.SetReadDeadline(b.lastRow.Add(rowPatience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return 0, err
 	}
@@ -76,7 +73,9 @@ func (b *patientBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.reader.Read(p)
 	b.isWaiting.Store(false)
-	b.left -= int64(n)
+	if b.left -= int64(n); b.left < 0 {
+		n, err, b.left = 0, tooLong(b.most), 0
+	}
 	if err == io.EOF { //nolint:errorlint // io.EOF as it is means the end
 		b.ended.Store(true)
 	}
@@ -269,11 +268,11 @@ type bounded struct {
 
 // Read implements io.Reader.
 func (b *bounded) Read(p []byte) (int, error) {
-	if b.left <= 0 {
+	n, err := b.Reader.Read(p[:min(int64(len(p)), b.left+1)]) // one more than may come shows that there is more
+	if b.left -= int64(n); b.left < 0 {
+		b.left = 0
 		return 0, tooLong(b.most)
 	}
-	n, err := b.Reader.Read(p[:min(int64(len(p)), b.left)])
-	b.left -= int64(n)
 	return n, err
 }
 

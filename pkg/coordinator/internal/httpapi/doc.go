@@ -1,4 +1,4 @@
-// Package httpapi is the HTTP API of a coordinator: rows over plain HTTP, for programs without the SDK. docs/http.md shows it to users.
+// Package httpapi is the HTTP API of a coordinator: rows over plain HTTP, for programs without the SDK, and the calls of the command line as JSON. docs/http.md shows it to users.
 //
 // A request that submits rows becomes a call Stream of the service Ingest, made in the coordinator's own process. So windows, budgets,
 // credit, rights and errors are those of clients that speak gRPC, and are coded once:
@@ -18,5 +18,6 @@
 //   - body.go: the body of a request: rows, and patience with its client.
 //   - keys.go: keys of idempotency.
 //   - answer.go: the lines of an answer, written while they come.
-//   - inprocess.go: what interceptors see of a call that is made in this process.
+//   - admin.go: the calls of the command line as JSON.
+//   - inprocess.go: a gRPC client and its service in one process.
 package httpapi
