@@ -120,10 +120,10 @@ func TestTextsThatBeganWithEquals(t *testing.T) {
 	for _, c := range []struct{ key, value, parse, intake string }{
 		{"= string(id)", "= a + 1", "", ""},
 		{"=id", "=a+1", "", ""},
-		{"={id}", "b", "", `s.yml:7: option.save.key: : is expected behind the field's name`},
-		{"{id}", "=%", "", "s.yml:8: option.save.set.a: "},
-		{"= {id}", "b", `s.yml:7: option.save.key: : is expected behind the field's name`, ""},
-		{"{id}", "= a +", `s.yml:8: option.save.set.a: `, ""},
+		{"={id}", "b", "", `s.yml:7:15: option.save.key: : is expected behind the field's name`},
+		{"{id}", "=%", "", "s.yml:8:16: option.save.set.a: "},
+		{"= {id}", "b", `s.yml:7:16: option.save.key: : is expected behind the field's name`, ""},
+		{"{id}", "= a +", `s.yml:8:20: option.save.set.a: `, ""},
 	} {
 		p, err := Parse(document(c.key, c.value))
 		if c.parse != "" {
