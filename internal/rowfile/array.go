@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 
@@ -64,7 +65,7 @@ func (a *array) element() (over bool, err error) {
 	depth, inString, escaped := 0, false, false
 	for {
 		c, err := a.in.ReadByte()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return false, &NotRows{Reason: fmt.Sprintf("the input ends within the JSON array, behind row %d: its ] is missing", a.rows)}
 		}
 		if err != nil {

@@ -2,6 +2,7 @@ package rowfile
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -62,7 +63,7 @@ func newRecords(l *lines, o Options) (*records, error) {
 		return nil, &NotRows{Number: number, Unit: "line", Is: "UTF-16", Reason: "the input is UTF-16: " + utf16Advice}
 	}
 	if _, err := c.record(); err != nil {
-		if bad, ok := err.(*BadRow); ok {
+		if bad, ok := errors.AsType[*BadRow](err); ok {
 			return nil, wrong("the header can't be read: %s", bad.Reason)
 		}
 		return nil, err
@@ -160,13 +161,13 @@ func (c *records) record() (number int, err error) {
 		if !split.within {
 			break
 		}
-		if line, err = c.line(); err != nil && err != io.EOF {
+		if line, err = c.line(); err != nil && !errors.Is(err, io.EOF) {
 			return first.number, err
 		}
 		if err == nil {
 			more = append(more, line)
 		}
-		if err == io.EOF || line.text == nil || len(c.raw)+1+len(line.text) > c.lines.limit {
+		if errors.Is(err, io.EOF) || line.text == nil || len(c.raw)+1+len(line.text) > c.lines.limit {
 			c.again, c.raw = append(more, c.again...), first.text
 			return first.number, &BadRow{Code: batch.CodeRowUndecodable, Reason: "a quotation mark is opened and never closed", Text: first.text}
 		}

@@ -31,7 +31,7 @@ func (l *lines) next() (text []byte, tooLong bool, err error) {
 		if errors.Is(err, bufio.ErrBufferFull) {
 			continue
 		}
-		if err != nil && (err != io.EOF || !any) {
+		if err != nil && (!errors.Is(err, io.EOF) || !any) {
 			return nil, false, err
 		}
 		break

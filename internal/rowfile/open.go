@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -113,7 +114,7 @@ func firstCharacter(b *bufio.Reader) (c byte, skipped int, err error) {
 	for n := 1; ; n++ {
 		got, err := b.Peek(n)
 		if err != nil {
-			if err == bufio.ErrBufferFull { // 64 KiB of spaces: the line is no row
+			if errors.Is(err, bufio.ErrBufferFull) { // 64 KiB of spaces: the line is no row
 				return ' ', skipped, nil
 			}
 			return 0, skipped, err

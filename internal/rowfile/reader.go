@@ -84,7 +84,7 @@ func (r *Reader) Next() ([]byte, error) {
 		case ok:
 			wrong.Number, wrong.Unit = max(r.number, 1), r.Unit()
 			r.err = wrong
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			r.err = io.EOF
 		case err != nil:
 			r.err = fmt.Errorf("read rows after %s %d: %w", r.Unit(), r.number, err)
@@ -127,7 +127,7 @@ func (r *Reader) begin() error {
 	}
 	first, skipped, err := firstCharacter(in)
 	if err != nil {
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return io.EOF
 		}
 		return fmt.Errorf("read rows: %w", err)

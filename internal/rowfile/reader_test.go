@@ -24,7 +24,7 @@ func readAll(in io.Reader, o Options) []string {
 	for {
 		row, err := r.Next()
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return got
 		case err == nil:
 			got = append(got, fmt.Sprintf("%d %s", r.Number(), row))
@@ -134,7 +134,7 @@ func TestNotRows(t *testing.T) {
 		if !ok || wrong.Is != want || !strings.Contains(wrong.Reason, want) {
 			t.Errorf("%q: row %q, %v; want that it is %s", in, row, err, want)
 		}
-		if _, again := r.Next(); again != err {
+		if _, again := r.Next(); !errors.Is(again, err) {
 			t.Errorf("%q: Next goes on with %v", in, again)
 		}
 	}

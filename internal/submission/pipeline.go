@@ -140,7 +140,7 @@ func (p *pipeline) read(ctx context.Context) {
 				in.text = bytes.Clone(p.reader.Text())
 			}
 		case !isBad:
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				err = nil
 			}
 			p.feed.end(err)

@@ -2,6 +2,7 @@ package submission
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
@@ -38,7 +39,8 @@ type reports struct {
 	csv     *csv.Writer   // nil unless outcomes are written as CSV
 	rejects *bufio.Writer // nil unless --rejects is given
 	buffers []*bufio.Writer
-	header  bool // the rejects have their header, or need none
+	header  bool  // the rejects have their header, or need none
+	failed  error // the first line that could not be written; close returns it
 }
 
 // openReports makes the files anew. An empty path means that the file is not wanted.
@@ -79,6 +81,7 @@ func (r *reports) wanted() bool { return len(r.files) > 0 }
 
 // close writes everything that is left. The error says that a file is not whole.
 func (r *reports) close() (err error) {
+	err = r.failed
 	if r.csv != nil {
 		r.csv.Flush()
 		err = r.csv.Error()
@@ -160,7 +163,9 @@ func (r *reports) reject(text, header []byte) {
 func (r *reports) write(o *RowReport) {
 	switch {
 	case r.lines != nil:
-		_ = r.lines.Encode(o) // close returns the error
+		if err := r.lines.Encode(o); err != nil {
+			r.failed = cmp.Or(r.failed, err)
+		}
 	case r.csv != nil:
 		kept := ""
 		if o.Kept != nil {
