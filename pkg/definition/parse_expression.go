@@ -195,6 +195,9 @@ func (d Document) node(keys ...string) *yaml.Node {
 	return n
 }
 
+// maxExpressions is the largest number of fields that the expressions of one function may give.
+const maxExpressions = 500
+
 // NamedExpression is a field and the expression that gives its value.
 type NamedExpression struct {
 	Name string
@@ -204,7 +207,12 @@ type NamedExpression struct {
 // namedExpressions reads a mapping from names of fields to expressions, in the order of the document.
 func (v value) namedExpressions() []NamedExpression {
 	var all []NamedExpression
-	for _, f := range v.fields() {
+	fields := v.fields()
+	if len(fields) > maxExpressions {
+		v.mistake("has %d fields; a function may give %d: divide the work among several functions", len(fields), maxExpressions)
+		return nil
+	}
+	for _, f := range fields {
 		if source, ok := f.value.expression(); ok {
 			all = append(all, NamedExpression{f.name, source})
 		}

@@ -2,6 +2,7 @@ package expr
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 )
 
@@ -16,7 +17,17 @@ type Scope struct {
 	variables []Field
 	params    Value
 	inputs    []Input
-	locals    int // the most variables that one expression has
+	numbers   map[inputName]int // of the inputs
+	locals    int               // the most variables that one expression has
+}
+
+// maxInputs is the largest number of fields that the expressions of a Scope may read.
+const maxInputs = 1000
+
+// inputName identifies an input.
+type inputName struct {
+	name     string
+	variable bool
 }
 
 // Names are the names that a Scope begins with.
@@ -44,7 +55,7 @@ func NewScope(names Names) *Scope {
 	if names.Params.kind != KindObject {
 		names.Params = ObjectValue(nil)
 	}
-	return &Scope{row: names.Row, variables: slices.Clone(names.Variables), params: names.Params}
+	return &Scope{row: names.Row, variables: slices.Clone(names.Variables), params: names.Params, numbers: map[inputName]int{}}
 }
 
 // Inputs returns what the expressions that were compiled so far read. The value of input i goes into a frame with Set(i, value).
@@ -52,11 +63,11 @@ func (s *Scope) Inputs() []Input { return slices.Clone(s.inputs) }
 
 // input returns the number of an input, which it adds if it is new.
 func (s *Scope) input(in Input) int {
-	for i, has := range s.inputs {
-		if has.Name == in.Name && has.Variable == in.Variable {
-			return i
-		}
+	key := inputName{in.Name, in.Variable}
+	if i, ok := s.numbers[key]; ok {
+		return i
 	}
+	s.numbers[key] = len(s.inputs)
 	s.inputs = append(s.inputs, in)
 	return len(s.inputs) - 1
 }
@@ -81,7 +92,13 @@ func (s *Scope) Compile(source Source, want Type) (*Program, error) {
 	c := compiler{scope: s, source: &source}
 	inputs := len(s.inputs)
 	o := c.convert(tree, c.compile(tree), want)
+	if len(s.inputs) > maxInputs && len(c.mistakes) == 0 {
+		c.mistakes = append(c.mistakes, &Mistake{Source: &source, To: len(source.Text), Message: fmt.Sprintf("the expressions of this function read more than %d fields", maxInputs), Edit: "divide the work among several functions"})
+	}
 	if len(c.mistakes) > 0 {
+		for _, in := range s.inputs[inputs:] {
+			delete(s.numbers, inputName{in.Name, in.Variable})
+		}
 		s.inputs = s.inputs[:inputs]
 		slices.SortStableFunc(c.mistakes, func(a, b *Mistake) int { return cmp.Compare(a.From, b.From) })
 		return nil, c.mistakes
