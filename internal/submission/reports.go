@@ -23,7 +23,6 @@ type RowReport struct {
 	Code     string          `json:"code,omitempty"`
 	Reason   string          `json:"reason,omitempty"`
 	Attempts uint32          `json:"attempts,omitempty"`
-	Letter   string          `json:"letter,omitempty"` // the id of the dead letter
 	Kept     *bool           `json:"kept,omitempty"`   // of a dead row only
 	NotKept  string          `json:"not_kept,omitempty"`
 }
@@ -61,7 +60,7 @@ func openReports(outcomes, rejects string) (r *reports, err error) {
 		case b == nil:
 		case strings.HasSuffix(strings.ToLower(outcomes), ".csv"):
 			r.csv = csv.NewWriter(b)
-			_ = r.csv.Write([]string{"line", "key", "outcome", "function", "code", "reason", "attempts", "letter", "kept", "not_kept"}) // close returns the error
+			_ = r.csv.Write([]string{"line", "key", "outcome", "function", "code", "reason", "attempts", "kept", "not_kept"}) // close returns the error
 		default:
 			r.lines = json.NewEncoder(b)
 			r.lines.SetEscapeHTML(false)
@@ -176,7 +175,7 @@ func (r *reports) write(o *RowReport) {
 		if json.Unmarshal(o.Key, &text) == nil {
 			key = text
 		}
-		_ = r.csv.Write([]string{strconv.Itoa(o.Line), key, o.Outcome, o.Function, o.Code, o.Reason, strconv.Itoa(int(o.Attempts)), o.Letter, kept, o.NotKept})
+		_ = r.csv.Write([]string{strconv.Itoa(o.Line), key, o.Outcome, o.Function, o.Code, o.Reason, strconv.Itoa(int(o.Attempts)), kept, o.NotKept})
 	}
 }
 
