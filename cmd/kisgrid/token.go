@@ -16,7 +16,7 @@ func tokenCommand() *cobra.Command {
 		Short: "Draw a token, and print it with its hash",
 		Long: `new draws a token of 256 random bits. The token goes to standard output, for its owner. Its SHA-256 goes to standard error, for the access
 file of the coordinators. Nobody else gets to know the token, and it can't be found out from the hash.`,
-		Example: "  kisgrid token new > ~/.kisgrid-token",
+		Example: "  kisgrid token new > token",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			secret, hash := access.NewToken()
