@@ -23,7 +23,7 @@ type RowReport struct {
 	Code     string          `json:"code,omitempty"`
 	Reason   string          `json:"reason,omitempty"`
 	Attempts uint32          `json:"attempts,omitempty"`
-	Kept     *bool           `json:"kept,omitempty"`   // of a dead row only
+	Kept     *bool           `json:"kept,omitempty"` // of a dead row only
 	NotKept  string          `json:"not_kept,omitempty"`
 }
 
