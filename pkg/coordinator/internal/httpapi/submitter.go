@@ -241,7 +241,8 @@ func (s *submitter) cut() batch.Columns {
 // keyedBatchBytes is the most bytes of a batch of several rows in a request with a key of idempotency.
 const keyedBatchBytes = 1 << 20
 
-// Recv is RecvMsg, as the interface of the call has it.
+// SendMsg implements grpc.ServerStream: it takes a message of the call to its client, and writes the lines of an answer. It blocks while the
+// HTTP client leaves many lines unread.
 func (s *submitter) SendMsg(m any) error {
 	if lent, ok := m.(*wire.Lent); ok {
 		m = lent.Message
