@@ -98,9 +98,9 @@ func (c *compiler) unknownFunction(n *node) operand {
 		return c.mistake(&at, edit, "there is no function %s", name)
 	}
 	edit := "docs/expressions.md lists all functions"
-	if near := nearest(name, sortedNames(functions)); near != "" {
+	if near := Nearest(name, sortedNames(functions)); near != "" {
 		edit = "write " + near
-	} else if near := nearest(name, sortedNames(otherNames)); near != "" {
+	} else if near := Nearest(name, sortedNames(otherNames)); near != "" {
 		edit = otherNames[near]
 	}
 	return c.mistake(&at, edit, "there is no function %s", name)

@@ -73,7 +73,7 @@ func (c *compiler) unknownName(n *node, name string) operand {
 		names = append(names, f.Name)
 	}
 	slices.Sort(names)
-	if _, ok := functions[name]; ok && nearest(name, names) == "" {
+	if _, ok := functions[name]; ok && Nearest(name, names) == "" {
 		return c.mistake(n, fmt.Sprintf("write %s(…)", name), "%s is a function, and stands here without a value", name)
 	}
 	switch name {
@@ -84,7 +84,7 @@ func (c *compiler) unknownName(n *node, name string) operand {
 	case "this", "self", "it":
 		return c.mistake(n, "write row for the whole row", "%s is no name here", name)
 	}
-	if near := nearest(name, names); near != "" {
+	if near := Nearest(name, names); near != "" {
 		return c.mistake(n, "write "+near+" if you mean that, or add "+fieldText(name)+" to source.fields", "%s is not a field of the row", name)
 	}
 	return c.mistake(n, fmt.Sprintf("its fields are %s; add %s to source.fields if rows have it", listNames(names), fieldText(name)), "%s is not a field of the row", name)
@@ -199,7 +199,7 @@ func (c *compiler) member(n *node, of operand, name string, maybe bool) operand 
 			for i, f := range k.fields {
 				names[i] = f.Name
 			}
-			if near := nearest(name, names); near != "" {
+			if near := Nearest(name, names); near != "" {
 				return c.mistake(n, "write "+near, "%s has no field %s", c.text(base), fieldText(name))
 			}
 			return c.mistake(n, "its fields are "+listNames(names), "%s has no field %s", c.text(base), fieldText(name))

@@ -110,7 +110,7 @@ func prepareNames(c *compiler, n *node, _ *call, args []operand) bool {
 				names[i] = f.Name
 			}
 			edit := "its fields are " + listNames(names)
-			if near := nearest(name.constant.text, names); near != "" {
+			if near := Nearest(name.constant.text, names); near != "" {
 				edit = fmt.Sprintf("write %q", near)
 			}
 			c.mistake(n.kids[i+1], edit, "%s has no field %s", c.text(n.kids[0]), fieldText(name.constant.text))

@@ -100,7 +100,7 @@ func prepareMoment(c *compiler, n *node, args []operand, zone int) (*moment, boo
 	location, ok := findZone(name)
 	if !ok {
 		edit := "write a name such as Europe/Zurich, or UTC"
-		if near := nearest(name, zoneNames()); near != "" {
+		if near := Nearest(name, zoneNames()); near != "" {
 			edit = "write " + textLiteral(near)
 		}
 		c.mistake(n.kids[zone], edit, "there is no time zone %s", textLiteral(name))

@@ -7,14 +7,14 @@ import (
 // didYouMean returns the end of a message, such as `; did you mean "score_1"?`, with the candidate that a word probably misspells. It returns ""
 // if no candidate is close enough. The first one of several that are equally close wins, so sort candidates.
 func didYouMean(word string, candidates []string) string {
-	if near := nearest(word, candidates); near != "" {
+	if near := Nearest(word, candidates); near != "" {
 		return "; did you mean " + near + "?"
 	}
 	return ""
 }
 
-// nearest returns the candidate that a word probably misspells, or "".
-func nearest(word string, candidates []string) string {
+// Nearest returns the candidate that a word probably misspells, or "". The first one of several that are equally close wins, so sort candidates.
+func Nearest(word string, candidates []string) string {
 	best, least := "", min(len(word)/3, 3)+1
 	for _, candidate := range candidates {
 		if d := distance(strings.ToLower(word), strings.ToLower(candidate)); d < least {
