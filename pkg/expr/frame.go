@@ -57,13 +57,13 @@ func (fr *Frame) Next() {
 // Again begins another row as Next does, but the inputs keep their values: for a caller that sets each of them anew.
 func (fr *Frame) Again() { fr.steps, fr.bytes = fr.budget.Steps, fr.budget.Bytes }
 
-// SetInt, SetFloat and SetBool do the same as Set for an input that never gets a value of another kind. A float has to be finite.
+// SetInt sets an int as Set does, for an input that never gets a value of another kind. So do SetFloat and SetBool.
 func (fr *Frame) SetInt(i int, n int64) {
 	v := &fr.inputs[i]
 	v.kind, v.bits = KindInt, uint64(n)
 }
 
-// SetFloat sets a float.
+// SetFloat sets a float, which has to be finite.
 func (fr *Frame) SetFloat(i int, f float64) {
 	v := &fr.inputs[i]
 	v.kind, v.bits = KindFloat, math.Float64bits(f)

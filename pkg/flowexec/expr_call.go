@@ -1,6 +1,7 @@
 package flowexec
 
 import (
+	"slices"
 	"unsafe"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -164,7 +165,7 @@ func (fr *exprFrame) cut(text []byte) []byte {
 	if cap(text) == cap(fr.text) {
 		fr.text = text[len(text):]
 	}
-	return text[:len(text):len(text)]
+	return slices.Clip(text)
 }
 
 // expand appends a row for each element.

@@ -171,7 +171,7 @@ func clash(from, to expr.Type, exact bool) string {
 		return ""
 	case from.IsOptional() && !to.IsOptional():
 		return fmt.Sprintf("which may be null or missing: write %s? in source.fields, and a default such as ?? 0 where it is used", to)
-	case a == b && a == expr.KindList:
+	case a == expr.KindList && b == expr.KindList:
 		return clash(from.Elem(), to.Elem(), exact)
 	case a == expr.KindObject && b == expr.KindObject:
 		for _, want := range to.Fields() {
