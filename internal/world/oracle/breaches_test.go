@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/world/forms"
 	"github.com/kisgrid/kisgrid/internal/world/history"
 	"github.com/kisgrid/kisgrid/internal/world/scenario"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -96,6 +97,7 @@ var breaches = []struct {
 	}},
 	{"OrderPerKey", "a later row ran first, and a coordinator with another limit is there, but no copy of the batch ran", "plain", tooLargeForOne},
 	{"OneRevision", "two revisions", "plain", func(h *history.History) { h.Runs[3].Revision = 4 }},
+	{"OrderPerKey", "a later row took effect first, in the memory of one process", "memory", func(h *history.History) { inMemory(h) }},
 	{"OneRevision", "two revisions, of a producer that forgets, but has not begun again", "plain", triedOnTwo},
 	{"OneRevision", "two marks", "plain", func(h *history.History) { h.Runs[2].Mark = "m2" }},
 	{"OneRevision", "two flows", "plain", func(h *history.History) { h.Runs[2].Flow = "G" }},
@@ -350,4 +352,14 @@ func triedOnTwo(h *history.History) {
 	again.At, again.Ended = 30*time.Second, 31*time.Second
 	b.Tries = append(b.Tries, &again)
 	h.Runs[0].Revision = 4
+}
+
+// inMemory makes the store the memory of one process, and the first row of k1 take effect behind the others. It returns the row's entry.
+func inMemory(h *history.History) string {
+	h.Stores[0].Connector, h.Stores[0].Kind = forms.Memory, "memory"
+	list := h.Stores[0].Lists["F:rows:k1"]
+	first := list[0]
+	copy(list, list[1:])
+	list[len(list)-1] = first
+	return first
 }

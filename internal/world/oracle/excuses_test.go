@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/world/forms"
 	"github.com/kisgrid/kisgrid/internal/world/history"
 	"github.com/kisgrid/kisgrid/internal/world/scenario"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -129,6 +130,10 @@ var excuses = []struct {
 		gone.Answered, gone.Gone, gone.NotDone, gone.Outputs = false, true, nil, nil
 		b.Tries = append([]*history.Try{&gone}, b.Tries...)
 		h.Runs[0].Revision = 4
+	}},
+	{"OrderPerKey", "a row took effect in the memory of a process that ended, and in that of its successor when its batch ran again", "memory", func(h *history.History) {
+		first := inMemory(h)
+		h.Stores = append(h.Stores, history.Store{Connector: forms.Memory, Kind: "memory", Lists: map[string][]string{"F:rows:k1": {first}}})
 	}},
 	{"OneRevision", "a producer that began again between two tries, and did not know the revision", "plain", func(h *history.History) {
 		triedOnTwo(h)

@@ -138,13 +138,15 @@ func (l *Life) runsInOrder(resharded map[string]bool) {
 
 // effectsInOrder reports effects that stand in their key's list behind those of later rows.
 func (l *Life) effectsInOrder(resharded map[string]bool) {
-	lost := l.lostEffects()
+	lost, all := l.lostEffects(), l.effects()
 	for _, s := range l.Stores {
 		for stored, list := range s.Lists {
 			flow, kind, _, ok := keyOf(stored)
 			if !ok || kind != "rows" {
 				continue
 			}
+			here := map[effectOf][]history.Entry{}
+			addEffects(here, list)
 			latest := map[orderKey]last{}
 			for _, text := range list {
 				e, err := history.ParseEntry(text)
@@ -167,6 +169,8 @@ func (l *Life) effectsInOrder(resharded map[string]bool) {
 					l.excused("the shard key changed between the two rows")
 				case len(lost[effectOf{e.ID.Batch, int(e.ID.Row)}]) > 0: // it took place in order, and again when a copy of its batch ran
 					l.excused("Redis lost the row's first effect")
+				case s.Kind == "memory" && len(all[effectOf{e.ID.Batch, int(e.ID.Row)}]) > len(here[effectOf{e.ID.Batch, int(e.ID.Row)}]): // its batch ran again
+					l.excused("the row took effect in the memory of another process, too")
 				case l.unsure(l.flows[flow], r):
 					l.excused("the row may end otherwise when a further copy of its batch runs")
 				default:
