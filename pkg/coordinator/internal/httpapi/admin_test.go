@@ -40,7 +40,7 @@ func ask(t *testing.T, method, path, body string) (*http.Request, *http.Response
 // description reads the description that the server gives, and checks that it is valid.
 func description(t *testing.T) *openapi3.T {
 	t.Helper()
-	_, response, text := ask(t, "GET", "/openapi.json", "")
+	_, response, text := ask(t, "GET", "/openapi.json", "") //nolint:bodyclose // ask has closed it
 	if response.StatusCode != http.StatusOK || response.Header.Get("Content-Type") != "application/json" {
 		t.Fatalf("%d: %.300s", response.StatusCode, text)
 	}

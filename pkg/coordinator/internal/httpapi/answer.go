@@ -215,7 +215,7 @@ func (o *answerWriter) addDead(row int64, bad *rowfile.BadRow) {
 
 // appendJSON appends a value as JSON. The value must be one that can always be written.
 func appendJSON(to []byte, v any) []byte {
-	text, _ := json.Marshal(v)
+	text, _ := json.Marshal(v) //nolint:errchkjson // see above
 	return append(to, text...)
 }
 

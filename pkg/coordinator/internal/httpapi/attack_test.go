@@ -170,7 +170,7 @@ func TestHalfBody(t *testing.T) {
 	defer conn.Close()
 	fmt.Fprintf(conn, "POST /v1/flows/Pass/rows HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{\"id\":1}\n{\"id\":2")
 	r := bufio.NewReader(conn)
-	response, err := http.ReadResponse(r, nil)
+	response, err := http.ReadResponse(r, nil) //nolint:bodyclose // the connection is closed
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +230,7 @@ func TestUnreadAnswers(t *testing.T) {
 			t.Fatalf("the server does not take the body: %v", err)
 		}
 	}
-	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil) //nolint:bodyclose // read closes it
 	if err != nil {
 		t.Fatal(err)
 	}

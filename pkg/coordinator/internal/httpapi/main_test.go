@@ -280,7 +280,7 @@ func converse(t *testing.T, c *http.Client, path string, headers ...string) *con
 	answers := make(chan *http.Response, 1)
 	go func() {
 		defer close(answers)
-		response, err := c.Do(r.WithContext(ctx))
+		response, err := c.Do(r.WithContext(ctx)) //nolint:bodyclose // the end of ctx closes it
 		if err == nil {
 			answers <- response
 		} else if !errors.Is(err, context.Canceled) {

@@ -103,5 +103,5 @@ func refuse(w http.ResponseWriter, err error) {
 		h.Set("WWW-Authenticate", `Bearer realm="kisgrid"`)
 	}
 	w.WriteHeader(p.Status)
-	_ = json.NewEncoder(w).Encode(p) // an error says that the client is gone
+	_ = json.NewEncoder(w).Encode(p) //nolint:errchkjson // an error says that the client is gone
 }
