@@ -24,6 +24,7 @@ type Life struct {
 	streams map[batch.StreamID]string   // the client of each stream
 	flows   map[string]*flow
 	forward map[string][]time.Duration // by flow: what steps has found
+	repeats int                        // what mostCopies has counted, without the tries of a batch; 0 means not yet
 }
 
 // flow is a flow of the scenario with its form.
