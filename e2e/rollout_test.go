@@ -106,7 +106,7 @@ func TestRollout(t *testing.T) {
 func activeOf(t *testing.T, g *testgrid.Grid) string {
 	t.Helper()
 	for line := range strings.Lines(g.MustKisgrid("", "rollout", "history", "CalStuAvgScore12")) {
-		if fields := strings.Fields(line); len(fields) == 5 && fields[3] == "yes" {
+		if fields := strings.Fields(line); len(fields) > 4 && fields[3] == "yes" {
 			return fields[0]
 		}
 	}
