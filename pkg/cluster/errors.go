@@ -61,7 +61,7 @@ func (s *Store) explain(ctx context.Context, doing string, err error) error {
 func (s *Store) remedy(reason string) string {
 	switch {
 	case !s.secure && strings.Contains(reason, "error reading server preface"):
-		return "it closed the connection before it sent anything: perhaps it speaks only TLS, then give --etcd-tls-ca"
+		return "it closed the connection before it sent anything: check that it runs and can be reached from here; if it speaks only TLS, give --etcd-tls-ca"
 	case s.secure && strings.Contains(reason, "first record does not look like a TLS handshake"):
 		return "it speaks no TLS: leave out --etcd-tls-ca, --etcd-tls-cert and --etcd-tls-key, or name another address"
 	}

@@ -50,7 +50,7 @@ func newRedriving(t *testing.T, budget int64, rows ...string) *redriving {
 	}
 	c := r.c
 	return &redriving{rig: r, t: t, store: store, s: s, admin: admin.New(admin.Config{
-		ID: c.id, Letters: store, Board: c.board, Fleet: c.fleet, Rows: c.loop, Budget: c.ingest.budget, Limits: c.config.Limits, Draining: c.draining,
+		ID: c.id, Auditor: c.auditor, Letters: store, Board: c.board, Fleet: c.fleet, Rows: c.loop, Budget: c.ingest.budget, Limits: c.config.Limits, Draining: c.draining,
 		Runner: &letterRunner{loop: c.loop, board: c.board, letters: c.letters, budget: c.ingest.budget, limits: c.config.Limits},
 	})}
 }

@@ -75,7 +75,7 @@ var (
 		{name: "keep", mode: ModeCalculate, value: schema{"anyOf": []schema{{"const": "all"}, textsSchema}}, about: "all, or a list of names: other fields of the row, which calculate passes on as they are."},
 		{name: "expand", mode: ModeExpand, value: expandKeys.schema(), about: "An Expand without Go code: a row for each element of a list."},
 	}
-	// saveKeys are the keys under option.save. The last four are operations, of which there is one.
+	// saveKeys are the keys under option.save. All but the first are operations, of which there is one.
 	saveKeys = documentKeys{
 		{name: "key", must: true, value: textSchema, about: "The key to write: a template such as \"{stu_id}\", or \"= expression\"."},
 		{name: "set", value: fieldMapSchema, about: "Fields of the key, each with the field of the row that it gets, or with \"= expression\"."},

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/wire"
@@ -135,12 +136,15 @@ func (g *Grid) admin(address string, f func(pb.AdminClient) error) error {
 	return wire.FromStatus(f(pb.NewAdminClient(conn)))
 }
 
+// ownerPoll is the interval at which Owner asks again.
+const ownerPoll = 10 * time.Millisecond
+
 // Owner returns the worker to which rows with a shard key go now, as the first living coordinator says. The key is written as it stands in a
 // row's JSON, such as 101 or "roof" with its quotes:
 //
 //	g.Owner("Weather", `"roof"`).Kill()
 //
-// A key whose rows go to no worker fails the test.
+// A key whose rows go to no worker fails the test. A worker that has just registered again, under a new id, is waited for.
 func (g *Grid) Owner(flow, key string) *Node {
 	g.t.Helper()
 	ctx, cancel := g.patient()
@@ -149,19 +153,27 @@ func (g *Grid) Owner(flow, key string) *Node {
 	if len(addresses) == 0 {
 		g.t.Fatalf("find the owner of %s in flow %s: every coordinator has ended: start one with AddCoordinator", key, flow)
 	}
-	var answer *pb.ExplainResponse
-	err := g.admin(addresses[0], func(a pb.AdminClient) (err error) {
-		answer, err = a.Explain(ctx, &pb.ExplainRequest{Flow: flow, Key: key})
-		return err
-	})
-	if err != nil {
-		g.t.Fatalf("find the owner of %s in flow %s: %v", key, flow, err)
-	}
-	for _, n := range g.Workers() {
-		if answer.GetWorker() != "" && n.ID() == answer.GetWorker() {
-			return n
+	for {
+		var answer *pb.ExplainResponse
+		err := g.admin(addresses[0], func(a pb.AdminClient) (err error) {
+			answer, err = a.Explain(ctx, &pb.ExplainRequest{Flow: flow, Key: key})
+			return err
+		})
+		if err != nil {
+			g.t.Fatalf("find the owner of %s in flow %s: %v", key, flow, err)
+		}
+		for _, n := range g.Workers() {
+			if answer.GetWorker() != "" && n.ID() == answer.GetWorker() {
+				return n
+			}
+		}
+		if answer.GetWorker() == "" {
+			g.t.Fatalf("rows of flow %s with the key %s go to no worker: %s", flow, key, answer.GetReason())
+		}
+		select {
+		case <-time.After(ownerPoll):
+		case <-ctx.Done():
+			g.t.Fatalf("rows of flow %s with the key %s go to worker %s, which is no node of this Grid", flow, key, answer.GetWorker())
 		}
 	}
-	g.t.Fatalf("rows of flow %s with the key %s go to no worker: %s", flow, key, answer.GetReason())
-	return nil
 }

@@ -25,28 +25,31 @@ import (
 //
 //	func main() { worker.Main(students.Register) }
 func Main(register func(*kis.Registry)) {
-	os.Exit(execute(register, os.Args, os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(executeAs(rootCommand(filepath.Base(os.Args[0]), register, true), os.Args, os.Stdin, os.Stdout, os.Stderr))
 }
 
-// execute runs one command line and returns the exit status: see flowcmd.ExitStatus. args begins with the name of the program.
+// execute runs one command line in a process that has other work, too, and returns the exit status. args begins with the name of the program.
 func execute(register func(*kis.Registry), args []string, in io.Reader, out, errs io.Writer) int {
-	name := filepath.Base(args[0])
-	cmd := rootCommand(name, register)
+	return executeAs(rootCommand(filepath.Base(args[0]), register, false), args, in, out, errs)
+}
+
+// executeAs runs one command line of cmd and returns the exit status: see flowcmd.ExitStatus.
+func executeAs(cmd *cobra.Command, args []string, in io.Reader, out, errs io.Writer) int {
 	cmd.SetArgs(flowcmd.Arguments(args[1:]))
 	cmd.SetIn(in)
 	cmd.SetOut(out)
 	cmd.SetErr(errs)
 	ran, err := cmd.ExecuteContextC(context.Background())
 	if err != nil && !errors.Is(err, flowcmd.ErrReported) {
-		command.Report(terminal.NewWriter(errs), name, ran, err)
+		command.Report(terminal.NewWriter(errs), cmd.Name(), ran, err)
 	}
 	return flowcmd.ExitStatus(err)
 }
 
 // rootCommand makes the command line of a worker program: the commands "serve", "lint", "run" and "test". Without a command the
-// program serves.
-func rootCommand(name string, register func(*kis.Registry)) *cobra.Command {
-	var s serveFlags
+// program serves. ownsProcess says that the process has nothing else to do, so that the loggers of its libraries may be set.
+func rootCommand(name string, register func(*kis.Registry), ownsProcess bool) *cobra.Command {
+	s := serveFlags{ownsProcess: ownsProcess}
 	cmd := &cobra.Command{
 		Use:   name,
 		Short: "Run the functions of flows for a KisGrid cluster",
@@ -87,6 +90,8 @@ type serveFlags struct {
 	tracing command.Tracing
 	generic bool          // register no Go functions
 	drain   time.Duration // how long the first signal waits for running rows before it cuts them off
+
+	ownsProcess bool // the process does nothing else, so the loggers of its libraries may be set
 }
 
 // bind adds the flags of a serving worker to the flag set fs. Parsing the flags writes their values into s.
@@ -125,7 +130,9 @@ func (s *serveFlags) run(register func(*kis.Registry)) func(*cobra.Command, []st
 		if err := command.NotNegative(cmd.Flags(), "drain-timeout", "max-connections-per-address"); err != nil {
 			return err
 		}
-		s.logging.TakeOver(log)
+		if s.ownsProcess {
+			s.logging.TakeOver(log)
+		}
 		c := s.config
 		registry := kis.NewRegistry()
 		if !s.generic {
