@@ -35,7 +35,12 @@ type tree struct {
 	mu     sync.Mutex
 	failed map[batch.RowID]int // guarded by mu
 	calls  map[batch.RowID]int // of jump; guarded by mu
+	many   bool                // more than mostCalls rows came to jump, which then lets them pass; guarded by mu
 }
+
+// mostCalls is the most rows that may come to jump in one run. Where functions that make rows stand within the way of several jumps, each
+// trip makes more of them.
+const mostCalls = 20_000
 
 func (w *tree) expand(b branch) (out []branch) {
 	copies := w.copies[b.Row]
@@ -53,6 +58,9 @@ func (w *tree) jump(b branch, id batch.RowID) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.calls[id]++
+	if w.many = w.many || len(w.calls) > mostCalls; w.many {
+		return false
+	}
 	return int(id.Visit) < w.jumps[b.Row] && (id.Output+uint64(id.Visit)+1)%3 > 0
 }
 
@@ -136,6 +144,9 @@ func TestIdentityFollowsLineage(t *testing.T) {
 			}
 			var named map[string]string
 			synctest.Test(t, func(t *testing.T) { named = effectsByName(t, rt, &fresh, target, plans, sharded, lanes, rows, parts) })
+			if fresh.many {
+				rt.Skip("the functions make too many rows")
+			}
 			return named
 		}
 		all := make([]int, len(rows))
