@@ -171,8 +171,8 @@ again. A worker that is stopped by SIGTERM, as Kubernetes does, needs no drain: 
 // drainPoll is the interval at which awaitDrained asks. Coordinators tell about once a second.
 const drainPoll = 300 * time.Millisecond
 
-// awaitDrained blocks until all workers of a name have no row any more, or there is none. It writes to progress what is left whenever that
-// changes. If ctx ends first, it returns an error that says what is left.
+// awaitDrained blocks until all workers of a name have no row any more, or there is none. It writes the rows that are left to progress whenever
+// their number changes. If ctx ends first, it returns an error that has this number.
 func awaitDrained(ctx context.Context, a pb.AdminClient, name string, progress io.Writer) error {
 	told := ""
 	for {

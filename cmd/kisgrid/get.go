@@ -392,7 +392,7 @@ func row(kind string, r *pb.Resource) ([]string, error) {
 	}
 }
 
-// paused says in words who has paused a flow, since when and why.
+// paused puts the author, the time and the reason of a pause into words.
 func paused(c cluster.Control) string {
 	text := "it is paused"
 	if c.By != "" {
