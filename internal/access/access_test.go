@@ -13,13 +13,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
@@ -258,7 +258,7 @@ func TestWrongFiles(t *testing.T) {
 
 // TestReload takes over a changed file, and stays with the earlier one while the file is wrong or gone.
 func TestReload(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		secret, hash := NewToken()
 		text := "roles: {r: [{flows: ['*'], rights: [view]}]}\nidentities: [{name: a, roles: [r], tokens: [{sha256: " + hash + "}]}]"
 		path := file(t, text)
@@ -303,7 +303,7 @@ func TestReload(t *testing.T) {
 // TestGuesses counts how many wrong tokens an address can try in a minute, one after the other and many at once, and checks that a token that
 // was shown before goes on to work at once, from the same address.
 func TestGuesses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g, alice, _, _ := opened(t)
 		good := call(nil, "authorization", "Bearer "+alice)
 		if _, err := g.Identify(good); err != nil {

@@ -37,7 +37,8 @@ var arrows = []struct {
 	// Deciding, executing, keeping.
 	{"pkg/scheduler", []string{"pkg/batch", "internal/bitset", "internal/keyslot", "internal/ranges"}},
 	{"pkg/connector", []string{"pkg/batch", "pkg/definition"}},
-	{"pkg/connector/…", []string{"pkg/connector", "pkg/batch", "pkg/definition", "internal/transport", "internal/network", "internal/redisreply"}},
+	{"internal/bubble", nil},
+	{"pkg/connector/…", []string{"internal/bubble", "pkg/connector", "pkg/batch", "pkg/definition", "internal/transport", "internal/network", "internal/redisreply"}},
 	{"pkg/flowexec", []string{"pkg/kis", "pkg/expr", "pkg/batch", "pkg/definition", "pkg/connector", "pkg/connector/memory", "pkg/flowexec/internal/…", "internal/storetext", "internal/keyslot", "internal/jsonrule"}},
 	{"pkg/flowexec/internal/…", []string{"pkg/kis", "pkg/batch", "pkg/definition", "pkg/connector", "pkg/flowexec/internal/…", "internal/storetext", "internal/jsonrule"}},
 	{"pkg/deadletter", []string{"pkg/batch", "internal/network", "internal/redisreply"}},
@@ -75,7 +76,7 @@ var arrows = []struct {
 	{"internal/redisnumbers", []string{"pkg/connector"}},
 	{"internal/devcluster", []string{"internal/redisnumbers", "pkg/coordinator", "pkg/deadletter", "pkg/worker", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/network", "internal/transport", "internal/serve"}},
 	{"pkg/flowtest", []string{
-		"internal/world/simnet", "internal/world/simetcd", "internal/world/simredis", "internal/network", "internal/devcluster", "pkg/coordinator", "pkg/worker", "pkg/client", "pkg/client/oteltrace", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/transport", "internal/serve", "internal/wire",
+		"internal/bubble", "internal/world/simnet", "internal/world/simetcd", "internal/world/simredis", "internal/network", "internal/devcluster", "pkg/coordinator", "pkg/worker", "pkg/client", "pkg/client/oteltrace", "pkg/cluster", "pkg/definition", "pkg/kis", "pkg/batch", "internal/transport", "internal/serve", "internal/wire",
 		"proto/kisgrid/v1",
 	}},
 	{"cmd/coordinator", []string{"pkg/coordinator", "pkg/cluster", "pkg/batch", "internal/command", "internal/transport", "internal/serve"}},
@@ -124,7 +125,7 @@ var never = []struct {
 }
 
 // kits are packages for tests: they may import package testing, and only tests may import them.
-var kits = []string{"pkg/flowtest…", "pkg/connector/conformance", "internal/testprocess", "internal/testgrid", "internal/redisfault", "internal/world…", "testing…", "net/http/httptest"}
+var kits = []string{"pkg/flowtest…", "pkg/connector/conformance", "internal/testprocess", "internal/testgrid", "internal/redisfault", "internal/bubble", "internal/world…", "testing…", "net/http/httptest"}
 
 // pure lists the packages that start no goroutine and look at no clock.
 var pure = []string{"pkg/scheduler", "pkg/expr"}

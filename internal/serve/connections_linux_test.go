@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/wire"
@@ -355,7 +356,7 @@ func TestFloodsAreCut(t *testing.T) {
 		"priorities": func(r *raw, _ uint32) error { return r.WritePriority(1, http2.PriorityParam{StreamDep: 5}) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { // no time passes while the flood goes on, however slow the machine is
+			bubble.Test(t, func(t *testing.T) { // no time passes while the flood goes on, however slow the machine is
 				log, logger := newLines()
 				server, err := serve.NewServer(transport.Config{Logger: logger})
 				if err != nil {
@@ -408,7 +409,7 @@ func TestSilentCallsShutNobodyOut(t *testing.T) {
 
 // TestDrainWaitsForNobodyWhoOnlyWaits drains a server that has calls which would stay open until it ends. Time is virtual.
 func TestDrainWaitsForNobodyWhoOnlyWaits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		server, err := serve.NewServer(transport.Config{}, grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
 			return stream.RecvMsg(&healthpb.HealthCheckRequest{})
 		}))

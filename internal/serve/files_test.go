@@ -6,10 +6,11 @@ import (
 	"errors"
 	"net"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/kisgrid/kisgrid/internal/bubble"
 )
 
 // pipe is a connection with buffers, so that neither side waits for the other to read an alert.
@@ -51,7 +52,7 @@ func handshake(t *testing.T, server, client *tls.Config) (toClient, toServer *x5
 }
 
 func TestFilesAreTakenUpWhenTheyChange(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		old, next := newAuthority(t, "old"), newAuthority(t, "next")
 		serverConfig, clientConfig := old.config(t, old, leaf{}), old.config(t, old, leaf{})
 		serverConfig.RequireClientCert = true
@@ -123,7 +124,7 @@ func TestFilesAreTakenUpWhenTheyChange(t *testing.T) {
 }
 
 func TestCredentialsTakeUpANewAuthority(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		old, next := newAuthority(t, "old"), newAuthority(t, "next")
 		serverConfig, clientConfig := old.config(t, old, leaf{name: "worker"}), old.config(t, old, leaf{})
 		serverCreds, err := serverConfig.Credentials()

@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,6 +22,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/wire"
@@ -343,7 +343,7 @@ func TestSlowClients(t *testing.T) {
 		"pages, TLS, slow":  {pages: true, config: secure, says: hello, within: 10 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				listener := bufconn.Listen(1 << 20)
 				if c.pages {
 					server, err := serve.NewHTTPServer(serve.HTTPConfig{Transport: c.config})

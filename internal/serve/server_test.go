@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/wire"
@@ -92,7 +93,7 @@ func blocking(started chan<- struct{}, release <-chan struct{}) grpc.ServerOptio
 }
 
 func TestDrain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		started, release := make(chan struct{}, 1), make(chan struct{})
 		server, err := serve.NewServer(transport.Config{}, blocking(started, release))
 		if err != nil {
@@ -130,7 +131,7 @@ func TestDrain(t *testing.T) {
 
 // A call that a draining server ends before its message came says that nothing was done: its handler does not run.
 func TestCallsWithoutAMessageSayThatNothingWasDone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		server, err := serve.NewServer(transport.Config{})
 		if err != nil {
 			t.Fatal(err)
@@ -257,7 +258,7 @@ func (c connectionEnds) HandleConn(_ context.Context, s stats.ConnStats) {
 // Time is virtual here, so that the bounds are exact. A partition between machines is noticed by the kernel's probes too;
 // see TestKernelProbes.
 func TestPartitionIsNoticed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ends, cut := make(connectionEnds, 1), make(chan struct{})
 		server, err := serve.NewServer(transport.Config{}, grpc.StatsHandler(ends))
 		if err != nil {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/resolver"
+
+	"github.com/kisgrid/kisgrid/internal/bubble"
 )
 
 // told is what a resolver told gRPC last.
@@ -39,7 +41,7 @@ func (c *told) ReportError(err error) {
 }
 
 func TestNamesAreLookedUpAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		answer, lookups := []string{"10.0.0.2", "10.0.0.1", "10.0.0.2"}, 0
 		failure := errors.New("no such host")
@@ -123,7 +125,7 @@ func TestNamesOfAllKinds(t *testing.T) {
 		{"a:", "", ""},
 		{"", "", ""},
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			target, cc := resolver.Target{}, &told{}
 			target.URL.Path = "/" + test.endpoint
 			r, err := dnsBuilder{func(_ context.Context, _, host string) ([]string, error) {

@@ -7,7 +7,6 @@ import (
 	"net"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc"
@@ -15,6 +14,8 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/kisgrid/kisgrid/internal/bubble"
 )
 
 // stoppable is a server's end of a connection. While its gate is shut the process behind it does nothing, as after SIGSTOP.
@@ -89,7 +90,7 @@ func (p *patientService) Check(ctx context.Context, in *grpc_health_v1.HealthChe
 // atPatientServer runs a test with a call to a server that answers when told to.
 func atPatientServer(t *testing.T, service string, slow time.Duration, test func(t *testing.T, s *patientService, g *gate, ended <-chan error)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := &gate{open: make(chan struct{})}
 		close(g.open)
 		l := &stopping{bufconn.Listen(64 << 10), g, slow}

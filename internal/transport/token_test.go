@@ -7,11 +7,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc/credentials"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
@@ -67,7 +67,7 @@ func TestTokenStaysPrivate(t *testing.T) {
 
 // TestTokenFile reads a token from a file, and reads the file again when it has changed.
 func TestTokenFile(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "token")
 		source := TokenFile(path)
 		for _, c := range []struct{ text, want string }{{"one\n", "one"}, {"two", "two"}, {"", ""}, {"a b", ""}, {"a\nb", ""}, {"  three \r\n", "three"}} {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/internal/point"
 	"github.com/kisgrid/kisgrid/internal/world"
 	"github.com/kisgrid/kisgrid/internal/world/drive"
@@ -39,7 +40,7 @@ var (
 // children are the processes that live through scenarios.
 func children() drive.Children {
 	c := drive.Children{Test: "TestLife", Patience: *patience}
-	if c.Patience == 0 && drive.Race {
+	if c.Patience == 0 && bubble.Race {
 		c.Patience = 10 * time.Minute
 	}
 	return c
@@ -69,7 +70,7 @@ func TestWorld(t *testing.T) {
 	}
 	if p.Seeds == 0 { // the short form, among all other tests
 		p.Seeds = 100
-		if drive.Race || testing.Short() {
+		if bubble.Race || testing.Short() {
 			p.Seeds, p.Small = 10, true
 		}
 		if p.Time == 0 {

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/internal/world/history"
 )
 
@@ -12,7 +13,7 @@ import (
 // go on: its answer would reach the coordinator.
 func TestPoisonReturnsWhenTheProcessIsDead(t *testing.T) {
 	for _, over := range []func(*gate){(*gate).kill, (*gate).end} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			asked := false
 			g := newGate(nil, &history.Life{}, func() { asked = true })
 			g.release()

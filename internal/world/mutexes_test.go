@@ -3,9 +3,9 @@ package world_test
 import (
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/internal/world"
 )
 
@@ -14,7 +14,7 @@ func TestTimeMovesOnWhileSomebodyWaitsForAMutex(t *testing.T) {
 	if err := world.CountMutexes(); err != nil {
 		t.Skip(err)
 	}
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		var rw sync.RWMutex
 		mu.Lock()

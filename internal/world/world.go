@@ -8,12 +8,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/kisgrid/kisgrid/internal/authority"
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/internal/world/forms"
 	"github.com/kisgrid/kisgrid/internal/world/history"
 	"github.com/kisgrid/kisgrid/internal/world/scenario"
@@ -91,7 +91,7 @@ func Run(t *testing.T, s scenario.Scenario) *Report {
 				}
 			}
 		}()
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			w.t = t
 			w.live(t.Context())
 			r.History = w.rec.History()

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/internal/world"
-	"github.com/kisgrid/kisgrid/internal/world/drive"
 	"github.com/kisgrid/kisgrid/internal/world/history"
 	"github.com/kisgrid/kisgrid/internal/world/scenario"
 )
@@ -92,7 +92,7 @@ func unanswered(t *testing.T, r *world.Report) int {
 
 // TestCost runs the scenario by which the cost of a life is measured: 5 virtual minutes, 3 coordinators, 5 workers, 10,000 rows.
 func TestCost(t *testing.T) {
-	if drive.Race {
+	if bubble.Race {
 		t.Skip("the cost of a life says nothing with the race detector")
 	}
 	r := world.Run(t, measured())
@@ -113,7 +113,7 @@ func TestCost(t *testing.T) {
 // oneInFourWithRace skips three of four tests when the race detector is on, which makes lives ten times as slow. TestWorld draws from all
 // kinds of faults and changes, also with the race detector. i is the number of the test.
 func oneInFourWithRace(t *testing.T, i int) {
-	if drive.Race && i%4 > 0 {
+	if bubble.Race && i%4 > 0 {
 		t.Skip("one in four is enough with the race detector")
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -34,7 +35,7 @@ type network struct {
 // inNetwork runs a test in a bubble with a network of its own.
 func inNetwork(t *testing.T, test func(t *testing.T, n *network)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		// Pings keep time going: without this a test that waits for something that never happens would spin.
 		defer time.AfterFunc(24*time.Hour, func() { panic("nothing came for a day") }).Stop()
 		test(t, &network{t: t, listeners: map[string]*bufconn.Listener{}})

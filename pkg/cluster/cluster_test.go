@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/internal/devcluster"
 	"github.com/kisgrid/kisgrid/internal/network"
 	"github.com/kisgrid/kisgrid/internal/testprocess"
@@ -116,7 +117,7 @@ func TestSimulatedEtcd(t *testing.T) {
 			if c.outside {
 				t.Skip("nothing outside of this process reaches the model")
 			}
-			synctest.Test(t, func(t *testing.T) { c.test(t, simulated(t)) })
+			bubble.Test(t, func(t *testing.T) { c.test(t, simulated(t)) })
 		})
 	}
 }

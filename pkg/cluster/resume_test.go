@@ -8,9 +8,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/internal/world/simetcd"
 	"github.com/kisgrid/kisgrid/internal/world/simnet"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
@@ -21,7 +21,7 @@ import (
 func TestEtcdBeginsAnewBehindACut(t *testing.T) {
 	for cut := range 3 { // the watch is at one of the members
 		t.Run(fmt.Sprintf("member %d", cut+1), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				n := simnet.New(1)
 				var members []simetcd.Member
 				for i := range 3 {

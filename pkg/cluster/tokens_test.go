@@ -5,16 +5,16 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 )
 
 // TestWatchesBeginAfterTokensExpired begins watches long after the first one, whose token nobody has used since.
 func TestWatchesBeginAfterTokensExpired(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := simulated(t)
 		s.etcd.AddUser("root", "secret")
 		file := filepath.Join(t.TempDir(), "password")

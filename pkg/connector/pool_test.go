@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -117,7 +118,7 @@ func expect(t *testing.T, s *shop, want string) {
 }
 
 func TestPoolSharesOneConnection(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := &shop{}
 		p := s.pool(t)
 		var group sync.WaitGroup
@@ -142,7 +143,7 @@ func TestPoolSharesOneConnection(t *testing.T) {
 }
 
 func TestPoolReplacesAChangedDocument(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := &shop{block: map[string]chan struct{}{"b": make(chan struct{})}}
 		p := s.pool(t)
 		first, second := get(t, p, document("a", 1)), get(t, p, document("a", 1))
@@ -178,7 +179,7 @@ func TestPoolReplacesAChangedDocument(t *testing.T) {
 // A replaced document's connection is not opened anew for each run of batches that began with it. It closes ten seconds after the last run,
 // says nothing about the connector in that time, and takes its place again if the document comes back.
 func TestPoolKeepsAReplacedConnectionBetweenRuns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := &shop{}
 		p := s.pool(t)
 		old := get(t, p, document("a", 1))
@@ -205,7 +206,7 @@ func TestPoolKeepsAReplacedConnectionBetweenRuns(t *testing.T) {
 
 // A replaced connection that nobody uses now does not make the connector one that can't be used.
 func TestDownLeavesOutWhatLingers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		away := &doubtful{}
 		p := connector.NewPool(map[string]connector.Opener{"redis": func(_ context.Context, c *definition.Connector) (connector.Connection, error) {
 			if c.Addrs[0] == "a" {
@@ -228,7 +229,7 @@ func TestDownLeavesOutWhatLingers(t *testing.T) {
 }
 
 func TestPoolGivesUpWhatNobodyWants(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := &shop{block: map[string]chan struct{}{"a": make(chan struct{})}}
 		p := s.pool(t)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -243,7 +244,7 @@ func TestPoolGivesUpWhatNobodyWants(t *testing.T) {
 }
 
 func TestPoolTriesAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var back atomic.Bool
 		var tries atomic.Int64
 		registry := prometheus.NewRegistry()
@@ -340,7 +341,7 @@ func TestMetricsGoWithTheirConnections(t *testing.T) {
 }
 
 func TestPoolRefusesAWrongDocument(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		wrong := true
 		s := &shop{fail: func(string) error {
 			if wrong {
@@ -371,7 +372,7 @@ func TestPoolRefusesAWrongDocument(t *testing.T) {
 }
 
 func TestPoolCloseEndsOpenings(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		broken := errors.New("broken")
 		s := &shop{block: map[string]chan struct{}{"a": make(chan struct{})}, refuse: map[string]error{"b": broken}}
 		p := s.pool(t)
@@ -396,7 +397,7 @@ func TestPoolCloseEndsOpenings(t *testing.T) {
 
 // What opens after its last user has left is closed again.
 func TestPoolClosesWhatOpensTooLate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := &shop{}
 		started, proceed := make(chan struct{}), make(chan struct{})
 		late := func(ctx context.Context, c *definition.Connector) (connector.Connection, error) {
@@ -436,7 +437,7 @@ func TestPoolRestricts(t *testing.T) {
 	file, name := document("a", 7), document("${KISGRID_ADDR:b}", 7)
 	file.PasswordFile = "/etc/passwd"
 	inProgram := document("${KISGRID_ADDR:b}", 0)
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		for _, test := range []struct {
 			name             string
 			access           definition.Access
@@ -527,7 +528,7 @@ func TestDown(t *testing.T) {
 // A document that is kept is opened beside the one that is used, and takes its place when it is used or in force; one that never is
 // leaves the other alone. A connection that was kept closes when nobody keeps and nobody uses it.
 func TestPoolKeeps(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := &shop{}
 		p := s.pool(t)
 		stands := func(k *connector.Kept, want connector.Standing) {
@@ -574,7 +575,7 @@ func TestPoolKeeps(t *testing.T) {
 
 // What is outside of a document does not make it wrong: it is tried again, and the reason is told meanwhile.
 func TestPoolKeepsTrying(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var away atomic.Pointer[error]
 		set := func(err error) { away.Store(&err) }
 		s := &shop{fail: func(string) error { return *away.Load() }}

@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -109,7 +110,7 @@ func (d deaf) SendMsg(any) error {
 // TestOverdrawnClientThatTakesNothing: its stream ends when others wait for what it has overdrawn, and not before.
 func TestOverdrawnClientThatTakesNothing(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		b := newBudget(2 * firstWindowBytes)

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
@@ -75,7 +76,7 @@ func TestWindowsLeaveRoom(t *testing.T) {
 // and each window's batch gets its place when it comes.
 func TestIdleWindowsLend(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newBudget(16 << 20)
 		var windows []*window
 		for i := range 100 {
@@ -137,7 +138,7 @@ func TestTinyBatchesDontGrow(t *testing.T) {
 // TestTinyBatchesCost: batches of a byte take their place in the budget too, and wait for it.
 func TestTinyBatchesCost(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newBudget(2 * firstWindowBytes)
 		first, second := openWindow(b), openWindow(b)
 		const fit = firstWindowBytes/batchCost - 1
@@ -197,7 +198,7 @@ func TestTinyBatchesCost(t *testing.T) {
 // next when that one ends, and all in the end.
 func TestOverdraft(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const streams, large = 8, 8 << 20
 		b := newBudget(streams * firstWindowBytes)
 		admitted := make(chan *window, streams)
@@ -235,7 +236,7 @@ func TestOverdraft(t *testing.T) {
 // TestOverdraftGivenUp ends a call while its batch waits.
 func TestOverdraftGivenUp(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newBudget(2 * firstWindowBytes)
 		first, second := openWindow(b), openWindow(b)
 		if err := first.spend(t.Context(), size{1, 1 << 20}); err != nil {
@@ -261,7 +262,7 @@ func TestOverdraftGivenUp(t *testing.T) {
 // TestOverdraftOfAClosedWindow ends a call whose batch comes to its place all the same: nothing stays reserved.
 func TestOverdraftOfAClosedWindow(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newBudget(2 * firstWindowBytes)
 		first, second := openWindow(b), openWindow(b)
 		if err := first.spend(t.Context(), size{1, 1 << 20}); err != nil {
@@ -285,7 +286,7 @@ func TestOverdraftOfAClosedWindow(t *testing.T) {
 // waits for its place comes to it once they are answered.
 func TestOverdrawnWindowDoesNotWaitForItself(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		small := size{1, (firstWindowBytes - 1024) / 8}
 		b := newBudget(2 * firstWindowBytes)
 		w, idle := openWindow(b), openWindow(b)

@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
@@ -22,7 +22,7 @@ func TestFaaSLoadHearsSaves(t *testing.T) {
 	for _, flowLines := range []string{"shard_key: k\n", ""} {
 		for _, shape := range []string{"Save", "FaaS"} {
 			t.Run(fmt.Sprintf("%q %s", flowLines, shape), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
+				bubble.Test(t, func(t *testing.T) {
 					calls := make(map[string]int)
 					b := newBed(t, flowLines, func(b *bed, r *kis.Registry) {
 						save := func(ctx context.Context, key string) error {
@@ -88,7 +88,7 @@ func TestFaaSLoadHearsSaves(t *testing.T) {
 
 // How long a lane is held up before parked rows go on, as by clients that take their answers slowly, is nobody's time.
 func TestHeldUpLaneCostsRowsNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var saved atomic.Bool
 		var held atomic.Int64
 		b := newBed(t, "shard_key: k\ntimeout: 30s\n", func(_ *bed, r *kis.Registry) {
@@ -125,7 +125,7 @@ func TestAwayConnectorHoldsUpNobodyElse(t *testing.T) {
 		{"", "l Load", "[]", "[0 1 2] 1 DROPPED r 0→a1 2→a2"},
 	} {
 		t.Run(c.flowLines+c.function, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				b := newBed(t, c.flowLines, func(b *bed, r *kis.Registry) {
 					loader(b, r)
 					r.Func("r", kis.Verify(func(_ context.Context, i in) error {
@@ -181,7 +181,7 @@ func TestAwayConnectorHoldsUpNobodyElse(t *testing.T) {
 // Rows that wait for a connector behind another row of their key are asked for together when it is back, and the rows that come of one row are
 // charged once for the time for which they wait together.
 func TestRowsBehindAnotherAreAskedForTogether(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newBed(t, "shard_key: k\ntimeout: 8s\n", func(_ *bed, r *kis.Registry) {
 			r.Func("e", kis.Expand(func(_ context.Context, i in, emit func(in)) error {
 				for range 100 {
@@ -218,7 +218,7 @@ func TestRowsBehindAnotherAreAskedForTogether(t *testing.T) {
 
 // What parks leaves nothing of its part behind: raw rows are copied.
 func TestParkedRawRowsAreCopies(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newBed(t, "shard_key: k\n", func(b *bed, r *kis.Registry) {
 			r.Func("raw", kis.Calculate(func(_ context.Context, row json.RawMessage) (json.RawMessage, error) { return row, nil }))
 			r.FaaS("commit", func(_ context.Context, flow kis.Flow, rows []json.RawMessage) error { return flow.CommitRowBatch(rows) })

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 	"github.com/kisgrid/kisgrid/pkg/kis"
@@ -134,7 +135,7 @@ func TestAttemptsGetRowsAsTheyCame(t *testing.T) {
 				for _, pause := range []string{"0s", "1s"} {
 					for _, fails := range []int{2, 9} {
 						t.Run(fmt.Sprintf("%s %v %q %s %d", name, before, flowLines, pause, fails), func(t *testing.T) {
-							synctest.Test(t, func(t *testing.T) {
+							bubble.Test(t, func(t *testing.T) {
 								attempts := 0
 								b := newBed(t, flowLines, func(_ *bed, r *kis.Registry) {
 									r.Func("make", kis.Calculate(func(_ context.Context, b *box) (*box, error) { return b, nil }))

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 	"github.com/kisgrid/kisgrid/pkg/kis"
@@ -96,7 +97,7 @@ func TestDeadRows(t *testing.T) {
 			[]string{`0 later path {"k":"all","x":13}`}, "[0: 1:kept_once]"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				b := newBed(t, c.flow, dying, c.functions...)
 				p := b.part(c.rows, func(p *flowexec.Part) { p.KeepDead, p.Output = 1<<20, true })
 				b.lanes.Enqueue(p)
@@ -119,7 +120,7 @@ func TestDeadRows(t *testing.T) {
 // TestDeadRowsNotAskedFor costs nothing, and one that is too large says so.
 func TestDeadRowsNotAskedFor(t *testing.T) {
 	for limit, want := range map[int]string{0: "[0:]", 5: "[0:too_large]"} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			b := newBed(t, "shard_key: k\n", dying, "check Verify")
 			b.lanes.Enqueue(b.part([]string{"a 13"}, func(p *flowexec.Part) { p.KeepDead = limit }))
 			if dead, notKept := b.dead(); len(dead) != 0 || notKept != want {
@@ -131,7 +132,7 @@ func TestDeadRowsNotAskedFor(t *testing.T) {
 
 // TestStart begins at a function in the middle of the flow, with a row as that reads it, also where rows park on the way.
 func TestStart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newBed(t, "shard_key: k\n", dying, "check Verify", "widen Calculate", "later Verify", "retried Verify; retry_times: 1", "later Verify")
 		for use, want := range []string{"latera1 latera1", "latera1"} {
 			place, ok := b.plan.Place("later", use)

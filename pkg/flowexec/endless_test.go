@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
@@ -45,7 +46,7 @@ func TestRowsThatHoldThemselves(t *testing.T) {
 				{"expand Expand", "fail Verify; retry_times: 1"}, {"faas Calculate", "fail Verify; retry_times: 1"},
 			} {
 				t.Run(name+" "+functions[len(functions)-1]+flowLines, func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) {
+					bubble.Test(t, func(t *testing.T) {
 						link := func(i in) *ring {
 							r := &ring{K: i.K, N: i.N}
 							if i.N == 1 {

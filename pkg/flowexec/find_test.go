@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
@@ -66,7 +67,7 @@ func (b *bed) expectStands(key string, most int, want string, parts ...*flowexec
 // TestStandsOfParked tells what parked rows wait for, and that those behind them wait for these.
 func TestStandsOfParked(t *testing.T) {
 	t.Run("a key", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			b := newBed(t, "shard_key: k\n", loader, "l Load", "v Verify")
 			first := b.send("x 1", "y 2", "x 3")
 			second := b.send("x 4")
@@ -81,7 +82,7 @@ func TestStandsOfParked(t *testing.T) {
 		})
 	})
 	t.Run("a retry", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			b := newBed(t, "shard_key: k\n", failing, "r Verify; retry_times: 9; retry_duration: 100ms")
 			p := b.send("x 9", "x 1")
 			b.expectStands("x", 9, "map[parked:2] a0 parked r retry attempt 2 at 0s until then; a1 parked r order at 0s", p)
@@ -91,7 +92,7 @@ func TestStandsOfParked(t *testing.T) {
 
 // TestStandsOfRunning tells what a lane runs, in which function, and what is queued behind it.
 func TestStandsOfRunning(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		goOn, enter := make(chan struct{}), make(chan struct{})
 		b := newBed(t, "shard_key: k\n", func(_ *bed, r *kis.Registry) {
 			r.Func("v", kis.Verify(func(context.Context, in) error { <-goOn; return nil }))

@@ -8,8 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
@@ -81,7 +81,7 @@ func TestRunsThatMakeMuch(t *testing.T) {
 				rows[random.IntN(len(rows))] = "a 99"
 			}
 			run := func(runBytes int64, pieceBytes int) (ended, noted string, largest int) {
-				synctest.Test(t, func(t *testing.T) {
+				bubble.Test(t, func(t *testing.T) {
 					b := newBed(t, c.flow, growing, c.functions...)
 					b.lanes.Stop()
 					b.lanes = flowexec.StartLanes(flowexec.LanesConfig{

@@ -3,9 +3,9 @@ package flowexec_test
 import (
 	"context"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
@@ -14,7 +14,7 @@ import (
 // none counts as done that was not called.
 func TestDeadlineBetweenFunctions(t *testing.T) {
 	for _, flowLines := range []string{"shard_key: k\n", ""} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			b := newBed(t, flowLines, func(b *bed, r *kis.Registry) {
 				r.Func("v", kis.Verify(func(ctx context.Context, i in) error {
 					switch i.N {

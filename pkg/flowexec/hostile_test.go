@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 	"github.com/kisgrid/kisgrid/pkg/kis"
@@ -139,7 +140,7 @@ func TestHostileFunctions(t *testing.T) {
 			for _, flowLines := range []string{"shard_key: k\ncopies: 1\n", "copies: 1\n"} {
 				whole := shape == "Batch" || shape == "FaaS"
 				t.Run(shape+" "+name+flowLines[:1], func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) {
+					bubble.Test(t, func(t *testing.T) {
 						untilEnd(t)
 						b := newBed(t, flowLines, func(b *bed, r *kis.Registry) {
 							s.register(r, func(i in) error {
@@ -288,7 +289,7 @@ func TestHostileTypes(t *testing.T) {
 		for deed := range deeds {
 			for _, flowLines := range []string{"shard_key: k\n", ""} {
 				t.Run(name+" "+deed+flowLines, func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) {
+					bubble.Test(t, func(t *testing.T) {
 						untilEnd(t)
 						b := newBed(t, flowLines, func(_ *bed, r *kis.Registry) { verify(r) }, functions...)
 						part := &flowexec.Part{Plan: b.plan, BatchRows: 3, Attempt: 1, Done: b.done, Output: true, KeepDead: 1000}
@@ -336,7 +337,7 @@ func TestHostileTypes(t *testing.T) {
 func TestLongestTimes(t *testing.T) {
 	for _, long := range []string{"1500000h", "2562047h47m16s"} {
 		for _, flowLines := range []string{"shard_key: k\n", "", "shard_key: k\ntimeout: " + long + "\n", "timeout: " + long + "\n"} {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				b := newBed(t, flowLines, failing, "r Verify; timeout: "+long+"; retry_times: 1; retry_duration: "+long)
 				p := b.send("a 1", "b 0")
 				time.Sleep(time.Hour)
@@ -374,7 +375,7 @@ func TestUncomparableRows(t *testing.T) {
 // A panic on a lane that is no function's is told, fails the rows that were under way, and ends nothing.
 func TestLanePanics(t *testing.T) {
 	for _, times := range []int{1, 1000} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			registry := kis.NewRegistry()
 			registry.Func("v", kis.Verify(func(context.Context, in) error { return nil }))
 			plan, err := flowexec.Compile(bundle(t, chain("shard_key: k\n", "v Verify")), registry)
@@ -406,7 +407,7 @@ func TestSlowKeysOfACall(t *testing.T) {
 	for _, heeds := range []bool{true, false} {
 		for _, faas := range []bool{true, false} {
 			for _, retries := range []string{"", "; retry_times: 2; retry_duration: 10ms"} {
-				synctest.Test(t, func(t *testing.T) {
+				bubble.Test(t, func(t *testing.T) {
 					untilEnd(t)
 					// work takes N seconds for each row, and for ever from 9 on.
 					work := func(ctx context.Context, rows []in) error {
@@ -459,7 +460,7 @@ func TestNoRows(t *testing.T) {
 			for _, reader := range []string{"struct Verify", "pointer Verify", "again Verify; retry_times: 1", "batchers Calculate"} {
 				for _, flowLines := range []string{"shard_key: k\n", ""} {
 					t.Run(name+" "+maker+" "+reader+flowLines, func(t *testing.T) {
-						synctest.Test(t, func(t *testing.T) {
+						bubble.Test(t, func(t *testing.T) {
 							b := newBed(t, flowLines, func(_ *bed, r *kis.Registry) {
 								made := func(i in) any {
 									if i.N == 1 {

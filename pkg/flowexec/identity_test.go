@@ -9,12 +9,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 	"github.com/kisgrid/kisgrid/pkg/kis"
@@ -143,7 +143,7 @@ func TestIdentityFollowsLineage(t *testing.T) {
 				fresh.fails = make([]int, len(rows))
 			}
 			var named map[string]string
-			synctest.Test(t, func(t *testing.T) { named = effectsByName(t, rt, &fresh, target, plans, sharded, lanes, rows, parts) })
+			bubble.Test(t, func(t *testing.T) { named = effectsByName(t, rt, &fresh, target, plans, sharded, lanes, rows, parts) })
 			if fresh.many {
 				rt.Skip("the functions make too many rows")
 			}

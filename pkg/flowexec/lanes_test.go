@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 	"github.com/kisgrid/kisgrid/pkg/kis"
@@ -78,7 +79,7 @@ func (c *collector) rows(p *flowexec.Part) (times map[uint32]int, returned []uin
 func slot(n uint64) uint64 { return n | 7<<20 }
 
 func TestRelease(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		free := make(chan struct{})
 		plan := compile(t, func(context.Context, in) error { <-free; return nil })
 		lanes := flowexec.StartLanes(flowexec.LanesConfig{Flow: "F", Copies: 2})
@@ -121,7 +122,7 @@ func TestRelease(t *testing.T) {
 }
 
 func TestDrainWaitsForContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		plan := compile(t, func(ctx context.Context, _ in) error { <-ctx.Done(); return ctx.Err() })
 		lanes := flowexec.StartLanes(flowexec.LanesConfig{Flow: "F", Copies: 1})
 		c := new(collector)
@@ -177,7 +178,7 @@ func TestOrderPerSlot(t *testing.T) {
 
 // A part without keys goes whole to the lane with the least to do, so two whole batches run at the same time.
 func TestWholePartsSpread(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		both := make(chan struct{}, 2)
 		registry := kis.NewRegistry()
 		registry.Func("v", kis.Verify(func(context.Context, in) error {

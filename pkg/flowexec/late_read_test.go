@@ -4,9 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
@@ -28,7 +28,7 @@ func (r *slowRow) UnmarshalJSON(text []byte) error {
 // Code of a row's type that returns after its goroutine was abandoned touches nothing that the lane goes on with.
 func TestReadingThatReturnsLate(t *testing.T) {
 	for _, flowLines := range []string{"shard_key: k\n", ""} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			b := newBed(t, flowLines, func(_ *bed, r *kis.Registry) {
 				r.Func("v", kis.Verify(func(context.Context, slowRow) error { return nil }))
 			}, "v Verify; timeout: 2s")

@@ -5,11 +5,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 	"github.com/kisgrid/kisgrid/pkg/kis"
@@ -108,7 +108,7 @@ func TestWhatAFunctionKeepsOfItsCall(t *testing.T) {
 	} {
 		for _, flowLines := range []string{"shard_key: k\n", ""} {
 			t.Run(name+" "+flowLines, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
+				bubble.Test(t, func(t *testing.T) {
 					kept = nil
 					log := new(warnings)
 					registry := kis.NewRegistry()

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 	"github.com/kisgrid/kisgrid/pkg/kis"
@@ -28,7 +28,7 @@ func TestLoadInKisFlowsShapeWaits(t *testing.T) {
 		"retries besides": {"; wait: 1s; retry_times: 2", "Load", 3, 4, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				calls := 0
 				registry := kis.NewRegistry()
 				registry.FaaS("load", func(_ context.Context, f kis.Flow) error {

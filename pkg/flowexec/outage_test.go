@@ -8,9 +8,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -231,7 +231,7 @@ func TestTimeoutHoldsInOutages(t *testing.T) {
 						continue
 					}
 					t.Run(fmt.Sprintf("%q %s %s %v", flowLines, user, name, opens), func(t *testing.T) {
-						synctest.Test(t, func(t *testing.T) {
+						bubble.Test(t, func(t *testing.T) {
 							e, _ := during(t, flowLines, user, how, opens, 100*time.Hour)
 							for row, at := range e.at {
 								if at < 13700*time.Millisecond || at > 16*time.Second { // a pause for which there is no time left is none
@@ -266,7 +266,7 @@ func TestOutagesPass(t *testing.T) {
 					continue
 				}
 				t.Run(fmt.Sprintf("%q %s %s", flowLines, user, name), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) {
+					bubble.Test(t, func(t *testing.T) {
 						e, store := during(t, flowLines, user, how, true, 10*time.Second)
 						latest := 12 * time.Second
 						switch name {
@@ -309,7 +309,7 @@ func TestSpentRowCostsItselfAlone(t *testing.T) {
 				continue
 			}
 			t.Run(fmt.Sprintf("%q %s", flowLines, user), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
+				bubble.Test(t, func(t *testing.T) {
 					e := &ends{begin: time.Now(), rows: make(map[uint32]string), at: make(map[uint32]time.Duration), calls: make(map[in]int)}
 					store := &outage{Connection: newRecorder(t).Connection, back: time.Now().Add(20 * time.Second), how: outages["hangs"]}
 					registry := kis.NewRegistry()

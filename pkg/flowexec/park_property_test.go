@@ -11,6 +11,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 	"github.com/kisgrid/kisgrid/pkg/kis"
@@ -97,7 +98,7 @@ func TestParkingKeepsOrder(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		lanes, acts := rapid.IntRange(1, 3).Draw(rt, "lanes"), play(rt)
 		var wrong []string
-		synctest.Test(t, func(t *testing.T) { wrong = parking(t, lanes, acts) })
+		bubble.Test(t, func(t *testing.T) { wrong = parking(t, lanes, acts) })
 		for _, problem := range wrong {
 			rt.Error(problem)
 		}

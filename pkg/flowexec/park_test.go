@@ -11,13 +11,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
 func TestOtherKeysGoOn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newBed(t, "shard_key: k\n", loader, "l Load", "v Verify")
 		b.save("b")
 		first := b.send("a 1", "b 1", "a 2", "b 2")
@@ -41,7 +42,7 @@ func TestOtherKeysGoOn(t *testing.T) {
 }
 
 func TestRetryParks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newBed(t, "shard_key: k\n", func(b *bed, r *kis.Registry) { loader(b, r); failing(b, r) },
 			"r Verify; retry_times: 3; retry_duration: 1s", "v Verify")
 		p := b.send("a 2", "b 0", "a 10", "c 9", "b 10", "c 20")
@@ -75,7 +76,7 @@ func TestRetryParks(t *testing.T) {
 
 // Rows that park at different functions go on each where it was, and what its key has behind it stays there.
 func TestParkAtDifferentFunctions(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newBed(t, "shard_key: k\n", func(b *bed, r *kis.Registry) { loader(b, r); failing(b, r) },
 			"v Verify", "r Verify; retry_times: 1; retry_duration: 10s", "l Load", "v Verify")
 		b.save("b")
@@ -100,7 +101,7 @@ func TestParkAtDifferentFunctions(t *testing.T) {
 
 // An input row whose outputs park ends with the last of them; what the others did is not done again.
 func TestParkInExpansion(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newBed(t, "shard_key: k\n", func(b *bed, r *kis.Registry) {
 			loader(b, r)
 			r.Func("e", kis.Expand(func(_ context.Context, i in, emit func(in)) error {
@@ -137,7 +138,7 @@ func TestParkInExpansion(t *testing.T) {
 }
 
 func TestParkedRowsGoBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newBed(t, "shard_key: k\n", loader, "l Load", "v Verify")
 		p := b.send("a 1", "b 1", "a 2", "c 1")
 		q := b.send("b 2", "c 2", "a 3")
@@ -162,7 +163,7 @@ func TestParkedRowsGoBack(t *testing.T) {
 // What parks in a run for which Release came too early goes back when the run ends.
 func TestReleaseWhileItParks(t *testing.T) {
 	for _, flowLines := range []string{"shard_key: k\n", ""} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			free := make(chan struct{})
 			b := newBed(t, flowLines, func(b *bed, r *kis.Registry) {
 				loader(b, r)
@@ -180,7 +181,7 @@ func TestReleaseWhileItParks(t *testing.T) {
 
 func TestDrainWaitsForParked(t *testing.T) {
 	for _, flowLines := range []string{"shard_key: k\n", ""} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			b := newBed(t, flowLines, loader, "l Load", "v Verify")
 			p, q := b.send("a 1", "a 2"), b.send("a 3")
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -202,7 +203,7 @@ func TestDrainWaitsForParked(t *testing.T) {
 }
 
 func TestParkedTimeouts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newBed(t, "shard_key: k\ntimeout: 15s\n", func(b *bed, r *kis.Registry) { loader(b, r); failing(b, r) },
 			"l Load; wait: 10s", "r Verify; retry_times: 9; retry_duration: 4s")
 		p := b.send("a 0", "b 0", "a 0")
@@ -227,7 +228,7 @@ func TestParkedTimeouts(t *testing.T) {
 
 func TestParkedDeadline(t *testing.T) {
 	for _, flowLines := range []string{"shard_key: k\n", ""} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			b := newBed(t, flowLines, loader, "l Load")
 			p := &flowexec.Part{Plan: b.plan, BatchRows: 2, Attempt: 1, Done: b.done, Deadline: time.Now().Add(5 * time.Second)}
 			for range 2 {
@@ -247,7 +248,7 @@ func TestParkedDeadline(t *testing.T) {
 
 // Without a shard key the whole run parks, and its lane takes the next batch.
 func TestWholeRunParks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newBed(t, "", func(b *bed, r *kis.Registry) {
 			loader(b, r)
 			failing(b, r)
@@ -286,7 +287,7 @@ func TestWholeRunParks(t *testing.T) {
 
 // A Batch function of a sharded flow that fails is tried again for its run, then for each key; only those keys wait.
 func TestWholeFunctionParks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newBed(t, "shard_key: k\n", func(b *bed, r *kis.Registry) {
 			loader(b, r)
 			r.Func("g", batchOf(func(ctx context.Context, rows []in) ([]in, error) {
@@ -320,7 +321,7 @@ func TestWholeFunctionParks(t *testing.T) {
 // A FaaS Load that returns an error runs again, key by key and with backoff, until its wait is over.
 func TestFaaSLoadParks(t *testing.T) {
 	for _, flowLines := range []string{"shard_key: k\n", ""} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			var b *bed
 			b = newBed(t, flowLines, func(_ *bed, r *kis.Registry) {
 				r.FaaS("f", func(ctx context.Context, flow kis.Flow, rows []*in) error {
@@ -352,7 +353,7 @@ func TestFaaSLoadParks(t *testing.T) {
 
 // A row that jumps back after it was parked goes back to what it was.
 func TestParkKeepsLineage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newBed(t, "shard_key: k\n", func(b *bed, r *kis.Registry) {
 			loader(b, r)
 			r.Func("c", kis.Calculate(func(_ context.Context, i in) (in, error) {
@@ -381,7 +382,7 @@ func TestParkKeepsLineage(t *testing.T) {
 
 // The flow that saves goes on while every lane of the flow that waits is full of parked rows.
 func TestSavingIsNotHeldUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const n = 2000
 		waiting := newBed(t, "shard_key: k\n", loader, "l Load; wait: 5s")
 		registry := kis.NewRegistry()

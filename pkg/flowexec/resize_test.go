@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 	"github.com/kisgrid/kisgrid/pkg/kis"
@@ -34,7 +35,7 @@ func compileAs(t testing.TB, options string, fn func(context.Context, in) error)
 func TestMoreCopiesOfBusyFlow(t *testing.T) {
 	for name, options := range map[string]string{"sharded": "shard_key: k\n", "whole": ""} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				var running, most atomic.Int64
 				plan := compileAs(t, options, func(context.Context, in) error {
 					n := running.Add(1)
@@ -81,7 +82,7 @@ func TestResizeKeepsOrder(t *testing.T) {
 	const keys, parts = 40, 300
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				rnd := rand.New(rand.NewPCG(seed, 1))
 				var mu sync.Mutex
 				next, failed, inside := map[string]int{}, map[string]int{}, map[string]bool{}
@@ -226,7 +227,7 @@ func TestIdleCopiesCostNothing(t *testing.T) {
 
 // Parts without keys don't wait behind one that takes long while another lane is free.
 func TestWholePartsPassSlowOne(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		slow := make(chan struct{})
 		plan := compileAs(t, "", func(_ context.Context, i in) error {
 			if i.K == "0" {

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 	"github.com/kisgrid/kisgrid/pkg/kis"
@@ -80,7 +80,7 @@ func TestQuickRetriesEnd(t *testing.T) {
 // costs itself alone.
 func TestRetriesWithoutTime(t *testing.T) {
 	for _, pause := range []string{"1s", "25s", "2m"} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			b := newBed(t, "shard_key: k\ntimeout: 1m\n", func(_ *bed, r *kis.Registry) {
 				r.Func("f", kis.Batch(func(_ context.Context, rows []in) ([]in, error) {
 					for _, i := range rows {

@@ -8,13 +8,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
 // Stop ends rows, too, whose deadline has passed while they were parked behind others of their key, and whose lane has not come to them yet.
 func TestStopWithRowsPastTheirDeadline(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := newBed(t, "shard_key: k\ntimeout: 2h\n", func(_ *bed, r *kis.Registry) {
 			r.Func("r", kis.Verify(func(ctx context.Context, i in) error {
 				if i.K == "b" {

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/connector/memory"
@@ -188,7 +188,7 @@ func TestStoreAway(t *testing.T) {
 	}
 	for _, function := range []string{"s Save", "l Load"} {
 		t.Run(function, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				store := newRecorder(t)
 				if _, err := store.Connection.Save(t.Context(), connector.Cause{}, []connector.Effect{{Op: connector.Set, Key: "a", Field: "n", Value: "7"}}); err != nil {
 					t.Fatal(err)
@@ -277,7 +277,7 @@ func TestLoadWaits(t *testing.T) {
 		r.Func("l", kis.Load(func(i in) string { return i.K },
 			func(_ context.Context, i in, s *map[string]string) (in, error) { return in{(*s)["name"], i.N}, nil }))
 	}
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		store := newRecorder(t)
 		l := local(t, chain("", "l Load; wait: 10s"), register, store.option())
 		go func() {
@@ -325,7 +325,7 @@ fname: save%[1]s
 fmode: Save
 option: {cname: store}
 `
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		store := newRecorder(t)
 		docs := definition.Split("both.yml", []byte(fmt.Sprintf(flow, "A", "B")+"---"+fmt.Sprintf(flow, "B", "A")+
 			"---\nkistype: conn\ncname: store\ntype: redis\naddrs: localhost:1\nkey: s_\n"))

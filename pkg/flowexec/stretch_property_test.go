@@ -10,12 +10,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"pgregory.net/rapid"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/connector/memory"
@@ -373,7 +373,7 @@ func TestCutsDoNotMatter(t *testing.T) {
 		register := func(r *kis.Registry) { registerTale(r, functions, jumps) }
 		var got [3]string
 		for i := range got {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				defer time.Sleep(time.Minute) // until functions that were left behind have ended
 				log := &effectLog{store: memory.New(), done: make(map[string][]string), known: make(map[string]bool)}
 				if i > 0 {

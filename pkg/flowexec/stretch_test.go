@@ -7,9 +7,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -266,7 +266,7 @@ func TestPlanNotes(t *testing.T) {
 
 // Rows of a key that have not begun when their batch's deadline passes end with it, as the row under way does; those before are done.
 func TestDeadlineBetweenRounds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		docs := chain("shard_key: k\n", "l Load; on_missing: 'null'; load: {key: '{k}', set: {last: n}}", "w Verify", "s Save; save: {key: '{k}', set: {n: n}}")
 		l := local(t, docs, func(r *kis.Registry) {
 			r.Func("w", kis.Verify(func(ctx context.Context, _ in) error {
@@ -300,7 +300,7 @@ func TestHangInStretch(t *testing.T) {
 			rows := []string{row("a", 1), row("b", 4), row("a", 2), row("b", 5), row("a", 3), row("a", 20), row("b", 6), row("c", 2), row("c", 7)}
 			var got [2]string
 			for i := range got {
-				synctest.Test(t, func(t *testing.T) {
+				bubble.Test(t, func(t *testing.T) {
 					l := local(t, chain("shard_key: k\ncopies: 1\n", functions...), func(r *kis.Registry) {
 						lastSeen(r)
 						r.Func("hang", kis.Verify(func(_ context.Context, s seen) error {

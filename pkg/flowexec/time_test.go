@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 	"github.com/kisgrid/kisgrid/pkg/kis"
@@ -39,7 +40,7 @@ func polite(ctx context.Context, i in) error {
 }
 
 func TestFunctionTimeout(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := local(t, chain("copies: 1\n", "v Verify; timeout: 2s"), func(r *kis.Registry) { r.Func("v", kis.Verify(polite)) })
 		defer l.Close()
 		within(t, 8300*time.Millisecond, 8600*time.Millisecond, func() {
@@ -57,7 +58,7 @@ func TestFunctionTimeout(t *testing.T) {
 
 // A function that comes back rightly although its context was cancelled is through, and spoils nothing for the next row.
 func TestLateSuccess(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := local(t, chain("copies: 1\n", "v Verify; timeout: 2s", "w Verify"), func(r *kis.Registry) {
 			r.Func("v", kis.Verify(func(_ context.Context, i in) error {
 				time.Sleep(time.Duration(i.N) * time.Millisecond)
@@ -81,7 +82,7 @@ func TestRowTimeout(t *testing.T) {
 			return nil
 		})))
 	}
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := local(t, chain("timeout: 5s\ncopies: 1\n", "v Verify", "w Verify", "e Verify; retry_times: 100; retry_duration: 4s"), register)
 		defer l.Close()
 		// What a row waits for its neighbours counts for nothing.
@@ -95,7 +96,7 @@ func TestRowTimeout(t *testing.T) {
 }
 
 func TestRetriesWait(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := local(t, chain("", "v Verify; retry_times: 3; retry_duration: 1s"), func(r *kis.Registry) {
 			r.Func("v", kis.Verify(func(ctx context.Context, _ in) error {
 				if kis.From(ctx).Attempt < 4 {
@@ -114,7 +115,7 @@ func TestRetriesWait(t *testing.T) {
 func TestAbandoned(t *testing.T) {
 	for _, rows := range []int{1, 20} {
 		t.Run(fmt.Sprint(rows), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				forever := make(chan struct{})
 				registry := prometheus.NewRegistry()
 				var calls atomic.Int32
@@ -184,7 +185,7 @@ func TestAbandoned(t *testing.T) {
 }
 
 func TestAbandonedWhole(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		forever := make(chan struct{})
 		l := local(t, chain("", "c Calculate", "f Calculate; timeout: 2s"), func(r *kis.Registry) {
 			r.Func("c", kis.Calculate(func(_ context.Context, i in) (in, error) {
@@ -208,7 +209,7 @@ func TestAbandonedWhole(t *testing.T) {
 
 // A function that is entered without rows and hangs ends the rows that stand behind it.
 func TestAbandonedWithoutRows(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		forever := make(chan struct{})
 		l := local(t, chain("", "f Calculate", "g Calculate; timeout: 2s"), func(r *kis.Registry) {
 			r.FaaS("f", func(_ context.Context, flow kis.Flow) error { return flow.Next(kis.ActionForceEntryNext) })
@@ -245,7 +246,7 @@ func TestDeadline(t *testing.T) {
 		"rude":   func(_ context.Context, i in) error { time.Sleep(time.Duration(i.N) * time.Millisecond); return nil },
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				l := local(t, chain("copies: 1\n", "v Verify; timeout: 1h", "w Verify"), func(r *kis.Registry) {
 					r.Func("v", kis.Verify(function))
 					r.Func("w", kis.Verify(ctxErr(func(in) error { return nil })))
@@ -266,7 +267,7 @@ func TestDeadline(t *testing.T) {
 }
 
 func TestClose(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := local(t, chain("copies: 1\n", "v Verify; timeout: 1h"), func(r *kis.Registry) { r.Func("v", kis.Verify(polite)) })
 		s, err := l.Stream(t.Context(), "F")
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/flowexec"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
@@ -16,7 +17,7 @@ import (
 func TestTimeoutsOfRowsThatGoOn(t *testing.T) {
 	const lanes = 64
 	for range 50 {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			b := newBed(t, "shard_key: k\n", func(_ *bed, r *kis.Registry) {
 				r.Func("r", kis.Verify(func(ctx context.Context, _ in) error {
 					if kis.From(ctx).Attempt == 1 {

@@ -28,7 +28,7 @@
 // seconds, and no slow machine makes it fail. etcd, Redis and the sockets are simulated there, which the project tests against real ones:
 //
 //	func TestTomorrow(t *testing.T) {
-//		synctest.Test(t, func(t *testing.T) {
+//		bubble.Test(t, func(t *testing.T) {
 //			g := flowtest.Cluster(t, 3, flowtest.Register(Register), flowtest.Conf("conf"), flowtest.VirtualTime())
 //			...
 //			heal := g.Worker(0).Cut(flowtest.Redis)

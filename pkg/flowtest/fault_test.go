@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/flowtest"
@@ -67,7 +67,7 @@ func inBothTimes(t *testing.T, test func(*testing.T)) {
 	})
 	t.Run("virtual time", func(t *testing.T) {
 		t.Parallel()
-		synctest.Test(t, test)
+		bubble.Test(t, test)
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/internal/world/simetcd"
 	"github.com/kisgrid/kisgrid/internal/world/simnet"
 	"github.com/kisgrid/kisgrid/internal/world/simredis"
@@ -11,6 +12,7 @@ import (
 
 // simulate starts what takes the places of the machine, etcd and Redis in virtual time, until the test ends.
 func (o *options) simulate(t TB) error {
+	bubble.OneProcessor(t)
 	machine := simnet.New(1).Host("grid")
 	etcd, err := simetcd.Start(t.Context(), simetcd.Config{Members: []simetcd.Member{{Name: "etcd", Network: machine, Address: "127.0.0.1:2379"}}})
 	if err != nil {

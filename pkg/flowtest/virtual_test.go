@@ -2,21 +2,17 @@ package flowtest_test
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/kisgrid/kisgrid/examples/students"
-	"github.com/kisgrid/kisgrid/internal/world/drive"
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/client"
 	"github.com/kisgrid/kisgrid/pkg/flowtest"
 )
 
 // A cluster lives through faults in virtual time.
 func TestVirtualTime(t *testing.T) {
-	if drive.Race {
-		t.Skip("Go's race detector itself crashes (SIGSEGV) in about one of three runs of so much virtual time; shorter tests run with it")
-	}
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := flowtest.Cluster(t, 3, flowtest.Register(students.Register), flowtest.ConfFS(students.Conf), flowtest.VirtualTime(), flowtest.Coordinators(2))
 		c := g.Client()
 		submit := func() {

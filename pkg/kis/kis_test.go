@@ -5,9 +5,9 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
@@ -89,7 +89,7 @@ func TestFromOutside(t *testing.T) {
 }
 
 func TestCache(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var c kis.Cache
 		c.Set("ever", 1, 0)
 		c.Set("soon", 2, time.Minute)

@@ -6,12 +6,14 @@ import (
 	"testing/synctest"
 
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+
+	"github.com/kisgrid/kisgrid/internal/bubble"
 )
 
 // TestOutletWaitsForClients: a run begins, and a piece leaves, when clients have taken enough, and what a flow's clients do not take
 // holds up no other flow.
 func TestOutletWaitsForClients(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		m := newOutputMemory(8 * 1500)
 		b := newClientBacklog(m)
 		slow, other := &outputAccount{memory: m, backlog: b, flow: "slow"}, &outputAccount{memory: m, backlog: b, flow: "other"}

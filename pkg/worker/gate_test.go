@@ -9,6 +9,8 @@ import (
 	"time"
 
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
+
+	"github.com/kisgrid/kisgrid/internal/bubble"
 )
 
 // TestAloneHoldsNobodyUp has a part that two workers died of wait for a call that does not end for a long time: rows of others
@@ -65,7 +67,7 @@ func TestAloneHoldsNobodyUp(t *testing.T) {
 // who ran beside whom, and how long each was kept out.
 func TestGate(t *testing.T) {
 	for seed := range uint64(60) {
-		synctest.Test(t, func(t *testing.T) { passGate(t, seed) })
+		bubble.Test(t, func(t *testing.T) { passGate(t, seed) })
 	}
 }
 
@@ -155,7 +157,7 @@ func passGate(t *testing.T, seed uint64) {
 
 // TestGateEndsWithContext has everybody wait at the gate, and cancels.
 func TestGateEndsWithContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := newGate()
 		g.begin(t.Context(), true)
 		ctx, cancel := context.WithCancel(t.Context())

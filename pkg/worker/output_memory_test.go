@@ -4,12 +4,14 @@ import (
 	"context"
 	"testing"
 	"testing/synctest"
+
+	"github.com/kisgrid/kisgrid/internal/bubble"
 )
 
 // TestRoomForOutputs: a lane begins no run while what is held is over the room, but for the first of an account that holds nothing;
 // and one run at a time grows beyond what a run is to hold.
 func TestRoomForOutputs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		m := newOutputMemory(1000)
 		out := newClientBacklog(m)
 		greedy, modest := &outputAccount{memory: m, backlog: out, flow: "greedy"}, &outputAccount{memory: m, backlog: out, flow: "modest"}

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/internal/keyslot"
 	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/internal/transport"
@@ -116,7 +117,7 @@ var wideBudget = amount{1 << 18, 64 << 20}
 
 // inBubble runs a test in virtual time.
 func inBubble(t *testing.T, budget amount, test func(*testing.T, *rig)) {
-	synctest.Test(t, func(t *testing.T) { test(t, newRig(t, budget)) })
+	bubble.Test(t, func(t *testing.T) { test(t, newRig(t, budget)) })
 }
 
 // echo is the function of flow sharded and flow whole: it passes its row on, and does what the row's text says.

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/internal/world/scenario"
 )
 
@@ -59,7 +60,7 @@ func (c Children) Live(ctx context.Context, s *scenario.Scenario) (*Outcome, err
 	cmd.Dir = folder
 	cmd.Env = append(os.Environ(), "TMPDIR=.", "GOMAXPROCS=1", "GODEBUG=asyncpreemptoff=1",
 		childVariable+"="+mode, randomVariable+"="+strconv.FormatUint(s.Seed, 10))
-	if !Race { // the race detector takes many times as much memory as the program
+	if !bubble.Race { // the race detector takes many times as much memory as the program
 		cmd.Env = append(cmd.Env, "GOGC=off", "GOMEMLIMIT="+memoryLimit)
 	}
 	cmd.Stdin = strings.NewReader(s.String())

@@ -16,6 +16,4 @@
 //   - tally.go: adds outcomes up, for the table at the end.
 //   - repeat.go: compares two lives of the same seed.
 //   - kept.go: lives through scripts that were kept.
-//   - race_off.go: whether the race detector is on: it is not.
-//   - race_on.go: the same, when it is.
 package drive

@@ -8,9 +8,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/internal/world/scenario"
 )
 
@@ -38,7 +38,7 @@ func TestLife(t *testing.T) {
 		case has("twin"):
 			panic(fmt.Sprintf("a map of %p", s))
 		case has("host-cut"):
-			synctest.Test(t, func(*testing.T) { <-make(chan int) })
+			bubble.Test(t, func(*testing.T) { <-make(chan int) })
 		case s.Seed == hangs:
 			for { // the watchdog ends it
 				time.Sleep(time.Hour)
@@ -56,7 +56,7 @@ func TestDrive(t *testing.T) {
 	var out bytes.Buffer
 	folder := t.TempDir()
 	plan := Plan{Children: Children{Test: "TestLife", Patience: time.Minute}, Seeds: 120, First: 1, Folder: folder, Shrink: 20 * time.Second, Runs: 1, Out: &out}
-	if Race { // each process takes long to start
+	if bubble.Race { // each process takes long to start
 		plan.Seeds, plan.Shrink = 20, 5*time.Second
 	}
 	plan.First = firstWith(t, "redis-full", plan.First)
@@ -83,7 +83,7 @@ func TestDrive(t *testing.T) {
 			t.Errorf("%d seeds broke %s, want %d", tally.Oracles[name], name, n)
 		}
 	}
-	if !Race && (want["OrderPerKey"] == 0 || want[Panic] == 0 || want[Deadlock] == 0) {
+	if !bubble.Race && (want["OrderPerKey"] == 0 || want[Panic] == 0 || want[Deadlock] == 0) {
 		t.Fatalf("the seeds do not go wrong in all ways: %v", want)
 	}
 	for _, part := range []string{fmt.Sprintf("world: seed %d broke OrderPerKey, OneOutcome after ", plan.First), "row 2 ran before row 1", "func TestOrderPerKeySeed"} {
@@ -96,7 +96,7 @@ func TestDrive(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, err := scenario.Parse(string(script))
-	if err != nil || !Race && (len(s.Faults) != 1 || len(s.Clients) != 0 || len(s.Workers) != 1) {
+	if err != nil || !bubble.Race && (len(s.Faults) != 1 || len(s.Clients) != 0 || len(s.Workers) != 1) {
 		t.Errorf("the shrunk script, %v:\n%s", err, script)
 	}
 	if guards(string(script)) == nil {

@@ -4,8 +4,8 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/internal/world/forms"
 	"github.com/kisgrid/kisgrid/internal/world/history"
 	"github.com/kisgrid/kisgrid/internal/world/scenario"
@@ -66,7 +66,7 @@ func started(t *testing.T, flows []scenario.Flow) (*flowexec.Local, *env) {
 
 // An ordinary row is done in a flow of each form, and each function with code notes its call.
 func TestForms(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		flows := []scenario.Flow{{Name: "Set", Form: "set"}}
 		for _, f := range scenario.Forms {
 			if f.Name != "set" {
@@ -131,7 +131,7 @@ func TestActions(t *testing.T) {
 		{"Jump", "calculate=jump", batch.Done, 0, 5},
 		{"Lost", "batch=lose", batch.Done, 0, 3},
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			local, e := started(t, flows)
 			defer local.Close()
 			defer close(e.gate)

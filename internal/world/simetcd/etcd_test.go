@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"net"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/internal/network"
 	"github.com/kisgrid/kisgrid/internal/world/simetcd"
 	"github.com/kisgrid/kisgrid/internal/world/simnet"
@@ -58,7 +58,7 @@ func connect(t *testing.T, from network.Network, c clientv3.Config) *clientv3.Cl
 
 // TestVirtualTime has a client keep a lease for an hour and watch its key, in a bubble. The key goes when the lease has run out.
 func TestVirtualTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		_, client, _ := start(t, 1, simetcd.Config{})
 		lease, err := client.Grant(t.Context(), 10)
 		if err != nil {

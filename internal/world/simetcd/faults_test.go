@@ -15,13 +15,14 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/internal/world/simetcd"
 )
 
-// bubble runs a test in virtual time, with a cluster and a client of each member.
-func bubble(t *testing.T, members int, f func(t *testing.T, e *simetcd.Etcd, all *clientv3.Client, each []*clientv3.Client)) {
+// inBubble runs a test in virtual time, with a cluster and a client of each member.
+func inBubble(t *testing.T, members int, f func(t *testing.T, e *simetcd.Etcd, all *clientv3.Client, each []*clientv3.Client)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		e, all, here := start(t, members, simetcd.Config{})
 		var each []*clientv3.Client
 		for _, address := range e.Addresses() {
@@ -60,7 +61,7 @@ func fails(t *testing.T, err error, code codes.Code, says string) {
 // TestElection leaves the cluster without a leader for a while: writes wait for the next one, reads wait and then fail, watches that
 // require a leader end after three election timeouts, and leases begin anew.
 func TestElection(t *testing.T) {
-	bubble(t, 3, func(t *testing.T, e *simetcd.Etcd, all *clientv3.Client, each []*clientv3.Client) {
+	inBubble(t, 3, func(t *testing.T, e *simetcd.Etcd, all *clientv3.Client, each []*clientv3.Client) {
 		lease, err := all.Grant(t.Context(), 5)
 		if err != nil {
 			t.Fatal(err)
@@ -119,7 +120,7 @@ func TestElection(t *testing.T) {
 
 // TestMemberIsCutOff cuts a follower off from the others, and then the leader.
 func TestMemberIsCutOff(t *testing.T) {
-	bubble(t, 3, func(t *testing.T, e *simetcd.Etcd, _ *clientv3.Client, each []*clientv3.Client) {
+	inBubble(t, 3, func(t *testing.T, e *simetcd.Etcd, _ *clientv3.Client, each []*clientv3.Client) {
 		watch := each[2].Watch(t.Context(), "k", clientv3.WithCreatedNotify())
 		<-watch
 		e.Cut("etcd-3")
@@ -159,7 +160,7 @@ func TestMemberIsCutOff(t *testing.T) {
 
 // TestLag lets a member fall behind: its watches show changes later, and its reads wait.
 func TestLag(t *testing.T) {
-	bubble(t, 3, func(t *testing.T, e *simetcd.Etcd, _ *clientv3.Client, each []*clientv3.Client) {
+	inBubble(t, 3, func(t *testing.T, e *simetcd.Etcd, _ *clientv3.Client, each []*clientv3.Client) {
 		e.SetLag("etcd-2", 2*time.Second)
 		watch := each[1].Watch(t.Context(), "k", clientv3.WithCreatedNotify())
 		<-watch
@@ -185,7 +186,7 @@ func TestLag(t *testing.T) {
 
 // TestLostAnswers lets writes take effect without an answer, in all ways.
 func TestLostAnswers(t *testing.T) {
-	bubble(t, 1, func(t *testing.T, e *simetcd.Etcd, all *clientv3.Client, _ []*clientv3.Client) {
+	inBubble(t, 1, func(t *testing.T, e *simetcd.Etcd, all *clientv3.Client, _ []*clientv3.Client) {
 		for i, c := range []struct {
 			fault simetcd.Fault
 			code  codes.Code
@@ -224,7 +225,7 @@ func TestLostAnswers(t *testing.T) {
 
 // TestRestore sets etcd back to a snapshot, and then empties it.
 func TestRestore(t *testing.T) {
-	bubble(t, 3, func(t *testing.T, e *simetcd.Etcd, all *clientv3.Client, _ []*clientv3.Client) {
+	inBubble(t, 3, func(t *testing.T, e *simetcd.Etcd, all *clientv3.Client, _ []*clientv3.Client) {
 		lease, err := all.Grant(t.Context(), 10)
 		if err != nil {
 			t.Fatal(err)
@@ -279,7 +280,7 @@ func TestRestore(t *testing.T) {
 
 // TestFull fills the database: puts and leases fail, deletions and reads go, and so does everything once there is room again.
 func TestFull(t *testing.T) {
-	bubble(t, 1, func(t *testing.T, e *simetcd.Etcd, all *clientv3.Client, _ []*clientv3.Client) {
+	inBubble(t, 1, func(t *testing.T, e *simetcd.Etcd, all *clientv3.Client, _ []*clientv3.Client) {
 		lease, err := all.Grant(t.Context(), 10)
 		if err != nil {
 			t.Fatal(err)
@@ -322,7 +323,7 @@ func TestFull(t *testing.T) {
 
 // TestMembersStopAndStart stops the leader, then all members, and starts them again.
 func TestMembersStopAndStart(t *testing.T) {
-	bubble(t, 3, func(t *testing.T, e *simetcd.Etcd, all *clientv3.Client, each []*clientv3.Client) {
+	inBubble(t, 3, func(t *testing.T, e *simetcd.Etcd, all *clientv3.Client, each []*clientv3.Client) {
 		e.Stop("etcd-1")
 		if _, err := all.Put(t.Context(), "k", "1"); err != nil {
 			t.Errorf("a write without the leader: %v", err)
@@ -345,7 +346,7 @@ func TestMembersStopAndStart(t *testing.T) {
 // TestSlowReaderIsCompacted has a client not read its watch, while more is written than etcd keeps ready for it and then compacted. The
 // watch ends, and says from where on it could go on.
 func TestSlowReaderIsCompacted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		e, client, here := start(t, 1, simetcd.Config{})
 		script := newTranscript(t, connect(t, here, clientv3.Config{Endpoints: e.Addresses()}))
 		w := script.watch()

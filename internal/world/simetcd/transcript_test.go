@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -17,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/internal/devcluster"
 	"github.com/kisgrid/kisgrid/internal/testprocess"
 	"github.com/kisgrid/kisgrid/internal/world/simetcd"
@@ -101,7 +101,7 @@ type server struct {
 // model runs each test with a new model of etcd, in virtual time. Its shortest lease is 1 s, as that of the embedded etcd.
 func model() server {
 	return server{"model", func(t *testing.T, f func(*testing.T, *clientv3.Client)) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			_, client, _ := start(t, 1, simetcd.Config{Election: 100 * time.Millisecond})
 			f(t, client)
 		})

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/kisgrid/kisgrid/internal/authority"
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/internal/network"
 	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/internal/transport"
@@ -76,7 +77,7 @@ func check(t *testing.T, client healthpb.HealthClient, patience time.Duration) c
 func TestGRPC(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		t.Run(map[bool]string{false: "plaintext", true: "TLS"}[secure], func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				var c transport.Config
 				if secure {
 					ca, err := authority.New("test", 1000*time.Hour)
@@ -127,7 +128,7 @@ func TestGRPC(t *testing.T) {
 
 // A machine knows its own addresses, and takes a free port where its own is taken.
 func TestServe(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n := simnet.New(1)
 		a, b := n.Host("a", "10.0.0.7"), n.Host("b", "10.0.0.8")
 		l := listen(t, a, ":7700")
@@ -149,7 +150,7 @@ func TestServe(t *testing.T) {
 
 // HTTP over TLS works too, with the dialers for libraries.
 func TestHTTP(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ca, err := authority.New("test", 1000*time.Hour)
 		if err != nil {
 			t.Fatal(err)

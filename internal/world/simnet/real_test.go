@@ -11,9 +11,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/internal/network"
 	"github.com/kisgrid/kisgrid/internal/world/simnet"
 )
@@ -246,7 +246,7 @@ func TestAsTheRealNetwork(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			real, model := tell(t, run, network.System()), ""
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				host := simnet.New(1).Host("here")
 				model = tell(t, run, host)
 				if open := host.Open(); len(open) > 0 {

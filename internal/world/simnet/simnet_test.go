@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/internal/network"
 	"github.com/kisgrid/kisgrid/internal/world/simnet"
 )
@@ -30,7 +31,7 @@ type pair struct {
 
 // inBubble runs a test in virtual time with a connection between two hosts.
 func inBubble(t *testing.T, test func(p *pair)) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n := simnet.New(1)
 		p := &pair{T: t, net: n, a: n.Host("a"), b: n.Host("b")}
 		p.client, p.server = p.a.Process("client"), p.b.Process("server")
@@ -92,7 +93,7 @@ func (p *pair) fails(c net.Conn, want error, after time.Duration) {
 }
 
 func TestAddresses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		n := simnet.New(1)
 		a, b := n.Host("a", "10.1.0.1", "fd00::1"), n.Host("b", "10.1.0.2")
 		onA := listen(t, a, "localhost:7700")
@@ -150,7 +151,7 @@ func TestAddresses(t *testing.T) {
 }
 
 func TestFamilies(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		for _, families := range []struct {
 			v4, v6 bool
 			known  string

@@ -8,9 +8,9 @@ import (
 	"strconv"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/internal/world/simnet"
 	"github.com/kisgrid/kisgrid/internal/world/simredis"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -35,7 +35,7 @@ type letterLife struct {
 func TestLettersInTrouble(t *testing.T) {
 	for n := range *livesFlag {
 		seed := *firstFlag + uint64(n)
-		synctest.Test(t, func(t *testing.T) { liveWithLetters(t, seed) })
+		bubble.Test(t, func(t *testing.T) { liveWithLetters(t, seed) })
 		if t.Failed() {
 			t.Fatalf("it was the life with the seed %d: -life=%d -lives=1", seed, seed)
 		}

@@ -11,9 +11,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/internal/redisfault"
 	"github.com/kisgrid/kisgrid/internal/world/simnet"
 	"github.com/kisgrid/kisgrid/internal/world/simredis"
@@ -77,7 +77,7 @@ func (l *life) note(format string, args ...any) {
 func TestSavesInTrouble(t *testing.T) {
 	for n := range *livesFlag {
 		seed := *firstFlag + uint64(n)
-		synctest.Test(t, func(t *testing.T) { live(t, seed) })
+		bubble.Test(t, func(t *testing.T) { live(t, seed) })
 		if t.Failed() {
 			t.Fatalf("it was the life with the seed %d: -life=%d -lives=1", seed, seed)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/internal/redisfault"
 	"github.com/kisgrid/kisgrid/internal/world/simredis"
 )
@@ -52,7 +53,7 @@ type rig struct {
 // inBubble runs a test in a bubble with a Redis.
 func inBubble(t *testing.T, c simredis.Config, test func(t *testing.T, r rig)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := &wire{}
 		c.Listen = w.Listen
 		s, err := simredis.Start(t.Context(), c)

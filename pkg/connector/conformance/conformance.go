@@ -7,12 +7,12 @@ import (
 	"strconv"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 )
@@ -59,7 +59,7 @@ func Run(t *testing.T, s Store) {
 				test.run(t, s)
 				return
 			}
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				own := s.InBubble(t)
 				own.Pairs, own.bubble = s.Pairs, true
 				test.run(t, own)

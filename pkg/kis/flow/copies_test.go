@@ -10,13 +10,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 	"github.com/kisgrid/kisgrid/pkg/kis/common"
 	"github.com/kisgrid/kisgrid/pkg/kis/config"
 )
 
 func TestCacheAndMetadata(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		k := newKit(t)
 		k.link("f", func(_ context.Context, f kis.Flow) error {
 			k.seen = append(k.seen, fmt.Sprint(f.GetCacheData("short"), f.GetCacheData("long"), f.GetMetaData("m")))
@@ -94,7 +95,7 @@ func TestSharedFlow(t *testing.T) {
 
 // A run of a copy begins when the one before it has ended.
 func TestRunsTakeTurns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		k := newKit(t)
 		gate, running := make(chan struct{}), new(atomic.Int64)
 		k.link("wait", func(context.Context, kis.Flow) error {

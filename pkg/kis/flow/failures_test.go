@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 	"github.com/kisgrid/kisgrid/pkg/kis/common"
@@ -74,7 +74,7 @@ func TestPanicIsAnError(t *testing.T) {
 }
 
 func TestRetries(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		k := newKit(t)
 		calls := 0
 		k.linkAs(config.NewFuncConfig("flaky", common.C, nil, &config.KisFuncOption{RetryTimes: 3, RetryDuration: 1000}), func(context.Context, kis.Flow) error {

@@ -1,6 +1,6 @@
 //go:build !race
 
-package drive
+package bubble
 
 // Race says whether the program was built with the race detector.
 const Race = false
