@@ -96,6 +96,18 @@ var breaches = []struct {
 		list[0], list[2] = list[2], list[0]
 	}},
 	{"OrderPerKey", "a later row ran first, and a coordinator with another limit is there, but no copy of the batch ran", "plain", tooLargeForOne},
+	{"OrderPerKey", "a later row ran first, with a second copy of its batch, and all workers have the same limit", "plain", func(h *history.History) {
+		tooLargeForOne(h)
+		h.Lives[0].Settings.RowBytes = 0
+		h.Lives[2].Settings.BatchBytes, h.Lives[3].Settings.BatchBytes = 1000, 1000
+		h.Runs = append(h.Runs, h.Runs[2])
+	}},
+	{"OrderPerKey", "a later row ran first in each copy of their batch, and a worker has another row type", "plain", func(h *history.History) {
+		otherType(h, 2)
+	}},
+	{"EffectsOnce", "a row that did not fit a row type took effect, in one copy", "chain", func(h *history.History) {
+		misfitAfterSave(h, 1)
+	}},
 	{"OneRevision", "two revisions", "plain", func(h *history.History) { h.Runs[3].Revision = 4 }},
 	{"OrderPerKey", "a later row took effect first, in the memory of one process", "memory", func(h *history.History) { inMemory(h) }},
 	{"OneRevision", "two revisions, of a producer that forgets, but has not begun again", "plain", triedOnTwo},
@@ -185,6 +197,13 @@ var breaches = []struct {
 	{"Codes", "no reason", "plain", func(h *history.History) {
 		answer(h, 0, 1, batch.RowOutcome{Outcome: batch.Failed, Code: batch.CodeShutdown})
 		h.Batches[0].Tries[0].NotDone[0].Reason = ""
+	}},
+	{"Codes", "no reason in the answer to a call, with room for it", "plain", func(h *history.History) {
+		unreasoned(h, 500)
+	}},
+	{"Codes", "no reason on a stream, whose answers come in pieces", "plain", func(h *history.History) {
+		unreasoned(h, 1500)
+		h.Batches[0].Tries[0].Call = false
 	}},
 	{"Codes", "a call with a row's code", "plain", func(h *history.History) {
 		h.Calls = append(h.Calls, history.Call{Verb: "get", Error: "try again", Code: batch.CodePoison})

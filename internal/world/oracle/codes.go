@@ -29,8 +29,10 @@ var callCodes = []string{
 
 // Codes checks that every error has a code that docs/outcomes.md lists for its case, and a text.
 //
-// The promise: a row that is not done carries a code that belongs to its outcome; a call that is refused carries a code of calls, and a message
-// that says what to do next. INTERNAL is a defect of KisGrid, wherever it stands. Nothing is excused.
+// The promise: a row that is not done carries a code that belongs to its outcome, and a reason; a call that is refused carries a code of
+// calls, and a message that says what to do next. INTERNAL is a defect of KisGrid, wherever it stands. Excused are rows without a reason in
+// the answer to a call, as docs/outcomes.md says: when outcomes take half of the message, or output has used up the coordinator's budget,
+// further outcomes go without reasons.
 func Codes(l *Life) {
 	for _, b := range l.Batches {
 		for _, t := range b.Tries {
@@ -46,6 +48,10 @@ func Codes(l *Life) {
 					l.breach(r.subject(), "row %d ended with INTERNAL: %s", o.Row, cut(o.Reason))
 				case !known || outcome != o.Outcome:
 					l.breach(r.subject(), "row %d is %s with the code %s, which docs/outcomes.md does not list for that outcome: %s", o.Row, o.Outcome, o.Code, cut(o.Reason))
+				case o.Reason == "" && t.Call && t.Code == batch.CodeBatchTooLarge && strings.Contains(t.Err, "--budget-bytes"):
+					l.excused("no reason in the answer to a call, whose output used up the coordinator's budget")
+				case o.Reason == "" && l.halfFull(t, o):
+					l.excused("no reason, behind outcomes that take half of the answer to a call")
 				case o.Reason == "":
 					l.breach(r.subject(), "row %d is %s with the code %s, and no reason", o.Row, o.Outcome, o.Code)
 				}
@@ -57,6 +63,28 @@ func Codes(l *Life) {
 			l.callCode(Subject{}, c.Code, c.Verb+" "+c.Subject+": "+c.Error)
 		}
 	}
+}
+
+// halfFull reports whether the outcomes of a call's answer without that of one row take half of the largest answer that some coordinator
+// sends. An outcome counts as 24 bytes beside its texts.
+func (l *Life) halfFull(t *history.Try, without batch.RowOutcome) bool {
+	if !t.Call {
+		return false // a stream gets its outcomes in pieces
+	}
+	bytes := 0
+	for _, o := range t.NotDone {
+		if o.Row != without.Row {
+			bytes += 24 + len(o.Function) + len(o.Reason)
+		}
+	}
+	for _, life := range l.Lives {
+		limits := batch.Limits{BatchBytes: life.Settings.BatchBytes, BatchRows: life.Settings.BatchRows}.WithDefaults()
+		message := limits.BatchBytes*5/4 + 16*limits.BatchRows
+		if life.Kind == history.Coordinator && bytes > message*7/16 {
+			return true
+		}
+	}
+	return false
 }
 
 // callCode checks the code and the text of a call's error.

@@ -380,6 +380,9 @@ func (l *Life) neverSaved(f *flow, r rowOf) bool {
 	for _, t := range r.Tries {
 		switch {
 		case t.NothingRan():
+		case t.Answered && t.Outcome(r.place).Code == batch.CodeRowUndecodable && l.fitsOne(f, r, t):
+			l.excused("the row fits the row type of one worker and not that of another, and copies of it ran")
+			return false
 		case t.Answered && refused(f, t.Outcome(r.place)) && !(f.form.Whole && f.form.Sharded && l.runsOf(t.ID, r.place, f.form.Function(f.Name, "batch")) > 1): // another run had other neighbours
 		default:
 			return false

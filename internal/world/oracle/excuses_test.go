@@ -21,6 +21,14 @@ var excuses = []struct {
 		h.Stores[0].Lost = slices.Clone(h.Stores[0].Lists["F:rows:k1"][1:2])
 		uneffect(h, 0, 2)
 	}},
+	{"Codes", "no reason in the answer to a call, half of which other outcomes take", "plain", func(h *history.History) {
+		unreasoned(h, 1500)
+	}},
+	{"Codes", "no reason in the answer to a call, whose output used up the coordinator's budget", "plain", func(h *history.History) {
+		unreasoned(h, 500)
+		t := h.Batches[0].Tries[0]
+		t.Err, t.Code = "the output of the flow used up the coordinator's budget: raise --budget-bytes", batch.CodeBatchTooLarge
+	}},
 	{"RowByRow", "a batch that is too old", "chain", func(h *history.History) {
 		h.Batches[0].Older = time.Hour
 		uneffect(h, 0, 1)
@@ -38,6 +46,17 @@ var excuses = []struct {
 	{"OrderPerKey", "a coordinator with another limit took a row for too large, in the first copy of its batch", "plain", func(h *history.History) {
 		tooLargeForOne(h)
 		h.Runs = append(h.Runs, h.Runs[2]) // the second row once more
+	}},
+	{"OrderPerKey", "a worker with another limit took a row for too large, in the first copy of its batch", "plain", func(h *history.History) {
+		tooLargeForOne(h)
+		h.Lives[0].Settings.RowBytes, h.Lives[2].Settings.BatchBytes = 0, 1000
+		h.Runs = append(h.Runs, h.Runs[2])
+	}},
+	{"OrderPerKey", "a row did not fit the row type of the worker that got the first copy of its batch", "plain", func(h *history.History) {
+		otherType(h, 1)
+	}},
+	{"EffectsOnce", "a row that was saved did not fit the row type of the worker that got the second copy of its batch", "chain", func(h *history.History) {
+		misfitAfterSave(h, 2)
 	}},
 	{"RowByRow", "failed after its deadline", "plain", func(h *history.History) {
 		h.Batches[0].Tries[0].Deadline = h.Batches[0].Tries[0].At

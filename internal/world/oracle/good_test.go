@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -311,4 +312,38 @@ func tooLargeForOne(h *history.History) {
 	h.Lives[0].Settings.RowBytes = 1000
 	h.Batches[0].Rows[0].Bytes = 2000
 	h.Runs[0], h.Runs[4] = h.Runs[4], h.Runs[0]
+}
+
+// unreasoned makes the first batch a call, of which two rows were dropped: the first with a reason of some bytes, the second without one. A
+// coordinator takes batches of 2,000 bytes, so that half of an answer is about 1,100.
+func unreasoned(h *history.History, bytes int) {
+	h.Lives[0].Settings.BatchBytes, h.Lives[0].Settings.BatchRows = 2000, 3
+	h.Batches[0].Tries[0].Call = true
+	for place := range 2 {
+		h.Batches[0].Rows[place].Do = "verify=drop"
+		answer(h, 0, place, batch.RowOutcome{Outcome: batch.Filtered, Code: batch.CodeDropped, Function: "F_verify", Reason: strings.Repeat("x", bytes)})
+	}
+	h.Batches[0].Tries[0].NotDone[1].Reason = ""
+}
+
+// otherType gives a worker another row type, and makes the first function run the first batch twice, the second time in another order than
+// the first. The Calculate function gets the batch's first row so often, and never before the third one.
+func otherType(h *history.History, often int) {
+	h.Lives[3].Settings.Build = "row2"
+	runs := slices.Clone(h.Runs[:6]) // two functions for each of three rows
+	h.Runs = slices.Concat(runs[:1], runs[2:], runs[:2], h.Runs[6:])
+	for range often - 1 {
+		h.Runs = append(h.Runs, runs[1])
+	}
+}
+
+// misfitAfterSave gives a worker another row type, and makes the first function run the second row of the first batch so often. The row was
+// saved, and did not fit the row type of a Calculate function.
+func misfitAfterSave(h *history.History, often int) {
+	h.Lives[3].Settings.Build = "row2"
+	first := slices.IndexFunc(h.Runs, func(r history.Run) bool { return r.ID.Row == 1 })
+	for range often - 1 {
+		h.Runs = append(h.Runs, h.Runs[first])
+	}
+	answer(h, 0, 1, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeRowUndecodable, Function: "F_calculate"})
 }

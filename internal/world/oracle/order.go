@@ -74,7 +74,7 @@ func (l *Life) ordered(id batch.RowID, flow string) (r rowOf, ok bool) {
 
 // unsure reports whether a row may have ended in one way when it ran first, and in another when a copy of its batch ran: because it waits
 // for a key or blocks, a process was stopped meanwhile, Redis answered with errors that blame the row, or it was away for as long as the row's
-// time lasts.
+// time lasts, or because processes differ in their limits or row types.
 func (l *Life) unsure(f *flow, r rowOf) bool {
 	t := r.Tries[0]
 	timed := slices.ContainsFunc(forms.ParseActions(r.row().Do), func(a forms.Action) bool {
@@ -181,14 +181,41 @@ func (l *Life) effectsInOrder(resharded map[string]bool) {
 	}
 }
 
-// refusedByOne reports whether a copy of a row's batch ran, and the row is too large for one coordinator and not for another: the first copy
-// of it was dead before it came to a function.
+// refusedByOne reports whether a copy of a row's batch ran, and the row is too large for one process and not for another of its kind, or fits
+// the row type of one worker's build and not that of another's: the first copy of it may have been dead before it came to a function, or to a
+// Save.
 func (l *Life) refusedByOne(f *flow, r rowOf) bool {
-	limits := map[int]bool{}
-	for _, life := range l.Lives {
-		if life.Kind == history.Coordinator {
-			limits[life.Settings.RowBytes] = true
-		}
+	t := r.Tries[0]
+	return l.limitsDiffer() && l.tooLarge(f, r) && l.copies(r.Batch, t) > 1 || l.fitsOne(f, r, t)
+}
+
+// limitsDiffer reports whether two coordinators have other limits for the bytes of a row or a batch, or two workers for those of a batch.
+func (l *Life) limitsDiffer() bool {
+	type limits struct {
+		kind       history.Kind
+		row, batch int
 	}
-	return len(limits) > 1 && l.tooLarge(f, r) && l.copies(r.Batch, r.Tries[0]) > 1
+	first := map[history.Kind]limits{}
+	for _, life := range l.Lives {
+		own := limits{kind: life.Kind, batch: life.Settings.BatchBytes}
+		if life.Kind == history.Coordinator {
+			own.row = life.Settings.RowBytes
+		}
+		if other, known := first[life.Kind]; known && other != own {
+			return true
+		}
+		first[life.Kind] = own
+	}
+	return false
+}
+
+// fitsOne reports whether a Calculate function got a row of a try in one copy of its batch and not in another, and the builds of workers differ
+// in the row type of such functions.
+func (l *Life) fitsOne(f *flow, r rowOf, t *history.Try) bool {
+	at := slices.IndexFunc(f.form.Steps, func(s forms.Step) bool { return s.Mode == definition.ModeCalculate && !s.Declared })
+	if at < 0 || !l.settingsOf(f).otherRows {
+		return false
+	}
+	ran := l.runsOf(t.ID, r.place, f.form.Function(f.Name, f.form.Steps[at].Stage))
+	return 0 < ran && ran < l.copies(r.Batch, t)
 }
