@@ -142,6 +142,18 @@ func (fr *Frame) calculate(at *operands, op byte, a, b Value) (Value, bool) {
 	return Value{}, fr.fail(&at.site, ReasonType, "can't have "+withArticle(a.kind)+" on the left of "+string(op)+" and "+withArticle(b.kind)+" on the right")
 }
 
+// calculateWhole does the same as calculate for two whole numbers.
+func (fr *Frame) calculateWhole(at *operands, op byte, a, b int64) (Value, bool) {
+	switch {
+	case op != '/':
+		n, ok := fr.calculateInts(&at.site, op, a, b)
+		return IntValue(n), ok
+	case b != 0 && -maxExact <= a && a <= maxExact && -maxExact <= b && b <= maxExact:
+		return floatValue(float64(a) / float64(b)), true
+	}
+	return fr.calculate(at, op, IntValue(a), IntValue(b))
+}
+
 // operatorWants says which values an operator takes.
 var operatorWants = map[byte]string{'+': "a number, a string, a list, a time or a duration", '-': "a number, a time or a duration", '*': "a number or a duration", '/': "a number or a duration"}
 

@@ -126,6 +126,26 @@ func (c *compiler) ordering(n *node) operand {
 			y, ok := b(fr)
 			return x < y && less || x == y && equal || x > y && greater, ok
 		}
+	case left.readsAny() && right.constant != nil && right.constant.kind == KindInt:
+		i, y := left.input-1, right.constant.Int()
+		o.b = func(fr *Frame) (bool, bool) {
+			v := &fr.inputs[i]
+			if x := int64(v.bits); v.kind == KindInt {
+				return x < y && less || x == y && equal || x > y && greater, true
+			}
+			c, ok := fr.order(at, *v, IntValue(y))
+			return c < 0 && less || c == 0 && equal || c > 0 && greater, ok
+		}
+	case right.readsAny() && left.constant != nil && left.constant.kind == KindInt:
+		x, j := left.constant.Int(), right.input-1
+		o.b = func(fr *Frame) (bool, bool) {
+			v := &fr.inputs[j]
+			if y := int64(v.bits); v.kind == KindInt {
+				return x < y && less || x == y && equal || x > y && greater, true
+			}
+			c, ok := fr.order(at, IntValue(x), *v)
+			return c < 0 && less || c == 0 && equal || c > 0 && greater, ok
+		}
 	default:
 		o.b = compareValues(left.general(), right.general(), func(fr *Frame, x, y Value) (bool, bool) {
 			c, ok := fr.order(at, x, y)

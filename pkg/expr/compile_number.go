@@ -65,18 +65,7 @@ func (c *compiler) arithmetic(n *node) operand {
 		if op == '/' && (left.kind.number() || right.kind.kind == KindFloat) {
 			t = Float // also for durations, of which only the left side may be one
 		}
-		a, b := left.general(), right.general()
-		o := typed(t, at.site, func(fr *Frame) (Value, bool) {
-			x, ok := a(fr)
-			if !ok {
-				return x, false
-			}
-			y, ok := b(fr)
-			if !ok {
-				return y, false
-			}
-			return fr.calculate(at, op, x, y)
-		})
+		o := typed(t, at.site, anyArithmetic(op, at, left, right))
 		o.constant = constants(left, right)
 		return o
 	}
@@ -105,6 +94,46 @@ func (c *compiler) arithmetic(n *node) operand {
 	})
 	o.constant = mark
 	return o
+}
+
+// anyArithmetic returns the function of an operator on operands of any type. Fields of the row and constants, which are frequent, are read where they
+// stand.
+func anyArithmetic(op byte, at *operands, left, right operand) valueFunc {
+	a, b := left.general(), right.general()
+	switch {
+	case left.readsAny() && right.readsAny():
+		i, j := left.input-1, right.input-1
+		return func(fr *Frame) (Value, bool) {
+			x, y := &fr.inputs[i], &fr.inputs[j]
+			if x.kind == KindInt && y.kind == KindInt {
+				return fr.calculateWhole(at, op, int64(x.bits), int64(y.bits))
+			}
+			return fr.calculate(at, op, *x, *y)
+		}
+	case right.constant != nil && right.constant.kind == KindInt:
+		y := right.constant.Int()
+		return func(fr *Frame) (Value, bool) {
+			x, ok := a(fr)
+			switch {
+			case !ok:
+				return x, false
+			case x.kind == KindInt:
+				return fr.calculateWhole(at, op, int64(x.bits), y)
+			}
+			return fr.calculate(at, op, x, IntValue(y))
+		}
+	}
+	return func(fr *Frame) (Value, bool) {
+		x, ok := a(fr)
+		if !ok {
+			return x, false
+		}
+		y, ok := b(fr)
+		if !ok {
+			return y, false
+		}
+		return fr.calculate(at, op, x, y)
+	}
 }
 
 // arithmeticEdit says how to write an operator for these types, or "".

@@ -49,5 +49,6 @@
 //   - read_json.go: rows of JSON as values.
 //   - read_field.go: single fields of rows, for programs that decode rows by themselves.
 //   - write_json.go: values as JSON.
+//   - pass.go: values that one expression passes on to another without JSON between them.
 //   - record.go: Record, an object with one expression for each field.
 package expr

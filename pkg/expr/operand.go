@@ -23,6 +23,9 @@ type operand struct {
 	input    int    // 1 + the number of the input that it reads, as its kind; 0 if it is something else
 }
 
+// readsAny reports whether the operand is an input of any type: then its value is that of the frame's input, and reading it can't fail.
+func (o *operand) readsAny() bool { return o.input > 0 && o.kind.kind == KindAny && !o.kind.optional }
+
 // bad is the operand of a part with a mistake.
 var badOperand = operand{kind: Any, bad: true, v: func(*Frame) (Value, bool) { return Value{}, false }}
 

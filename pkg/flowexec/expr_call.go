@@ -1,6 +1,7 @@
 package flowexec
 
 import (
+	"math"
 	"slices"
 	"unsafe"
 
@@ -90,7 +91,7 @@ func (c *exprCode) load(fr *exprFrame, p unsafe.Pointer) error {
 		case expr.KindString:
 			fr.Set(r.input, expr.StringValue(*(*string)(at)))
 		default:
-			if err := c.scope.ReadField(fr.Frame, r.input, textOfShared(*(*rowjson.Shared)(at))); err != nil {
+			if err := c.read(fr, r.input, (*rowjson.Dynamic)(at)); err != nil {
 				return c.misfit(err)
 			}
 			if r.needed != "" && fr.Get(r.input).Absent() {
@@ -101,8 +102,23 @@ func (c *exprCode) load(fr *exprFrame, p unsafe.Pointer) error {
 	return nil
 }
 
-// textOfShared returns JSON as a string that shares its memory.
-func textOfShared(raw rowjson.Shared) string { return unsafe.String(unsafe.SliceData(raw), len(raw)) }
+// read sets an input of a frame from a field.
+func (c *exprCode) read(fr *exprFrame, input int, d *rowjson.Dynamic) error {
+	var v expr.Value
+	switch d.Kind() {
+	case rowjson.DynamicInt:
+		v = expr.IntValue(int64(d.Bits()))
+	case rowjson.DynamicFloat:
+		v = expr.FloatValue(math.Float64frombits(d.Bits()))
+	case rowjson.DynamicBool:
+		v = expr.BoolValue(d.Bits() != 0)
+	case rowjson.DynamicText:
+		v = expr.StringValue(d.Text())
+	default:
+		return c.scope.ReadField(fr.Frame, input, d.Text())
+	}
+	return c.scope.ReadValue(fr.Frame, input, v)
+}
 
 // passes returns nil for a row that passes a Verify, and the signal for one that is filtered.
 func (c *exprCode) passes(fr *exprFrame) error {
@@ -138,14 +154,36 @@ func (c *exprCode) give(fr *exprFrame, p unsafe.Pointer) error {
 			v, err = g.program.Value(fr.Frame)
 			*(*string)(at) = v.Text()
 		default:
-			var missing bool
-			room := fr.room()
-			if room, missing, err = g.program.AppendJSON(room, fr.Frame); err == nil && !missing {
-				*(*rowjson.Shared)(at) = fr.cut(room)
-			}
+			err = fr.pass(g.program, (*rowjson.Dynamic)(at))
 		}
 		if err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// pass evaluates a program into a field.
+func (fr *exprFrame) pass(p *expr.Program, to *rowjson.Dynamic) error {
+	v, text, err := p.Pass(fr.room(), fr.Frame)
+	if err != nil {
+		return err
+	}
+	switch v.Kind() {
+	case expr.KindInt:
+		*to = rowjson.IntField(v.Int())
+	case expr.KindBool:
+		*to = rowjson.BoolField(v.Bool())
+	case expr.KindString:
+		*to = rowjson.TextField(v.Text())
+	case expr.KindFloat:
+		if len(text) > 0 {
+			text = fr.cut(text)
+		}
+		*to = rowjson.FloatField(math.Float64bits(v.Float()), text)
+	default:
+		if len(text) > 0 {
+			*to = rowjson.JSONField(fr.cut(text))
 		}
 	}
 	return nil

@@ -43,8 +43,8 @@ type exprField struct {
 	input   int
 	program *expr.Program
 	offset  uintptr
-	kind    expr.Kind // int, float, bool and string stand there as such; any for a rowjson.Shared
-	// needed is the type of a Shared field that source.fields declares without ?; "" for all others.
+	kind    expr.Kind // int, float, bool and string stand there as such; any for a rowjson.Dynamic
+	// needed is the type of a Dynamic field that source.fields declares without ?; "" for all others.
 	needed string
 	name   string
 }
@@ -187,7 +187,7 @@ var rawType = reflect.TypeFor[json.RawMessage]()
 
 // madeField returns the field of a row's struct for a value of a type, and how it stands there.
 func madeField(name string, t expr.Type) (rowjson.MadeField, expr.Kind) {
-	f := rowjson.MadeField{Name: name, Text: t.String(), Type: reflect.TypeFor[rowjson.Shared]()}
+	f := rowjson.MadeField{Name: name, Text: t.String(), Type: reflect.TypeFor[rowjson.Dynamic]()}
 	if t.IsOptional() {
 		return f, expr.KindAny
 	}

@@ -160,7 +160,7 @@ func (c *Codec) Append(dst []byte, from unsafe.Pointer) ([]byte, error) {
 }
 
 // plain reports whether values of the kind are strings, bools or numbers.
-func (k kind) plain() bool { return k != kindOther && k != kindShared }
+func (k kind) plain() bool { return k != kindOther && k != kindDynamic }
 
 // kind says how compiled code reads and writes a field: as a Go type of that name, or not at all (kindOther).
 type kind uint8
@@ -183,8 +183,8 @@ const (
 	kindUint64
 	kindFloat32
 	kindFloat64
-	// kindShared is the kind of Shared.
-	kindShared
+	// kindDynamic is the kind of Dynamic.
+	kindDynamic
 )
 
 // kinds maps each Go kind that compiled code handles to its kind. A lookup of another Go kind gives kindOther.
@@ -198,8 +198,8 @@ var kinds = map[reflect.Kind]kind{
 // kindOf returns the kind of a field of type t.
 func kindOf(t reflect.Type) kind {
 	switch t {
-	case sharedType:
-		return kindShared
+	case dynamicType:
+		return kindDynamic
 	case exactType:
 		return kindFloat64
 	}
@@ -227,12 +227,13 @@ type field struct {
 func compile(row reflect.Type) []field {
 	fields := make([]field, 0, 8)
 	for _, f := range Fields(row) {
-		if f.ThroughPointer || f.Hidden || f.Quoted || f.OmitZero || !plainName(f.Name) {
+		if f.ThroughPointer || f.Hidden || f.Quoted || f.OmitZero && f.Type != dynamicType || !plainName(f.Name) {
 			return nil
 		}
 		fields = append(fields, field{
-			name: f.Name, prefix: `,"` + f.Name + `":`, kind: kindOf(f.Type), offset: f.Offset, typ: f.Type, omitEmpty: f.OmitEmpty,
-			exact: f.Type == exactType, needed: f.made && kindOf(f.Type).plain(),
+			name: f.Name, prefix: `,"` + f.Name + `":`, kind: kindOf(f.Type), offset: f.Offset, typ: f.Type,
+			omitEmpty: f.OmitEmpty || f.OmitZero, // omitzero is an option of Dynamic alone
+			exact:     f.Type == exactType, needed: f.made && kindOf(f.Type).plain(),
 		})
 	}
 	return fields

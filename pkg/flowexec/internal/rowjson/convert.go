@@ -63,11 +63,11 @@ func newMoveList(from, to *Codec, within []typePair) *moveList {
 			m.to = &to.fields[place]
 		}
 		switch {
-		case m.to != nil && (m.from.kind == kindShared || m.to.kind == kindShared):
-			m.convert = sharedConverter(m.from, m.to)
+		case m.to != nil && (m.from.kind == kindDynamic || m.to.kind == kindDynamic):
+			m.convert = dynamicConverter(m.from, m.to)
 		case m.to != nil && (!m.from.kind.plain() || !m.to.kind.plain()):
 			m.convert = converterFor(m.from.typ, m.to.typ, within)
-		case m.to == nil && m.from.kind == kindShared:
+		case m.to == nil && m.from.kind == kindDynamic:
 			continue
 		case m.to == nil && !m.from.kind.plain():
 			if isAlwaysEncodable(m.from.typ, nil) {
@@ -114,7 +114,7 @@ func (l moveList) give(to *Codec) bool {
 	for i := range to.fields {
 		f := &to.fields[i]
 		if f.needed && !slices.ContainsFunc(l, func(m move) bool {
-			return m.to == f && (m.from.kind.plain() && !m.from.omitEmpty || m.from.kind == kindShared)
+			return m.to == f && (m.from.kind.plain() && !m.from.omitEmpty || m.from.kind == kindDynamic)
 		}) {
 			return false
 		}
@@ -138,33 +138,6 @@ next:
 		return fmt.Errorf("the field %s is missing or null", name)
 	}
 	return nil
-}
-
-// sharedConverter converts a field to another one, of which at least one is Shared. A plain field can't be made of an absent one.
-func sharedConverter(from, to *field) convertFunc {
-	switch {
-	case from.kind == to.kind:
-		return func(to, from unsafe.Pointer) bool {
-			*(*Shared)(to) = *(*Shared)(from)
-			return true
-		}
-	case from.kind == kindShared && to.kind.plain():
-		return func(into, from unsafe.Pointer) bool {
-			raw := *(*Shared)(from)
-			if raw.absent() {
-				return !to.needed
-			}
-			end, ok := to.decode(raw, 0, into)
-			return ok && end == len(raw)
-		}
-	case from.kind.plain():
-		return func(to, p unsafe.Pointer) bool {
-			text, ok := from.encode(nil, p)
-			*(*Shared)(to) = text
-			return ok
-		}
-	}
-	return throughJSON(typePair{from.typ, to.typ})
 }
 
 // move converts all fields of the struct at from to those of the struct at to, which must be zero. It returns false if it can't be sure

@@ -161,13 +161,11 @@ func (f *field) decode(row []byte, i int, into unsafe.Pointer) (int, bool) {
 		*(*float32)(into) = float32(v)
 		return end, err == nil
 	}
-	end, ok := skipValue(row, i, 0)
-	if f.kind == kindShared {
-		if ok {
-			*(*Shared)(into) = row[i:end:end]
-		}
-		return end, ok
+	if f.kind == kindDynamic {
+		end := (*Dynamic)(into).scan(row, i)
+		return end, end >= 0
 	}
+	end, ok := skipValue(row, i, 0)
 	return end, ok && unmarshal(row[i:end], reflect.NewAt(f.typ, into)) == nil
 }
 

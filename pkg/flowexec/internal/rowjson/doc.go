@@ -17,7 +17,8 @@
 //   - encode.go: the compiled writer of structs.
 //   - msgpack.go: rows of MessagePack, written as JSON.
 //   - fallback.go: encoding/json, for rows that compiled code is not sure of.
-//   - made.go: struct types for rows of expressions, and the types of their fields.
+//   - made.go: struct types for rows of expressions.
+//   - dynamic.go: Dynamic, a field of a type that is not known before.
 //   - scan.go: where JSON values end, and the numbers that digits mean.
 //   - fields.go: the fields that a struct type has in JSON.
 package rowjson

@@ -62,11 +62,8 @@ func (f *field) encode(dst []byte, p unsafe.Pointer) ([]byte, bool) {
 	case kindFloat64:
 		return appendFloat(dst, *(*float64)(p), 64)
 	}
-	if f.kind == kindShared {
-		if raw := *(*Shared)(p); raw != nil {
-			return append(dst, raw...), true
-		}
-		return append(dst, "null"...), true
+	if f.kind == kindDynamic {
+		return (*Dynamic)(p).AppendJSON(dst), true
 	}
 	// A struct's field is addressable, so encoding/json calls a MarshalJSON of its pointer, too.
 	dst, err := AppendAny(dst, reflect.NewAt(f.typ, p).Interface())
@@ -75,6 +72,9 @@ func (f *field) encode(dst []byte, p unsafe.Pointer) ([]byte, bool) {
 
 // isEmpty reports whether the value of the field at p is empty in the sense of the tag omitempty.
 func (f *field) isEmpty(p unsafe.Pointer) bool {
+	if f.kind == kindDynamic {
+		return (*Dynamic)(p).kind == DynamicAbsent
+	}
 	v := reflect.NewAt(f.typ, p).Elem()
 	switch v.Kind() {
 	case reflect.Array, reflect.Map, reflect.Slice, reflect.String:

@@ -5,39 +5,17 @@ import (
 	"fmt"
 	"math"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 )
-
-// Shared is the JSON of a field as it stands in the row, with which it shares its memory. It may not be changed. Nil means that the row does not
-// have the field.
-type Shared []byte
 
 // Exact is a float that JSON gives exactly: a whole number that no float equals can't be read as one. A -0 is read as 0.
 type Exact float64
 
 var (
-	sharedType = reflect.TypeFor[Shared]()
-	exactType  = reflect.TypeFor[Exact]()
+	dynamicType = reflect.TypeFor[Dynamic]()
+	exactType   = reflect.TypeFor[Exact]()
 )
-
-// MarshalJSON implements json.Marshaler.
-func (s Shared) MarshalJSON() ([]byte, error) {
-	if s == nil {
-		return []byte("null"), nil
-	}
-	return s, nil
-}
-
-// UnmarshalJSON implements json.Unmarshaler. It copies the text.
-func (s *Shared) UnmarshalJSON(text []byte) error {
-	*s = slices.Clone(text)
-	return nil
-}
-
-// absent reports whether the row did not have the field, or had null there.
-func (s Shared) absent() bool { return len(s) == 0 || s[0] == 'n' }
 
 // errExact is the error for a number that is not one that a float holds exactly.
 var errExact = errors.New("is not a number that a float can hold exactly")
@@ -84,8 +62,8 @@ const madeTag = "kisgrid"
 type MadeField struct {
 	// Name is its name in JSON, and Text its type as documents write it, for messages.
 	Name, Text string
-	// Type is int64, Exact, bool, string or Shared. A field of another type than Shared has to be there, and not null, in rows that are
-	// converted to the struct. A Shared field may be absent.
+	// Type is int64, Exact, bool, string or Dynamic. A field of another type than Dynamic has to be there, and not null, in rows that are
+	// converted to the struct. A Dynamic field may be absent.
 	Type reflect.Type
 }
 
@@ -94,8 +72,8 @@ func Made(fields []MadeField) reflect.Type {
 	all := make([]reflect.StructField, len(fields))
 	for i, f := range fields {
 		name := f.Name
-		if f.Type == sharedType {
-			name += ",omitempty"
+		if f.Type == dynamicType {
+			name += ",omitzero"
 		}
 		all[i] = reflect.StructField{
 			Name: "F" + strconv.Itoa(i), Type: f.Type, Tag: reflect.StructTag(fmt.Sprintf("json:%q %s:%q", name, madeTag, f.Text)),

@@ -44,8 +44,8 @@ func (p *Projection) Take(to, from unsafe.Pointer) {
 		switch m.kind {
 		case kindString:
 			*(*string)(to) = *(*string)(from)
-		case kindShared:
-			*(*Shared)(to) = *(*Shared)(from)
+		case kindDynamic:
+			*(*Dynamic)(to) = *(*Dynamic)(from)
 		case kindBool, kindInt8, kindUint8:
 			*(*uint8)(to) = *(*uint8)(from)
 		case kindInt16, kindUint16:
