@@ -34,6 +34,8 @@ func (p *Program) Pass(b []byte, fr *Frame) (v Value, out []byte, err error) {
 		case whole == f && math.Abs(f) < maxExact && (f != 0 || !math.Signbit(f)):
 			v = IntValue(int64(f)) // which JSON makes of it
 			bytes = intLength(int64(f))
+		case whole == f && math.Abs(f) < 1e21:
+			return p.passJSON(b, fr, v) // -0, or an int that may be beyond 64 bits
 		case isQuarter(f):
 			bytes = intLength(int64(whole)) + len(".5")
 			if math.Abs(f-whole) != 0.5 {
@@ -42,8 +44,6 @@ func (p *Program) Pass(b []byte, fr *Frame) (v Value, out []byte, err error) {
 			if f > -1 && f < 0 {
 				bytes++ // -0.5 has a sign, and 0 has none
 			}
-		case whole == f && math.Abs(f) < 1e21:
-			return p.passJSON(b, fr, v) // JSON has no way to tell it from an int, or it is -0
 		default:
 			_, out, err = p.passJSON(b, fr, v)
 			return v, out, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -13,9 +14,9 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// runExpressions runs rows through a flow of functions, whose documents are given without kistype. It returns how each row ended: its output rows,
-// or its outcome, code and reason.
-func runExpressions(t *testing.T, register func(*kis.Registry), rows [][2]string, functions []string) []string {
+// submitExpressions runs rows through a flow of functions, whose documents are given without kistype, as many times as times says: the first time in a
+// Local of its own. register may be nil. The error is one of compiling the flow.
+func submitExpressions(t *testing.T, register func(*kis.Registry), rows, functions []string, times int) ([]*batch.Result, error) {
 	t.Helper()
 	text := "kistype: flow\nflow_name: F\nstatus: 1\nshard_key: id\nflows:\n"
 	for _, f := range functions {
@@ -26,9 +27,12 @@ func runExpressions(t *testing.T, register func(*kis.Registry), rows [][2]string
 		text += "---\nkistype: func\n" + f
 	}
 	text += "---\nkistype: conn\ncname: M\ntype: memory\n"
+	if register == nil {
+		register = func(*kis.Registry) {}
+	}
 	local, err := flowexec.NewLocalFS(fstest.MapFS{"all.yml": {Data: []byte(text)}}, register)
 	if err != nil {
-		return []string{err.Error()}
+		return nil, err
 	}
 	defer func() {
 		if err := local.Close(); err != nil {
@@ -37,20 +41,45 @@ func runExpressions(t *testing.T, register func(*kis.Registry), rows [][2]string
 	}()
 	var raw []json.RawMessage
 	for _, r := range rows {
-		raw = append(raw, json.RawMessage(r[0]))
+		raw = append(raw, json.RawMessage(r))
 	}
-	result, err := local.Submit(t.Context(), "F", batch.Rows(raw...))
-	if result == nil {
+	var results []*batch.Result
+	for range times {
+		result, err := local.Submit(t.Context(), "F", batch.Rows(raw...))
+		if result == nil {
+			t.Fatal(err)
+		}
+		results = append(results, result)
+	}
+	return results, nil
+}
+
+// runExpressions runs rows through a flow of functions as submitExpressions does. It returns how each row ended: its output rows, or its outcome, code
+// and reason. The rows run twice, and have to end in the same way, byte for byte.
+func runExpressions(t *testing.T, register func(*kis.Registry), rows [][2]string, functions []string) []string {
+	t.Helper()
+	var texts []string
+	for _, r := range rows {
+		texts = append(texts, r[0])
+	}
+	results, err := submitExpressions(t, register, texts, functions, 2)
+	if err != nil {
 		return []string{err.Error()}
 	}
-	ended := make([]string, len(rows))
-	for i, o := range result.Output.Origins {
-		ended[o] += string(result.Output.Rows.Row(i))
+	var ended [2][]string
+	for k, result := range results {
+		ended[k] = make([]string, len(rows))
+		for i, o := range result.Output.Origins {
+			ended[k][o] += string(result.Output.Rows.Row(i))
+		}
+		for _, o := range result.NotDone {
+			ended[k][o.Row] = fmt.Sprintf("%v %s %s: %s", o.Outcome, o.Code, o.Function, o.Reason)
+		}
 	}
-	for _, o := range result.NotDone {
-		ended[o.Row] = fmt.Sprintf("%v %s %s: %s", o.Outcome, o.Code, o.Function, o.Reason)
+	if !slices.Equal(ended[0], ended[1]) {
+		t.Errorf("the same rows end as\n%s\nand then as\n%s", strings.Join(ended[0], "\n"), strings.Join(ended[1], "\n"))
 	}
-	return ended
+	return ended[0]
 }
 
 type goRow struct {
