@@ -59,7 +59,8 @@
 //   - park_along.go: what parked rows bring along when they go on.
 //   - park_answers.go: how parked rows wait for the answer of a call to their connector.
 //   - park_waiter.go: why there are two ways of waiting, and the interfaces that both have.
-//   - plan.go: Plan and step; Compile and CompileAll.
+//   - plan.go: Plan and step; Compile.
+//   - plan_all.go: CompileAll, for all flows of a set and their mistakes.
 //   - plan_bind.go: the code behind a step.
 //   - expr_code.go: exprCode, the code of a function whose document has expressions.
 //   - expr_call.go: its calls: rows as inputs of expressions, and their values as new rows.

@@ -1,7 +1,6 @@
 package flowexec
 
 import (
-	"errors"
 	"maps"
 	"reflect"
 	"runtime"
@@ -125,19 +124,11 @@ func Compile(b *definition.Bundle, r *kis.Registry) (*Plan, error) {
 		p.copies = runtime.GOMAXPROCS(0)
 	}
 	var mistakes definition.Mistakes
-	var carried rowType
-	for i, entry := range b.Flow.Functions {
-		s, wrong := compileStep(b, r, i, carried)
-		mistakes = append(mistakes, wrong...)
-		carried = s.passes(carried)
-		p.steps = append(p.steps, s)
-		p.places[entry.Name] = append(p.places[entry.Name], i)
-	}
-	if !slices.ContainsFunc(p.steps, func(s *step) bool { return s.form == 0 }) {
-		mistakes = append(mistakes, checkTypes(b, p.steps)...)
-	}
-	if len(mistakes) > 0 {
+	if p.steps, mistakes = compileSteps(b, r); len(mistakes) > 0 {
 		return nil, batch.Errorf(batch.CodeFlowUncompilable, "flow %s does not compile: %w", b.Flow.Name, mistakes)
+	}
+	for i, s := range p.steps {
+		p.places[s.Name] = append(p.places[s.Name], i)
 	}
 	p.findInputs()
 	p.findSets()
@@ -145,61 +136,31 @@ func Compile(b *definition.Bundle, r *kis.Registry) (*Plan, error) {
 	return p, nil
 }
 
-// CompileAll compiles every flow of a set and returns the plans by name. wrong is the error that making the set returned; nil means that
-// there was none. The error has code FLOW_UNCOMPILABLE; its cause, a definition.Mistakes, has every mistake in documents, registration and
-// flows, each once.
-func CompileAll(set *definition.Set, wrong error, r *kis.Registry) (map[string]*Plan, error) {
-	var all definition.Mistakes
-	told := make(map[definition.Mistake]bool) // flows share functions, and their mistakes
-	tell := func(err error) {
-		for _, m := range mistakesOf(err) {
-			if !told[*m] {
-				told[*m] = true
-				all = append(all, m)
-			}
+// compileSteps makes the steps of a flow, and returns all mistakes in them. Types are checked between steps that are known on both sides.
+func compileSteps(b *definition.Bundle, r *kis.Registry) ([]*step, definition.Mistakes) {
+	var mistakes definition.Mistakes
+	var carried rowType
+	var steps []*step
+	checked := 0 // the steps before this one are checked against one another
+	for i := range b.Flow.Functions {
+		s, wrong := compileStep(b, r, i, carried)
+		mistakes = append(mistakes, wrong...)
+		carried = s.passes(carried)
+		if steps = append(steps, s); s.form == 0 {
+			mistakes = append(mistakes, checkTypes(b, steps[checked:i])...)
+			checked = i + 1
 		}
 	}
-	tell(wrong)
-	tell(r.Err())
-	plans := make(map[string]*Plan, len(set.Flows))
-	for _, name := range slices.Sorted(maps.Keys(set.Flows)) {
-		b, err := set.Bundle(name)
-		if err == nil {
-			plans[name], err = Compile(b, r)
-		}
-		tell(err)
-	}
-	if len(all) > 0 {
-		return nil, batch.Errorf(batch.CodeFlowUncompilable, "%d mistakes:\n%w", len(all), all)
-	}
-	return plans, nil
-}
-
-// mistakesOf returns the mistakes in an error, also those in errors that are joined in it. An error that is no mistake is turned into one.
-// A nil error has none.
-func mistakesOf(err error) definition.Mistakes {
-	var all definition.Mistakes
-	var one *definition.Mistake
-	joined, ok := err.(interface{ Unwrap() []error })
-	switch {
-	case err == nil:
-	case ok:
-		for _, e := range joined.Unwrap() {
-			all = append(all, mistakesOf(e)...)
-		}
-	case errors.As(err, &all):
-	case errors.As(err, &one):
-		all = definition.Mistakes{one}
-	default:
-		all = definition.Mistakes{{Document: "documents", Code: batch.CodeOf(err), Problem: err.Error()}}
-	}
-	return all
+	return steps, append(mistakes, checkTypes(b, steps[checked:])...)
 }
 
 // compileStep makes the step at place i of a flow. carried is the type of the rows that come to it. It also returns the mistakes in the step's function; the step is never nil.
 func compileStep(b *definition.Bundle, r *kis.Registry, i int, carried rowType) (*step, definition.Mistakes) {
 	entry := b.Flow.Functions[i]
 	doc := b.Functions[entry.Name]
+	if doc == nil {
+		return stepWithoutDocument(entry.Name, i, r), nil
+	}
 	s := &step{
 		Input: decode.Input{Index: i, Name: entry.Name, Must: doc.Source.Must}, mode: doc.Mode,
 		params:  maps.Clone(doc.DefaultParams),
