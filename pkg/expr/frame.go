@@ -78,6 +78,15 @@ func (fr *Frame) SetBool(i int, b bool) {
 	}
 }
 
+// PutInt sets an int as Set does. It takes least time where the input mostly gets ints.
+func (fr *Frame) PutInt(i int, n int64) {
+	if v := &fr.inputs[i]; v.kind == KindInt {
+		v.bits = uint64(n)
+	} else {
+		*v = IntValue(n)
+	}
+}
+
 // Set gives input i of the frame's scope a value.
 func (fr *Frame) Set(i int, v Value) { fr.inputs[i] = v }
 

@@ -12,7 +12,12 @@ func (p *Program) Pass(b []byte, fr *Frame) (v Value, out []byte, err error) {
 	if !fr.start(p) {
 		return Value{}, b, fr.failed()
 	}
-	v, ok := p.operand.value(fr)
+	var ok bool
+	if p.operand.v != nil {
+		v, ok = p.operand.v(fr)
+	} else {
+		v, ok = p.operand.value(fr)
+	}
 	if !ok {
 		return Value{}, b, fr.failed()
 	}
@@ -37,13 +42,7 @@ func (p *Program) Pass(b []byte, fr *Frame) (v Value, out []byte, err error) {
 		case whole == f && math.Abs(f) < 1e21:
 			return p.passJSON(b, fr, v) // -0, or an int that may be beyond 64 bits
 		case isQuarter(f):
-			bytes = intLength(int64(whole)) + len(".5")
-			if math.Abs(f-whole) != 0.5 {
-				bytes++
-			}
-			if f > -1 && f < 0 {
-				bytes++ // -0.5 has a sign, and 0 has none
-			}
+			bytes = quarterLength(f)
 		default:
 			_, out, err = p.passJSON(b, fr, v)
 			return v, out, err
@@ -57,6 +56,36 @@ func (p *Program) Pass(b []byte, fr *Frame) (v Value, out []byte, err error) {
 		}
 	}
 	return v, b, nil
+}
+
+// PassField does the work of Pass for an expression that is no more than a field of any type, if its value is an int or an easy float: then it returns
+// the kind of the value, and the number or the bits of the float. ok is false for other expressions and values, and if the budget is at its end: then Pass
+// has to do the work.
+func (p *Program) PassField(fr *Frame) (kind Kind, bits uint64, ok bool) {
+	if !p.operand.readsAny() {
+		return 0, 0, false
+	}
+	v := &fr.inputs[p.operand.input-1]
+	bytes := int64(0)
+	switch v.kind {
+	case KindInt:
+		bytes = int64(intLength(int64(v.bits)))
+	case KindFloat:
+		f := math.Float64frombits(v.bits)
+		if f == math.Trunc(f) || !isQuarter(f) {
+			return 0, 0, false
+		}
+		bytes = int64(quarterLength(f))
+	default:
+		return 0, 0, false
+	}
+	steps := p.cost + 1 + bytes/16
+	if fr.steps < steps || fr.bytes < bytes {
+		return 0, 0, false
+	}
+	fr.steps -= steps
+	fr.bytes -= bytes
+	return v.kind, v.bits, true
 }
 
 // passJSON appends a value as JSON.
@@ -74,10 +103,33 @@ func intLength(n int64) int {
 	if n < 0 {
 		length = 2
 	}
-	for m := magnitude(n); m >= 10; m /= 10 {
-		length++
+	m := magnitude(n)
+	for m >= 10_000 {
+		m /= 10_000
+		length += 4
+	}
+	switch {
+	case m >= 1000:
+		return length + 3
+	case m >= 100:
+		return length + 2
+	case m >= 10:
+		return length + 1
 	}
 	return length
+}
+
+// quarterLength returns the number of bytes in JSON of a float for which isQuarter is true, and which has a fraction.
+func quarterLength(f float64) int {
+	whole := math.Trunc(f)
+	bytes := intLength(int64(whole)) + len(".5")
+	if math.Abs(f-whole) != 0.5 {
+		bytes++
+	}
+	if f > -1 && f < 0 {
+		bytes++ // -0.5 has a sign, and 0 has none
+	}
+	return bytes
 }
 
 // isQuarter reports whether a float with a fraction is a multiple of 1/4 which JSON gives without an exponent, with at most two digits behind the point.

@@ -88,3 +88,46 @@ func TestReadValueAsDeclared(t *testing.T) {
 		}
 	}
 }
+
+// PassField does as Pass does, or leaves the work to it.
+func TestPassField(t *testing.T) {
+	scope := NewScope(Names{})
+	p, err := scope.Compile(Source{Text: "x"}, Any)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := scope.Compile(Source{Text: "x + 1"}, Any)
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := []Value{Missing, Null, BoolValue(true), StringValue("a"), FloatValue(0), FloatValue(math.Copysign(0, -1)), FloatValue(3), FloatValue(2.5), FloatValue(-0.25), FloatValue(-1.75), FloatValue(0.1), FloatValue(1e300)}
+	for n, i := int64(1), 0; i < 19; n, i = n*10, i+1 {
+		values = append(values, IntValue(n), IntValue(n-1), IntValue(-n), IntValue(1-n))
+	}
+	taken := 0
+	for _, v := range append(values, IntValue(math.MaxInt64), IntValue(math.MinInt64)) {
+		for _, budget := range []Budget{{}, {Steps: 1}, {Bytes: 3}, {Steps: 2, Bytes: 12}} {
+			a, b := scope.NewFrame(budget), scope.NewFrame(budget)
+			a.Set(0, v)
+			b.Set(0, v)
+			if _, _, ok := other.PassField(a); ok {
+				t.Fatal("an expression that is no field is taken for one")
+			}
+			kind, bits, ok := p.PassField(a)
+			if !ok {
+				if a.steps != b.steps || a.bytes != b.bytes {
+					t.Errorf("%v: the budget is touched", v)
+				}
+				continue
+			}
+			taken++
+			want, text, err := p.Pass(nil, b)
+			if err != nil || len(text) > 0 || kind != want.kind || bits != want.bits || a.steps != b.steps || a.bytes != b.bytes {
+				t.Errorf("%v: PassField gives %v %d, Pass %v %s %v; %d and %d steps, %d and %d bytes are left", v, kind, bits, want, text, err, a.steps, b.steps, a.bytes, b.bytes)
+			}
+		}
+	}
+	if taken < 100 {
+		t.Errorf("only %d values were taken", taken)
+	}
+}

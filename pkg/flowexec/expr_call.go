@@ -91,7 +91,12 @@ func (c *exprCode) load(fr *exprFrame, p unsafe.Pointer) error {
 		case expr.KindString:
 			fr.Set(r.input, expr.StringValue(*(*string)(at)))
 		default:
-			if err := c.read(fr, r.input, (*rowjson.Dynamic)(at)); err != nil {
+			d := (*rowjson.Dynamic)(at)
+			if r.ints && d.Kind() == rowjson.DynamicInt {
+				fr.PutInt(r.input, int64(d.Bits()))
+				continue
+			}
+			if err := c.read(fr, r.input, d); err != nil {
 				return c.misfit(err)
 			}
 			if r.needed != "" && fr.Get(r.input).Absent() {
@@ -154,7 +159,14 @@ func (c *exprCode) give(fr *exprFrame, p unsafe.Pointer) error {
 			v, err = g.program.Value(fr.Frame)
 			*(*string)(at) = v.Text()
 		default:
-			err = fr.pass(g.program, (*rowjson.Dynamic)(at))
+			switch kind, bits, ok := g.program.PassField(fr.Frame); {
+			case !ok:
+				err = fr.pass(g.program, (*rowjson.Dynamic)(at))
+			case kind == expr.KindInt:
+				*(*rowjson.Dynamic)(at) = rowjson.IntField(int64(bits))
+			default:
+				*(*rowjson.Dynamic)(at) = rowjson.FloatField(bits, nil)
+			}
 		}
 		if err != nil {
 			return err

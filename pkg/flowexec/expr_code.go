@@ -47,6 +47,8 @@ type exprField struct {
 	// needed is the type of a Dynamic field that source.fields declares without ?; "" for all others.
 	needed string
 	name   string
+	// ints says that a Dynamic field may be an int as it is: nothing is declared for it, or int?.
+	ints bool
 }
 
 // namesOf returns the names that the expressions of a document may use. carried is the type of the rows, for a document that declares none.
@@ -172,7 +174,7 @@ func (c *exprCode) readStruct() {
 		made = append(made, field)
 		read := exprField{input: i, kind: kind, name: in.Name}
 		if kind == expr.KindAny {
-			read.needed = c.needs[in.Name]
+			read.needed, read.ints = c.needs[in.Name], in.Type.Kind() == expr.KindAny || in.Type.Kind() == expr.KindInt
 		}
 		c.reads = append(c.reads, read)
 	}
