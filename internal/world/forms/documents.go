@@ -77,6 +77,8 @@ func FunctionDocument(flow scenario.Flow, s Step, v Variant) definition.Document
 		}
 	}
 	switch {
+	case s.Expressions != "":
+		b.WriteString(s.Expressions)
 	case s.Declared && s.Mode == definition.ModeSave:
 		fmt.Fprintf(&b, "  save: {key: \"%s\", incr: {n: n}}\n", SumKey(flow.Name, "{key}"))
 	case s.Declared:

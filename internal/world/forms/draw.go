@@ -25,7 +25,7 @@ type Drawer struct {
 	client scenario.Client
 	form   *Form
 	rng    *rand.Rand
-	stages []string // the stages with code
+	stages []string // the stages that carry out actions
 	n      int
 }
 
@@ -33,7 +33,7 @@ type Drawer struct {
 func NewDrawer(c scenario.Client, form *Form, rng *rand.Rand) *Drawer {
 	d := &Drawer{client: c, form: form, rng: rng}
 	for _, s := range form.Steps {
-		if !s.Declared {
+		if !s.Declared || s.Expressions != "" {
 			d.stages = append(d.stages, s.Stage)
 		}
 	}
@@ -165,6 +165,9 @@ func (d *Drawer) spoil(out *Drawn) {
 		do = "slow:" + strconv.Itoa((1+2*small)*(1+wide/2)) + "ms"
 	}
 	if do != "" {
+		if s := d.form.Step(stage); s.Expressions != "" && !s.Computes(ParseActions(stage + "=" + do)[0]) {
+			stage = d.form.Steps[0].Stage
+		}
 		r.Do = stage + "=" + do
 	}
 }

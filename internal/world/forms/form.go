@@ -24,6 +24,9 @@ type Step struct {
 	Connector string
 	// Declared functions have no code, so they record no calls and carry out no actions.
 	Declared bool
+	// Expressions are the lines of the document by which a Verify, Calculate or Expand computes: it is Declared, and carries out
+	// some actions all the same: see Computes. Empty for all other functions.
+	Expressions string
 	// Whole functions see all rows of a run in one call: an action of one row concerns all of them.
 	Whole bool
 	// FaaS functions have KisFlow's shape.
@@ -34,6 +37,19 @@ type Step struct {
 	// Last says that a Save sets the key's last number, <flow>:<key>. Other Saves with code append to the list <flow>:rows:<key> and
 	// add to the hash <flow>:sum:<key>: n to its field n, and 1 to its field count. A declared Save only adds n.
 	Last bool
+}
+
+// Computes reports whether a function of expressions does as an action asks. It does nothing about other actions.
+func (s *Step) Computes(a Action) bool {
+	switch a.Kind {
+	case "drop":
+		return s.Mode == definition.ModeVerify
+	case "error":
+		return a.Always && s.Mode != definition.ModeExpand // an error of an expression comes again, so nobody tries again
+	case "grow":
+		return s.Mode == definition.ModeExpand
+	}
+	return false
 }
 
 // Form is a form of flows, with its functions.
@@ -51,6 +67,30 @@ var (
 	saveLast  = Step{Stage: "save", Mode: definition.ModeSave, Connector: Store, Last: true}
 	batched   = Step{Stage: "batch", Mode: definition.ModeCalculate, Whole: true}
 	faas      = Step{Stage: "faas", Mode: definition.ModeCalculate, Whole: true, FaaS: true}
+)
+
+// The steps of expressions. Rows pass from Go to expressions, from one expression to another, with types and without, and to Go again.
+var (
+	sift = Step{
+		Stage: "sift", Mode: definition.ModeVerify, Declared: true,
+		Expressions: `  verify: '(do ?? "") == "sift=error" ? n / (n - n) > 0 : (do ?? "") != "sift=drop"'
+  reason: '"row " + string(n) + " asks for it"'
+source: {fields: {n: int, do: "string?"}}
+`,
+	}
+	compute = Step{
+		Stage: "compute", Mode: definition.ModeCalculate, Declared: true,
+		Expressions: `  calculate: {n: '(do ?? "") == "compute=error" ? [n][1] : (n + 1) * 2 / 2 - 1', half: n / 2}
+  keep: all
+`,
+	}
+	split = Step{
+		Stage: "expand", Mode: definition.ModeExpand, Declared: true,
+		Expressions: `  expand:
+    each: 'let grow = "expand=grow:"; starts_with(do ?? "", grow) ? range(0, int(trim_prefix(do, grow))) : [0]'
+    set: {key: key, alt: alt, n: half * 2, tags: tags, do: do, pad: pad, part: item}
+`,
+	}
 )
 
 // load makes the step of a Load with this option.
@@ -76,6 +116,7 @@ var steps = map[string][]Step{
 	"stretch":      {verify, load(definition.OnMissingNull, true), saveLast},
 	"jump":         {verify, calculate, save},
 	"shared":       {verify, calculate, save},
+	"expressions":  {verify, sift, compute, split, save},
 	"memory":       {verify, {Stage: "save", Mode: definition.ModeSave, Connector: Memory}},
 }
 

@@ -104,7 +104,7 @@ func TestForms(t *testing.T) {
 func TestActions(t *testing.T) {
 	flows := []scenario.Flow{
 		{Name: "Chain", Form: "chain", Retries: 1}, {Name: "Whole", Form: "whole"}, {Name: "Expand", Form: "expand"}, {Name: "Jump", Form: "jump"},
-		{Name: "Lost", Form: "lost"},
+		{Name: "Lost", Form: "lost"}, {Name: "Expressions", Form: "expressions", Retries: 1},
 	}
 	for _, c := range []struct {
 		flow, do string
@@ -130,6 +130,12 @@ func TestActions(t *testing.T) {
 		{"Expand", "expand=grow:20", batch.Done, 0, 22},
 		{"Jump", "calculate=jump", batch.Done, 0, 5},
 		{"Lost", "batch=lose", batch.Done, 0, 3},
+		{"Expressions", "sift=drop", batch.Filtered, batch.CodeDropped, 1},
+		{"Expressions", "sift=error", batch.Dead, batch.CodeFunctionError, 1},
+		{"Expressions", "compute=error", batch.Dead, batch.CodeFunctionError, 1},
+		{"Expressions", "compute=drop", batch.Done, 0, 2},
+		{"Expressions", "expand=grow:20", batch.Done, 0, 21},
+		{"Expressions", "save=error:1", batch.Done, 0, 3},
 	} {
 		bubble.Test(t, func(t *testing.T) {
 			local, e := started(t, flows)

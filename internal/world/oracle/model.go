@@ -119,6 +119,10 @@ func (f *flow) step(i int, row history.Row, s settings) (p prediction, passes bo
 		}
 	}
 	if step.Declared {
+		a, ok := forms.ActionFor(row.Do, step.Stage)
+		if ok && step.Expressions != "" && step.Computes(a) {
+			return act(a, name, f.form.Sharded, s)
+		}
 		return p, true
 	}
 	if step.Mode == definition.ModeCalculate && s.otherRows {

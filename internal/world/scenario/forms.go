@@ -39,6 +39,7 @@ var Forms = []Form{
 	{Name: "stretch", Sharded: true, Saves: true, Loads: true, Stretch: true, Weight: 6, Text: "Load of its own key, Calculate, Save: reads, adds, writes"},
 	{Name: "jump", Sharded: true, Saves: true, Jumps: true, Weight: 3, Text: "Calculate that jumps, Save"},
 	{Name: "shared", Sharded: true, Saves: true, Shared: true, Weight: 4, Text: "functions whose documents all flows of this form share"},
+	{Name: "expressions", Sharded: true, Saves: true, Expands: true, Weight: 5, Text: "Verify in Go; Verify, Calculate and Expand as expressions; Save in Go"},
 	{Name: "memory", Sharded: true, Saves: true, Weight: 2, Text: "Save into the memory connector, of which each worker has its own"},
 }
 
