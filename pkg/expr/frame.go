@@ -2,6 +2,7 @@ package expr
 
 import (
 	"math"
+	"runtime"
 	"strings"
 )
 
@@ -27,6 +28,7 @@ type Frame struct {
 	stack   []Value // arguments of calls that are under way
 	budget  Budget
 	steps   int64 // left
+	yieldAt int64 // at so many steps left, other goroutines get their turn; at least 0
 	bytes   int64 // left
 	failure *Failure
 
@@ -44,18 +46,24 @@ func (s *Scope) NewFrame(budget Budget) *Frame {
 	}
 	return &Frame{
 		inputs: make([]Value, len(s.inputs)), locals: make([]Value, s.locals), budget: budget,
-		steps: budget.Steps, bytes: budget.Bytes, text: new(strings.Builder),
+		steps: budget.Steps, yieldAt: max(0, budget.Steps-turn), bytes: budget.Bytes, text: new(strings.Builder),
 	}
 }
+
+// turn is how many steps an evaluation takes before other goroutines get their turn: some tenths of a millisecond. Go itself would let them wait for 10
+// ms where all processors are busy, such as with the rows of a hostile flow.
+const turn = 10_000
 
 // Next begins another row: all inputs are missing, and the whole budget is there again.
 func (fr *Frame) Next() {
 	clear(fr.inputs)
-	fr.steps, fr.bytes = fr.budget.Steps, fr.budget.Bytes
+	fr.Again()
 }
 
 // Again begins another row as Next does, but the inputs keep their values: for a caller that sets each of them anew.
-func (fr *Frame) Again() { fr.steps, fr.bytes = fr.budget.Steps, fr.budget.Bytes }
+func (fr *Frame) Again() {
+	fr.steps, fr.bytes, fr.yieldAt = fr.budget.Steps, fr.budget.Bytes, max(0, fr.budget.Steps-turn)
+}
 
 // SetInt sets an int as Set does, for an input that never gets a value of another kind. So do SetFloat and SetBool.
 func (fr *Frame) SetInt(i int, n int64) {
@@ -110,9 +118,19 @@ func (fr *Frame) failed() error {
 
 // spend takes steps from the budget. It fails at the given site if there are not enough.
 func (fr *Frame) spend(at *site, steps int64) bool {
-	if fr.steps -= steps; fr.steps < 0 {
+	if fr.steps -= steps; fr.steps < fr.yieldAt {
+		return fr.yield(at)
+	}
+	return true
+}
+
+// yield lets other goroutines run, or fails at the given site if no steps are left.
+func (fr *Frame) yield(at *site) bool {
+	if fr.steps < 0 {
 		return fr.fail(at, ReasonBudget, "takes more steps than it may")
 	}
+	fr.yieldAt = max(0, fr.steps-turn)
+	runtime.Gosched()
 	return true
 }
 
