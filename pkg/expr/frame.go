@@ -2,7 +2,6 @@ package expr
 
 import (
 	"math"
-	"runtime"
 	"strings"
 )
 
@@ -12,6 +11,8 @@ type Budget struct {
 	Steps int64
 	// Bytes is how much text and lists may be made. Default 4 MiB.
 	Bytes int64
+	// Yield is called every 10,000 steps, so that a long evaluation lets others have their turn. Default: nothing is called.
+	Yield func()
 }
 
 // The default budget.
@@ -28,7 +29,7 @@ type Frame struct {
 	stack   []Value // arguments of calls that are under way
 	budget  Budget
 	steps   int64 // left
-	yieldAt int64 // at so many steps left, other goroutines get their turn; at least 0
+	yieldAt int64 // at so many steps left, Budget.Yield is called; at least 0
 	bytes   int64 // left
 	failure *Failure
 
@@ -50,8 +51,7 @@ func (s *Scope) NewFrame(budget Budget) *Frame {
 	}
 }
 
-// turn is how many steps an evaluation takes before other goroutines get their turn: some tenths of a millisecond. Go itself would let them wait for 10
-// ms where all processors are busy, such as with the rows of a hostile flow.
+// turn is how many steps an evaluation takes between two calls of Budget.Yield: some tenths of a millisecond.
 const turn = 10_000
 
 // Next begins another row: all inputs are missing, and the whole budget is there again.
@@ -124,13 +124,15 @@ func (fr *Frame) spend(at *site, steps int64) bool {
 	return true
 }
 
-// yield lets other goroutines run, or fails at the given site if no steps are left.
+// yield calls Budget.Yield, or fails at the given site if no steps are left.
 func (fr *Frame) yield(at *site) bool {
 	if fr.steps < 0 {
 		return fr.fail(at, ReasonBudget, "takes more steps than it may")
 	}
 	fr.yieldAt = max(0, fr.steps-turn)
-	runtime.Gosched()
+	if fr.budget.Yield != nil {
+		fr.budget.Yield()
+	}
 	return true
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"runtime"
 	"strings"
 	"sync"
 
@@ -260,7 +261,8 @@ func (r *exprReader) init(function string, scope *expr.Scope) {
 			r.needs[in.Name] = in.Type.String()
 		}
 	}
-	r.frames.New = func() any { return &exprFrame{Frame: scope.NewFrame(expr.Budget{})} }
+	// Where all processors are busy with long evaluations, Go would let other lanes wait for 10 ms.
+	r.frames.New = func() any { return &exprFrame{Frame: scope.NewFrame(expr.Budget{Yield: runtime.Gosched})} }
 }
 
 // json sets the inputs of a frame from a row of JSON. The error is a misfit.
