@@ -143,7 +143,7 @@ func TestExpressionsAreSeenAsGo(t *testing.T) {
 		for _, s := range exporter.GetSpans() {
 			line := s.Name + " " + s.Status.Code.String()
 			for _, a := range s.Attributes {
-				line += fmt.Sprintf(" %s=%v", a.Key, a.Value.Emit())
+				line += fmt.Sprintf(" %s=%v", a.Key, a.Value.String())
 			}
 			lines = append(lines, line)
 		}
