@@ -109,6 +109,9 @@ func (c clientStream) Send(ctx context.Context, b *batch.Batch, o submission.Sen
 	if o.Timeout > 0 {
 		options = append(options, client.Timeout(o.Timeout))
 	}
+	if !o.ReportOnly {
+		options = append(options, client.From(o.Source, o.Lines))
+	}
 	return c.stream.Send(ctx, b, options...)
 }
 

@@ -195,7 +195,10 @@ func (p *pipeline) send(ctx context.Context, stream Stream, sending chan<- sentC
 		s := sentChunk{chunk: c}
 		if len(c.lines) > 0 {
 			o := p.Submitter.send
-			o.Output = p.Results
+			o.Output, o.Lines = p.Results, c.lines
+			if p.path != "-" {
+				o.Source = p.path
+			}
 			s.answer, s.refuse = stream.Send(ctx, batch.Pack(c.columns), o)
 			sent++
 		}

@@ -25,6 +25,7 @@ type RowReport struct {
 	Attempts uint32          `json:"attempts,omitempty"`
 	Kept     *bool           `json:"kept,omitempty"` // of a dead row only
 	NotKept  string          `json:"not_kept,omitempty"`
+	Letter   string          `json:"letter,omitempty"` // the id of the dead letter that keeps the row
 }
 
 // notSent is why a dead row is not kept that could not be sent.
@@ -60,7 +61,7 @@ func openReports(outcomes, rejects string) (r *reports, err error) {
 		case b == nil:
 		case strings.HasSuffix(strings.ToLower(outcomes), ".csv"):
 			r.csv = csv.NewWriter(b)
-			_ = r.csv.Write([]string{"line", "key", "outcome", "function", "code", "reason", "attempts", "kept", "not_kept"}) // close returns the error
+			_ = r.csv.Write([]string{"line", "key", "outcome", "function", "code", "reason", "attempts", "kept", "not_kept", "letter"}) // close returns the error
 		default:
 			r.lines = json.NewEncoder(b)
 			r.lines.SetEscapeHTML(false)
@@ -120,6 +121,9 @@ func (r *reports) note(c *sentChunk, result *batch.Result, outcome string, why e
 			if o.Outcome == batch.Dead {
 				kept := o.Kept
 				report.Kept, report.NotKept = &kept, o.NotKept.Name()
+				if o.Letter != (batch.StreamID{}) {
+					report.Letter = o.Letter.String()
+				}
 			}
 			if o.Outcome >= batch.Dead {
 				if c.texts != nil {
@@ -175,7 +179,7 @@ func (r *reports) write(o *RowReport) {
 		if json.Unmarshal(o.Key, &text) == nil {
 			key = text
 		}
-		_ = r.csv.Write([]string{strconv.Itoa(o.Line), key, o.Outcome, o.Function, o.Code, o.Reason, strconv.Itoa(int(o.Attempts)), kept, o.NotKept})
+		_ = r.csv.Write([]string{strconv.Itoa(o.Line), key, o.Outcome, o.Function, o.Code, o.Reason, strconv.Itoa(int(o.Attempts)), kept, o.NotKept, o.Letter})
 	}
 }
 

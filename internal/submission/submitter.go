@@ -39,6 +39,9 @@ type SendOptions struct {
 	ReportOnly bool
 	// Timeout fails the rows that have no outcome after this time. 0 means none.
 	Timeout time.Duration
+	// Source is the file that the rows come from; empty for standard input. Lines has the line of each row, for the rows' dead letters.
+	Source string
+	Lines  []int
 }
 
 // Answer is the answer to a batch that was sent.

@@ -13,7 +13,7 @@ const SplitBytes = 1 << 20
 // SplitRowOutcomes yields the outcomes in slices that take about the given number of bytes on the wire. So a batch of
 // which every row has a long reason still fits into messages. It yields nothing if there are no outcomes.
 func SplitRowOutcomes(in []batch.RowOutcome, bytes int) iter.Seq[[]batch.RowOutcome] {
-	const fields = 24 // tags, numbers and lengths of one outcome
+	const fields = 24 + 18 // tags, numbers and lengths of one outcome, and the id of a letter
 	return func(yield func([]batch.RowOutcome) bool) {
 		first, size := 0, 0
 		for i := range in {

@@ -68,6 +68,7 @@ func ToRowOutcomes(in []*pb.RowOutcome, rows int) ([]batch.RowOutcome, error) {
 			Function: o.GetFunction(), Reason: o.GetReason(), Attempts: o.GetAttempts(), Kept: o.GetKept(),
 			NotKept: batch.NotKept(min(max(o.GetNotKept(), 0), math.MaxUint8)),
 		}
+		copy(out[i].Letter[:], o.GetLetter())
 	}
 	return out, nil
 }
@@ -85,6 +86,9 @@ func FromRowOutcomes(in []batch.RowOutcome) []*pb.RowOutcome {
 		m.Row, m.Outcome, m.Code = o.Row, pb.Outcome(o.Outcome), pb.Code(o.Code)
 		m.Function, m.Reason = cutText(o.Function, maxReason), cutText(o.Reason, maxReason)
 		m.Attempts, m.Kept, m.NotKept = o.Attempts, o.Kept, pb.NotKept(o.NotKept)
+		if o.Letter != (batch.StreamID{}) {
+			m.Letter = o.Letter[:]
+		}
 		out[i] = m
 	}
 	return out

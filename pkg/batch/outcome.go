@@ -42,6 +42,9 @@ type RowOutcome struct {
 	// Kept says that a dead row is kept as a dead letter. For a dead row that is not, NotKept says why.
 	Kept    bool
 	NotKept NotKept
+	// Letter is the id of the dead letter that keeps the row, as kisgrid dead list shows it. It is zero if the row is not kept, or if the
+	// coordinator's build does not tell the id. If functions made several rows of it that died, it is the first one's letter.
+	Letter StreamID
 }
 
 // Range is a range of Count consecutive numbers from First on, such as row numbers.

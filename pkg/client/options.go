@@ -3,7 +3,9 @@ package client
 import (
 	"context"
 	"crypto/tls"
+	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
 // maxAnswerBytes is the limit for the size of one answer that the client takes, in bytes. The client tells it to coordinators. It is
@@ -195,6 +198,7 @@ type submitOptions struct {
 	noOutput   bool
 	reportOnly bool
 	timeout    time.Duration // zero means none
+	origin     *pb.Origin    // nil means that the program does not say
 }
 
 // NoOutput says that the result needs no output: the rows that the flow's last function passes on are then not sent back. Default: the
@@ -204,6 +208,27 @@ func NoOutput() SubmitOption { return func(o *submitOptions) { o.noOutput = true
 // ReportOnly says that dead rows are only reported in the result. Default: they are also kept as dead letters, if the cluster has a store
 // for them. RowOutcome.Kept says whether a row was kept, and NotKept why not.
 func ReportOnly() SubmitOption { return func(o *submitOptions) { o.reportOnly = true } }
+
+// From says where the rows of the batch come from, so that dead letters and their readers can name it: source is the name of a file or of
+// another source, of which the first 1,024 bytes count, and lines has the line in it of each row, counted from 1 and rising. Either may be
+// empty. Default: nothing is said.
+func From(source string, lines []int) SubmitOption {
+	return func(o *submitOptions) {
+		o.origin = &pb.Origin{Source: strings.ToValidUTF8(source, "\uFFFD"), Lines: make([]uint32, 0, len(lines))}
+		before := 0
+		for _, line := range lines {
+			step := line - before
+			if step < 0 || step > math.MaxUint32 {
+				o.origin.Lines = nil // the numbers are no lines
+				return
+			}
+			o.origin.Lines, before = append(o.origin.Lines, uint32(step)), line
+		}
+		for n := len(o.origin.Lines); n > 1 && o.origin.Lines[n-1] == 1; n-- {
+			o.origin.Lines = o.origin.Lines[:n-1] // missing numbers are 1
+		}
+	}
+}
 
 // Timeout sets the batch's deadline to d after the call of Submit or Send. Rows without an outcome by then come back failed with
 // CodeDeadline. A batch that could not be sent by then, or must be sent again after a connection broke, ends with an error of that code,

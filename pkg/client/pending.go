@@ -195,6 +195,7 @@ func (p *Pending) submission(floor uint64, now time.Time) *pb.Submission {
 		Rows:            wire.FromColumns(p.columns),
 		ShardKey:        p.shardKey,
 		TraceParent:     p.traceParent(),
+		Origin:          p.options.origin,
 	}
 	if !p.deadline.IsZero() {
 		// At least 1, since zero would mean no deadline.

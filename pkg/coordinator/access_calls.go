@@ -42,11 +42,12 @@ var accessRules = map[string]access.Rule{
 		}
 		return c.Need(access.Submit, in.GetOpen().GetFlow())
 	},
-	pb.Admin_Apply_FullMethodName:   onSome(access.Define, access.Connect),
-	pb.Admin_Delete_FullMethodName:  onSome(access.Define, access.Connect),
-	pb.Admin_Get_FullMethodName:     onSome(access.View, access.Define),
-	pb.Admin_Rollout_FullMethodName: onFlow[*pb.RolloutRequest](access.View),
-	pb.Admin_History_FullMethodName: onFlow[*pb.HistoryRequest](access.View),
+	pb.Admin_Apply_FullMethodName:       onSome(access.Define, access.Connect),
+	pb.Admin_Delete_FullMethodName:      onSome(access.Define, access.Connect),
+	pb.Admin_CheckDelete_FullMethodName: onSome(access.Define, access.Connect),
+	pb.Admin_Get_FullMethodName:         onSome(access.View, access.Define),
+	pb.Admin_Rollout_FullMethodName:     onFlow[*pb.RolloutRequest](access.View),
+	pb.Admin_History_FullMethodName:     onFlow[*pb.HistoryRequest](access.View),
 	pb.Admin_Explain_FullMethodName: func(c access.Caller, request any) error {
 		in, _ := request.(*pb.ExplainRequest)
 		if in.GetRows() { // the answer names keys of stores, which come from rows

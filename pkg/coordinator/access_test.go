@@ -121,6 +121,10 @@ var matrix = map[string]struct {
 		_, err := pb.NewAdminClient(conn).Delete(ctx, &pb.DeleteRequest{Documents: []*pb.DocumentName{{Kind: "flow", Name: flow}, {Kind: "flow", Name: "Mine-none"}}})
 		return err
 	}},
+	"kisgrid.v1.Admin.CheckDelete": {[]access.Right{access.Define}, func(ctx context.Context, conn *grpc.ClientConn, flow string) error {
+		_, err := pb.NewAdminClient(conn).CheckDelete(ctx, &pb.CheckDeleteRequest{Documents: []*pb.DocumentName{{Kind: "flow", Name: flow}}})
+		return err
+	}},
 	"kisgrid.v1.Admin.Rollout": {[]access.Right{access.View}, func(ctx context.Context, conn *grpc.ClientConn, flow string) error {
 		return drained(pb.NewAdminClient(conn).Rollout(ctx, &pb.RolloutRequest{Flow: flow}))
 	}},

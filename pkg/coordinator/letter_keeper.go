@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -245,6 +246,9 @@ func (e *ending) dead(full bool) (cases []deadCase) {
 			}
 			why = s.countKept(why)
 			o.Kept, o.NotKept = why == 0, pb.NotKept(why)
+			if o.Letter = nil; o.GetKept() && len(own.letters) > 0 {
+				o.Letter = own.letters[0].ID[:]
+			}
 		}
 		cases = append(cases, own)
 	}
@@ -263,7 +267,13 @@ func (s *submission) outsideFunctions(cases []deadCase, o *batch.RowOutcome, ful
 	if o.Outcome != batch.Dead {
 		return cases
 	}
-	c := deadCase{decide: func(why batch.NotKept) { o.NotKept = s.countKept(why); o.Kept = o.NotKept == 0 }}
+	var c deadCase
+	c.decide = func(why batch.NotKept) {
+		o.NotKept = s.countKept(why)
+		if o.Kept = o.NotKept == 0; o.Kept && len(c.letters) > 0 {
+			o.Letter = c.letters[0].ID
+		}
+	}
 	switch {
 	case !s.keepsDead:
 	case full:
@@ -329,8 +339,41 @@ func (s *submission) letter(row uint32, d batch.DeadRow) *deadletter.Letter {
 		Flow: s.Flow, Revision: s.Revision, Function: d.Function, Use: d.Use, Code: d.Code, Reason: d.Reason, Attempts: d.Attempts,
 		Encoding: d.Encoding, Row: d.Data, Origin: origin, Path: d.Path, Visit: d.Visit, First: s.first,
 	}
+	if s.origin != nil {
+		l.Source, l.Line = s.origin.GetSource(), lineOf(s.origin.GetLines(), row)
+	}
 	if int(row) < len(s.columns.Keys) {
 		l.ShardKey, l.Key = s.revision.ShardKey, s.columns.Keys[row]
 	}
 	return l
+}
+
+// lineOf returns the line of a batch's row, by its number, as lines of pb.Origin has it. 0 means that lines are not known.
+func lineOf(lines []uint32, row uint32) (line uint64) {
+	if len(lines) == 0 {
+		return 0
+	}
+	known := min(uint64(row)+1, uint64(len(lines)))
+	for _, step := range lines[:known] {
+		line += uint64(step)
+	}
+	return line + uint64(row) + 1 - known
+}
+
+// maxSource is the limit for the bytes of the name of a source; longer names are cut.
+const maxSource = 1024
+
+// originOf returns what is kept of the origin that a client gave for a batch of so many rows; nil means that it gave none. It does not share
+// memory with in.
+func originOf(in *pb.Origin, rows int) *pb.Origin {
+	if in.GetSource() == "" && len(in.GetLines()) == 0 {
+		return nil
+	}
+	source := in.GetSource()
+	source = strings.ToValidUTF8(source[:min(len(source), maxSource)], "")
+	lines := in.GetLines()[:min(len(in.GetLines()), rows)]
+	for n := len(lines); n > 1 && lines[n-1] == 1; n-- {
+		lines = lines[:n-1] // missing numbers are 1
+	}
+	return &pb.Origin{Source: strings.Clone(source), Lines: slices.Clone(lines)}
 }

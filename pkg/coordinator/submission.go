@@ -38,6 +38,8 @@ type submission struct {
 	// first says that the batch was never sent to a coordinator before, so that no row of it can have been kept as a dead letter.
 	first   bool
 	redrive bool // the batch is a dead letter's row, which runs again
+	// origin says where the rows come from, for their dead letters; nil means that the client did not say.
+	origin *pb.Origin
 	// answerPiece is the number of bytes of rows, about, that go into one answer; 0 means wire.SplitBytes. maxOutputRow is the most bytes
 	// of one row of output that the client accepts; 0 means that it accepts any row that a worker sends.
 	answerPiece, maxOutputRow int
@@ -144,6 +146,7 @@ func newSubmission(r *flowstate.Revision, limits batch.Limits, flow string, stre
 	if err := s.columns.Check(limits); err != nil {
 		return nil, err
 	}
+	s.origin = originOf(in.GetOrigin(), s.columns.Len())
 	s.Batch = scheduler.Batch{Flow: flow, Revision: r.Number, Digest: r.Digest, Ends: s.columns.Ends, Owner: s}
 	if ms := in.GetDeadlineMilliseconds(); ms > 0 {
 		s.Deadline = now.Add(wire.Duration(ms))

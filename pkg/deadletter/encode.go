@@ -70,6 +70,12 @@ func (l *Letter) appendRecord(b []byte, id string) []byte {
 	if l.Visit != 0 {
 		number("visit", uint64(l.Visit))
 	}
+	if l.Source != "" {
+		text("source", l.Source)
+	}
+	if l.Line != 0 {
+		number("line", l.Line)
+	}
 	if l.ShardKey != "" {
 		text("shard_key", l.ShardKey)
 	}

@@ -27,13 +27,13 @@ func TestRecordIsJSON(t *testing.T) {
 			Row:    []byte(rapid.OneOf(rapid.String(), rapid.Just("\xff\x00"), rapid.Just(`{"a":"\u00e4<&>"}`)).Draw(t, "row")),
 			Origin: batch.RowID{Batch: batch.ID{Stream: id("stream"), Sequence: rapid.Uint64().Draw(t, "batch")}, Row: rapid.Uint32().Draw(t, "place")},
 			Path:   rapid.Uint64().Draw(t, "path"), Visit: rapid.Uint32().Draw(t, "visit"), ShardKey: text("shard key"), Key: rapid.Uint64().Draw(t, "key"),
-			Edited: rapid.Bool().Draw(t, "edited"),
+			Source: text("source"), Line: rapid.Uint64().Draw(t, "line"), Edited: rapid.Bool().Draw(t, "edited"),
 		}
 		r := record{
 			ID: l.ID.String(), Sequence: l.Sequence, Revision: l.Revision, Function: l.Function, Use: l.Use, Code: l.Code.String(), Number: l.Code,
 			Reason: l.Reason, Attempts: l.Attempts, Redrives: l.Redrives, Encoding: l.Encoding,
 			Stream: l.Origin.Batch.Stream.String(), Batch: l.Origin.Batch.Sequence, Place: l.Origin.Row, Path: l.Path, Visit: l.Visit,
-			ShardKey: l.ShardKey, Key: l.Key, Edited: l.Edited,
+			Source: l.Source, Line: l.Line, ShardKey: l.ShardKey, Key: l.Key, Edited: l.Edited,
 		}
 		if row := string(l.Row); utf8.ValidString(row) {
 			r.Row = &row
@@ -49,7 +49,7 @@ func TestRecordIsJSON(t *testing.T) {
 			t.Fatalf("the record is\n%s\nnot\n%s", got, want)
 		}
 		back, err := decode("F", got)
-		if err != nil || back.ID != l.ID || string(back.Row) != string(l.Row) || back.Key != l.Key {
+		if err != nil || back.ID != l.ID || string(back.Row) != string(l.Row) || back.Key != l.Key || back.Source != l.Source || back.Line != l.Line {
 			t.Fatalf("read back: %+v, %v", back, err)
 		}
 	})

@@ -50,6 +50,10 @@ type Letter struct {
 	Origin batch.RowID
 	Path   uint64
 	Visit  uint32
+	// Source and Line say where the submitted row came from, if the client said so: the name of a file or source, and the line in it, from 1.
+	// They are empty and 0 otherwise.
+	Source string
+	Line   uint64
 	// ShardKey is the flow's shard key, Key the hash of the row's value of it. They are empty and 0 if the flow had none.
 	ShardKey string
 	Key      uint64
@@ -63,6 +67,10 @@ type Letter struct {
 
 	place string // the id of the letter's entry in the flow's Redis stream
 }
+
+// Place returns the place of a letter that the Store has read, for Page. A letter keeps its place when it is edited, and when its row dies
+// again.
+func (l *Letter) Place() string { return l.place }
 
 // NewID makes the id of the letter of a row that died in a function. It is a hash of the arguments, so it is the same when the row dies
 // there again. row is the submitted row; path, visit and use are as in Letter.
@@ -101,6 +109,8 @@ type record struct {
 	Place    uint32     `json:"place"`
 	Path     uint64     `json:"path,omitempty,string"` // as a string, like Key, because a number in JSON may lose digits
 	Visit    uint32     `json:"visit,omitempty"`
+	Source   string     `json:"source,omitempty"`
+	Line     uint64     `json:"line,omitempty"`
 	ShardKey string     `json:"shard_key,omitempty"`
 	Key      uint64     `json:"key,omitempty,string"`
 	Edited   bool       `json:"edited,omitempty"`
@@ -115,7 +125,7 @@ func decode(flow, text string) (*Letter, error) {
 	l := &Letter{
 		Sequence: max(1, r.Sequence), Flow: flow, Revision: r.Revision, Function: r.Function, Use: r.Use, Code: r.Number, Reason: r.Reason,
 		Attempts: r.Attempts, Redrives: r.Redrives, Encoding: r.Encoding, Row: r.RowBytes, Path: r.Path, Visit: r.Visit,
-		ShardKey: r.ShardKey, Key: r.Key, Edited: r.Edited,
+		Source: r.Source, Line: r.Line, ShardKey: r.ShardKey, Key: r.Key, Edited: r.Edited,
 	}
 	if r.Row != nil {
 		l.Row = []byte(*r.Row)

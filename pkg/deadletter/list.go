@@ -1,10 +1,13 @@
 package deadletter
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -132,6 +135,42 @@ func (s *Store) Get(ctx context.Context, flow string, ids ...batch.StreamID) (le
 	})
 	return letters, rest, err
 }
+
+// WithPrefix returns the ids of a flow's letters whose text begins with prefix: most of them at most, sorted. It asks Redis for the flow's ids
+// piece by piece, so that no other request waits for long.
+func (s *Store) WithPrefix(ctx context.Context, flow, prefix string, most int) (ids []batch.StreamID, err error) {
+	pattern := strings.ToLower(prefix) + "*"
+	if strings.Trim(pattern, "0123456789abcdef") != "*" {
+		return nil, nil // Redis would take other characters for a pattern
+	}
+	found := map[batch.StreamID]bool{} // Redis may name a field twice
+	for cursor, over := uint64(0), false; !over && len(found) < most; over = cursor == 0 {
+		err := s.operatorCall(ctx, "find dead letters of flow "+flow, func(ctx context.Context) error {
+			piece := goredis.NewScanCmd(ctx, nil, "hscan", s.key(flow, "index"), cursor, "match", pattern, "count", scanned)
+			if err := s.send(ctx, piece); err != nil {
+				return err
+			}
+			fields, next := piece.Val()
+			cursor = next
+			for i := 0; i < len(fields); i += 2 { // each with its entry
+				id, err := ParseID(fields[i])
+				if err != nil {
+					return batch.Errorf(batch.CodeInternal, "the field %q of %s is not the id of a letter: remove it with redis-cli", fields[i], s.key(flow, "index"))
+				}
+				found[id] = true
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	ids = slices.SortedFunc(maps.Keys(found), func(a, b batch.StreamID) int { return bytes.Compare(a[:], b[:]) })
+	return ids[:min(len(ids), most)], nil
+}
+
+// scanned is about how many ids one request of WithPrefix makes Redis look at.
+const scanned = 1000
 
 // read makes letters of entries of a flow's Redis stream. It applies later changes of a letter (an edit, or another death of the row),
 // and sets Kept and Begun.

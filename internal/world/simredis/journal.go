@@ -24,7 +24,7 @@ type Write struct {
 // reads are the commands that look at data. Others, and those that are not in writes, are unknown: nothing here is left untried beside a real
 // Redis.
 var reads = map[string]bool{
-	"DBSIZE": true, "EXISTS": true, "GET": true, "HEXISTS": true, "HGET": true, "HGETALL": true, "HKEYS": true, "HLEN": true, "HMGET": true,
+	"DBSIZE": true, "EXISTS": true, "GET": true, "HEXISTS": true, "HGET": true, "HGETALL": true, "HKEYS": true, "HLEN": true, "HMGET": true, "HSCAN": true,
 	"HSTRLEN": true, "KEYS": true, "LLEN": true, "LRANGE": true, "PING": true, "PTTL": true, "SMEMBERS": true, "TIME": true, "TTL": true, "TYPE": true, "XLEN": true,
 	"XRANGE": true, "XREVRANGE": true, "ZCARD": true, "ZSCORE": true,
 }

@@ -35,7 +35,10 @@ type ApplyRequest struct {
 	ConnectorsMilliseconds uint64 `protobuf:"varint,5,opt,name=connectors_milliseconds,json=connectorsMilliseconds,proto3" json:"connectors_milliseconds,omitempty"`
 	// Where one transaction can't take all documents, write in several: connectors first, then functions, then flows. If an
 	// error leaves some unwritten, the same call writes them when it is made again.
-	InParts       bool `protobuf:"varint,6,opt,name=in_parts,json=inParts,proto3" json:"in_parts,omitempty"`
+	InParts bool `protobuf:"varint,6,opt,name=in_parts,json=inParts,proto3" json:"in_parts,omitempty"`
+	// Delete the stored documents that are not among the given ones, in the same transaction; with in_parts in the last one.
+	// Documents that the caller may not change stay.
+	Prune         bool `protobuf:"varint,7,opt,name=prune,proto3" json:"prune,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -108,6 +111,13 @@ func (x *ApplyRequest) GetConnectorsMilliseconds() uint64 {
 func (x *ApplyRequest) GetInParts() bool {
 	if x != nil {
 		return x.InParts
+	}
+	return false
+}
+
+func (x *ApplyRequest) GetPrune() bool {
+	if x != nil {
+		return x.Prune
 	}
 	return false
 }
@@ -336,7 +346,9 @@ type Diff struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Changes []*Change              `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
 	// The etcd revision of the write; 0 for a dry run, or where nothing differs.
-	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	Revision int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// ApplyRequest.prune was understood.
+	Prunes        bool `protobuf:"varint,3,opt,name=prunes,proto3" json:"prunes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -383,6 +395,13 @@ func (x *Diff) GetRevision() int64 {
 		return x.Revision
 	}
 	return 0
+}
+
+func (x *Diff) GetPrunes() bool {
+	if x != nil {
+		return x.Prunes
+	}
+	return false
 }
 
 // Change is what happens to one document.
@@ -803,6 +822,86 @@ func (x *DeleteRequest) GetDocuments() []*DocumentName {
 	return nil
 }
 
+type CheckDeleteRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Documents     []*DocumentName        `protobuf:"bytes,1,rep,name=documents,proto3" json:"documents,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckDeleteRequest) Reset() {
+	*x = CheckDeleteRequest{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckDeleteRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckDeleteRequest) ProtoMessage() {}
+
+func (x *CheckDeleteRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckDeleteRequest.ProtoReflect.Descriptor instead.
+func (*CheckDeleteRequest) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *CheckDeleteRequest) GetDocuments() []*DocumentName {
+	if x != nil {
+		return x.Documents
+	}
+	return nil
+}
+
+type CheckDeleteResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckDeleteResponse) Reset() {
+	*x = CheckDeleteResponse{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckDeleteResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckDeleteResponse) ProtoMessage() {}
+
+func (x *CheckDeleteResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckDeleteResponse.ProtoReflect.Descriptor instead.
+func (*CheckDeleteResponse) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{12}
+}
+
 type DocumentName struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
@@ -813,7 +912,7 @@ type DocumentName struct {
 
 func (x *DocumentName) Reset() {
 	*x = DocumentName{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[11]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -825,7 +924,7 @@ func (x *DocumentName) String() string {
 func (*DocumentName) ProtoMessage() {}
 
 func (x *DocumentName) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[11]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -838,7 +937,7 @@ func (x *DocumentName) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DocumentName.ProtoReflect.Descriptor instead.
 func (*DocumentName) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DocumentName) GetKind() string {
@@ -864,7 +963,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[12]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -876,7 +975,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[12]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -889,7 +988,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DeleteResponse) GetRevision() int64 {
@@ -913,7 +1012,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[13]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -925,7 +1024,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[13]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -938,7 +1037,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ExplainRequest) GetFlow() string {
@@ -1003,7 +1102,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[14]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1015,7 +1114,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[14]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1028,7 +1127,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ExplainResponse) GetSlot() uint32 {
@@ -1148,7 +1247,7 @@ type RolloutRequest struct {
 
 func (x *RolloutRequest) Reset() {
 	*x = RolloutRequest{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[15]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1160,7 +1259,7 @@ func (x *RolloutRequest) String() string {
 func (*RolloutRequest) ProtoMessage() {}
 
 func (x *RolloutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[15]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1173,7 +1272,7 @@ func (x *RolloutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RolloutRequest.ProtoReflect.Descriptor instead.
 func (*RolloutRequest) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RolloutRequest) GetFlow() string {
@@ -1199,7 +1298,7 @@ type HistoryRequest struct {
 
 func (x *HistoryRequest) Reset() {
 	*x = HistoryRequest{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[16]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1211,7 +1310,7 @@ func (x *HistoryRequest) String() string {
 func (*HistoryRequest) ProtoMessage() {}
 
 func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[16]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1224,7 +1323,7 @@ func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
 func (*HistoryRequest) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *HistoryRequest) GetFlow() string {
@@ -1244,7 +1343,7 @@ type HistoryResponse struct {
 
 func (x *HistoryResponse) Reset() {
 	*x = HistoryResponse{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[17]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1256,7 +1355,7 @@ func (x *HistoryResponse) String() string {
 func (*HistoryResponse) ProtoMessage() {}
 
 func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[17]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1269,7 +1368,7 @@ func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryResponse.ProtoReflect.Descriptor instead.
 func (*HistoryResponse) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *HistoryResponse) GetRevisions() []*Accepted {
@@ -1300,7 +1399,7 @@ type Accepted struct {
 
 func (x *Accepted) Reset() {
 	*x = Accepted{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[18]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1312,7 +1411,7 @@ func (x *Accepted) String() string {
 func (*Accepted) ProtoMessage() {}
 
 func (x *Accepted) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[18]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1325,7 +1424,7 @@ func (x *Accepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accepted.ProtoReflect.Descriptor instead.
 func (*Accepted) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Accepted) GetRevision() int64 {
@@ -1378,15 +1477,31 @@ type DeadFilter struct {
 	Code     Code                   `protobuf:"varint,3,opt,name=code,proto3,enum=kisgrid.v1.Code" json:"code,omitempty"`
 	// Letters that were kept at this time or later, by the store's clock; 0 means all.
 	SinceUnixMilliseconds int64 `protobuf:"varint,4,opt,name=since_unix_milliseconds,json=sinceUnixMilliseconds,proto3" json:"since_unix_milliseconds,omitempty"`
-	// The ids of the letters; empty means all.
-	Ids           []string `protobuf:"bytes,5,rep,name=ids,proto3" json:"ids,omitempty"`
+	// The ids of the letters, or their beginnings, of 6 digits at least, where no other letter's id begins so; empty means all.
+	// An id that no letter has is an error, NOT_FOUND, unless gone is set. "*" among them has no meaning of its own: builds that
+	// do not know the fields below refuse it, where they would otherwise take more letters than the filter says. Put it there
+	// when a letter may be changed or deleted and one of those fields is set.
+	Ids []string `protobuf:"bytes,5,rep,name=ids,proto3" json:"ids,omitempty"`
+	// Letters that were kept before this time, by the store's clock; 0 means all.
+	UntilUnixMilliseconds int64 `protobuf:"varint,6,opt,name=until_unix_milliseconds,json=untilUnixMilliseconds,proto3" json:"until_unix_milliseconds,omitempty"`
+	// The value of the row's shard key, as JSON: 101 or "a". Letters of rows whose key could not be read have none.
+	Key string `protobuf:"bytes,7,opt,name=key,proto3" json:"key,omitempty"`
+	// Fields that rows have, all of them.
+	Fields []*FieldValue `protobuf:"bytes,8,rep,name=fields,proto3" json:"fields,omitempty"`
+	// A text that the row or the reason has.
+	Text string `protobuf:"bytes,9,opt,name=text,proto3" json:"text,omitempty"`
+	// The stream of the batch in which the row was submitted, 32 hexadecimal digits, or the stream, a dash, and the batch's
+	// sequence; empty means all.
+	Batch string `protobuf:"bytes,10,opt,name=batch,proto3" json:"batch,omitempty"`
+	// Some of the ids may have no letter any more.
+	Gone          bool `protobuf:"varint,11,opt,name=gone,proto3" json:"gone,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeadFilter) Reset() {
 	*x = DeadFilter{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[19]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1398,7 +1513,7 @@ func (x *DeadFilter) String() string {
 func (*DeadFilter) ProtoMessage() {}
 
 func (x *DeadFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[19]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1411,7 +1526,7 @@ func (x *DeadFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadFilter.ProtoReflect.Descriptor instead.
 func (*DeadFilter) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DeadFilter) GetFlow() string {
@@ -1449,20 +1564,119 @@ func (x *DeadFilter) GetIds() []string {
 	return nil
 }
 
+func (x *DeadFilter) GetUntilUnixMilliseconds() int64 {
+	if x != nil {
+		return x.UntilUnixMilliseconds
+	}
+	return 0
+}
+
+func (x *DeadFilter) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *DeadFilter) GetFields() []*FieldValue {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+func (x *DeadFilter) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *DeadFilter) GetBatch() string {
+	if x != nil {
+		return x.Batch
+	}
+	return ""
+}
+
+func (x *DeadFilter) GetGone() bool {
+	if x != nil {
+		return x.Gone
+	}
+	return false
+}
+
+// FieldValue is a field of a row and its value. Callers from whom fields are hidden see those as null here, too.
+type FieldValue struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The names on the way to the field, with dots between them.
+	Field string `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
+	// The value as JSON. A text that is not JSON stands for the string with this text.
+	Value         string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FieldValue) Reset() {
+	*x = FieldValue{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FieldValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FieldValue) ProtoMessage() {}
+
+func (x *FieldValue) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FieldValue.ProtoReflect.Descriptor instead.
+func (*FieldValue) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *FieldValue) GetField() string {
+	if x != nil {
+		return x.Field
+	}
+	return ""
+}
+
+func (x *FieldValue) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
 type ListDeadRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Filter *DeadFilter            `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
 	// Leave out the rows' data.
 	NoRows bool `protobuf:"varint,2,opt,name=no_rows,json=noRows,proto3" json:"no_rows,omitempty"`
 	// At most so many letters; 0 means all.
-	Limit         uint32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	Limit uint32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Begin behind this letter, as DeadLetter.position has it; empty means at the first letter.
+	After         string `protobuf:"bytes,4,opt,name=after,proto3" json:"after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListDeadRequest) Reset() {
 	*x = ListDeadRequest{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[20]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1474,7 +1688,7 @@ func (x *ListDeadRequest) String() string {
 func (*ListDeadRequest) ProtoMessage() {}
 
 func (x *ListDeadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[20]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1487,7 +1701,7 @@ func (x *ListDeadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeadRequest.ProtoReflect.Descriptor instead.
 func (*ListDeadRequest) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListDeadRequest) GetFilter() *DeadFilter {
@@ -1511,6 +1725,13 @@ func (x *ListDeadRequest) GetLimit() uint32 {
 	return 0
 }
 
+func (x *ListDeadRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
 // DeadEvent is one entry of ListDead's list.
 type DeadEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1525,7 +1746,7 @@ type DeadEvent struct {
 
 func (x *DeadEvent) Reset() {
 	*x = DeadEvent{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[21]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1537,7 +1758,7 @@ func (x *DeadEvent) String() string {
 func (*DeadEvent) ProtoMessage() {}
 
 func (x *DeadEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[21]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1550,7 +1771,7 @@ func (x *DeadEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadEvent.ProtoReflect.Descriptor instead.
 func (*DeadEvent) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DeadEvent) GetKind() isDeadEvent_Kind {
@@ -1628,14 +1849,20 @@ type DeadLetter struct {
 	Edited bool `protobuf:"varint,19,opt,name=edited,proto3" json:"edited,omitempty"`
 	// Fields that are hidden from the caller. They are null in row, which is empty where it can't be read as JSON; reason is
 	// hidden, too. EditDead refuses such a letter.
-	Masked        []string `protobuf:"bytes,20,rep,name=masked,proto3" json:"masked,omitempty"`
+	Masked []string `protobuf:"bytes,20,rep,name=masked,proto3" json:"masked,omitempty"`
+	// Where the row came from: the name of a file or source, and the line in it, from 1. Empty and 0 where the client did not
+	// say.
+	Source string `protobuf:"bytes,21,opt,name=source,proto3" json:"source,omitempty"`
+	Line   uint64 `protobuf:"varint,22,opt,name=line,proto3" json:"line,omitempty"`
+	// Where the letter stands in the list of letters, for ListDeadRequest.after.
+	Position      string `protobuf:"bytes,23,opt,name=position,proto3" json:"position,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeadLetter) Reset() {
 	*x = DeadLetter{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[22]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1647,7 +1874,7 @@ func (x *DeadLetter) String() string {
 func (*DeadLetter) ProtoMessage() {}
 
 func (x *DeadLetter) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[22]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1660,7 +1887,7 @@ func (x *DeadLetter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetter.ProtoReflect.Descriptor instead.
 func (*DeadLetter) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DeadLetter) GetId() string {
@@ -1803,6 +2030,27 @@ func (x *DeadLetter) GetMasked() []string {
 	return nil
 }
 
+func (x *DeadLetter) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetLine() uint64 {
+	if x != nil {
+		return x.Line
+	}
+	return 0
+}
+
+func (x *DeadLetter) GetPosition() string {
+	if x != nil {
+		return x.Position
+	}
+	return ""
+}
+
 // DeadStore is the state of the store of one flow's dead letters.
 type DeadStore struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1823,7 +2071,7 @@ type DeadStore struct {
 
 func (x *DeadStore) Reset() {
 	*x = DeadStore{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[23]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1835,7 +2083,7 @@ func (x *DeadStore) String() string {
 func (*DeadStore) ProtoMessage() {}
 
 func (x *DeadStore) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[23]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1848,7 +2096,7 @@ func (x *DeadStore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadStore.ProtoReflect.Descriptor instead.
 func (*DeadStore) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DeadStore) GetFlow() string {
@@ -1906,7 +2154,7 @@ type EditDeadRequest struct {
 
 func (x *EditDeadRequest) Reset() {
 	*x = EditDeadRequest{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[24]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1918,7 +2166,7 @@ func (x *EditDeadRequest) String() string {
 func (*EditDeadRequest) ProtoMessage() {}
 
 func (x *EditDeadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[24]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1931,7 +2179,7 @@ func (x *EditDeadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EditDeadRequest.ProtoReflect.Descriptor instead.
 func (*EditDeadRequest) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *EditDeadRequest) GetFlow() string {
@@ -1959,14 +2207,17 @@ type RedriveDeadRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Filter *DeadFilter            `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
 	// Only say which letters would run, and which could not.
-	DryRun        bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	DryRun bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Run at most so many letters a second; 0 means as many as the cluster can. Builds that do not know it run them without a
+	// limit, unless the filter's ids have "*".
+	LettersPerSecond uint32 `protobuf:"varint,3,opt,name=letters_per_second,json=lettersPerSecond,proto3" json:"letters_per_second,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *RedriveDeadRequest) Reset() {
 	*x = RedriveDeadRequest{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[25]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1978,7 +2229,7 @@ func (x *RedriveDeadRequest) String() string {
 func (*RedriveDeadRequest) ProtoMessage() {}
 
 func (x *RedriveDeadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[25]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1991,7 +2242,7 @@ func (x *RedriveDeadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedriveDeadRequest.ProtoReflect.Descriptor instead.
 func (*RedriveDeadRequest) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RedriveDeadRequest) GetFilter() *DeadFilter {
@@ -2008,18 +2259,28 @@ func (x *RedriveDeadRequest) GetDryRun() bool {
 	return false
 }
 
+func (x *RedriveDeadRequest) GetLettersPerSecond() uint32 {
+	if x != nil {
+		return x.LettersPerSecond
+	}
+	return 0
+}
+
 type RedriveDeadWithResultsRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Filter *DeadFilter            `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
 	// Only say which letters would run, and which could not.
-	DryRun        bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	DryRun bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Run at most so many letters a second; 0 means as many as the cluster can. Builds that do not know it run them without a
+	// limit, unless the filter's ids have "*".
+	LettersPerSecond uint32 `protobuf:"varint,3,opt,name=letters_per_second,json=lettersPerSecond,proto3" json:"letters_per_second,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *RedriveDeadWithResultsRequest) Reset() {
 	*x = RedriveDeadWithResultsRequest{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[26]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2031,7 +2292,7 @@ func (x *RedriveDeadWithResultsRequest) String() string {
 func (*RedriveDeadWithResultsRequest) ProtoMessage() {}
 
 func (x *RedriveDeadWithResultsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[26]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2044,7 +2305,7 @@ func (x *RedriveDeadWithResultsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedriveDeadWithResultsRequest.ProtoReflect.Descriptor instead.
 func (*RedriveDeadWithResultsRequest) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RedriveDeadWithResultsRequest) GetFilter() *DeadFilter {
@@ -2061,6 +2322,13 @@ func (x *RedriveDeadWithResultsRequest) GetDryRun() bool {
 	return false
 }
 
+func (x *RedriveDeadWithResultsRequest) GetLettersPerSecond() uint32 {
+	if x != nil {
+		return x.LettersPerSecond
+	}
+	return 0
+}
+
 // RedriveEvent is one report of RedriveDeadWithResults.
 type RedriveEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2075,7 +2343,7 @@ type RedriveEvent struct {
 
 func (x *RedriveEvent) Reset() {
 	*x = RedriveEvent{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[27]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2087,7 +2355,7 @@ func (x *RedriveEvent) String() string {
 func (*RedriveEvent) ProtoMessage() {}
 
 func (x *RedriveEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[27]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2100,7 +2368,7 @@ func (x *RedriveEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedriveEvent.ProtoReflect.Descriptor instead.
 func (*RedriveEvent) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RedriveEvent) GetKind() isRedriveEvent_Kind {
@@ -2157,7 +2425,7 @@ type DropDeadRequest struct {
 
 func (x *DropDeadRequest) Reset() {
 	*x = DropDeadRequest{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[28]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2169,7 +2437,7 @@ func (x *DropDeadRequest) String() string {
 func (*DropDeadRequest) ProtoMessage() {}
 
 func (x *DropDeadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[28]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2182,7 +2450,7 @@ func (x *DropDeadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropDeadRequest.ProtoReflect.Descriptor instead.
 func (*DropDeadRequest) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DropDeadRequest) GetFilter() *DeadFilter {
@@ -2209,7 +2477,7 @@ type DropDeadResponse struct {
 
 func (x *DropDeadResponse) Reset() {
 	*x = DropDeadResponse{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[29]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2221,7 +2489,7 @@ func (x *DropDeadResponse) String() string {
 func (*DropDeadResponse) ProtoMessage() {}
 
 func (x *DropDeadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[29]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2234,7 +2502,7 @@ func (x *DropDeadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropDeadResponse.ProtoReflect.Descriptor instead.
 func (*DropDeadResponse) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DropDeadResponse) GetLetters() uint64 {
@@ -2265,7 +2533,7 @@ type DeadProgress struct {
 
 func (x *DeadProgress) Reset() {
 	*x = DeadProgress{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[30]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2277,7 +2545,7 @@ func (x *DeadProgress) String() string {
 func (*DeadProgress) ProtoMessage() {}
 
 func (x *DeadProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[30]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2290,7 +2558,7 @@ func (x *DeadProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadProgress.ProtoReflect.Descriptor instead.
 func (*DeadProgress) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DeadProgress) GetSelected() uint64 {
@@ -2356,7 +2624,7 @@ type DeadReason struct {
 
 func (x *DeadReason) Reset() {
 	*x = DeadReason{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[31]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2368,7 +2636,7 @@ func (x *DeadReason) String() string {
 func (*DeadReason) ProtoMessage() {}
 
 func (x *DeadReason) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[31]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2381,7 +2649,7 @@ func (x *DeadReason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadReason.ProtoReflect.Descriptor instead.
 func (*DeadReason) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DeadReason) GetFlow() string {
@@ -2427,7 +2695,7 @@ type VersionRequest struct {
 
 func (x *VersionRequest) Reset() {
 	*x = VersionRequest{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[32]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2439,7 +2707,7 @@ func (x *VersionRequest) String() string {
 func (*VersionRequest) ProtoMessage() {}
 
 func (x *VersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[32]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2452,7 +2720,7 @@ func (x *VersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionRequest.ProtoReflect.Descriptor instead.
 func (*VersionRequest) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 // VersionResponse describes the build of one coordinator. Other coordinators of the cluster may be of another build.
@@ -2475,7 +2743,7 @@ type VersionResponse struct {
 
 func (x *VersionResponse) Reset() {
 	*x = VersionResponse{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[33]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2487,7 +2755,7 @@ func (x *VersionResponse) String() string {
 func (*VersionResponse) ProtoMessage() {}
 
 func (x *VersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[33]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2500,7 +2768,7 @@ func (x *VersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionResponse.ProtoReflect.Descriptor instead.
 func (*VersionResponse) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *VersionResponse) GetId() string {
@@ -2554,7 +2822,7 @@ type AuditRequest struct {
 
 func (x *AuditRequest) Reset() {
 	*x = AuditRequest{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[34]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2566,7 +2834,7 @@ func (x *AuditRequest) String() string {
 func (*AuditRequest) ProtoMessage() {}
 
 func (x *AuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[34]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2579,7 +2847,7 @@ func (x *AuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRequest.ProtoReflect.Descriptor instead.
 func (*AuditRequest) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *AuditRequest) GetSinceUnixMilliseconds() int64 {
@@ -2620,7 +2888,7 @@ type AuditResponse struct {
 
 func (x *AuditResponse) Reset() {
 	*x = AuditResponse{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[35]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2632,7 +2900,7 @@ func (x *AuditResponse) String() string {
 func (*AuditResponse) ProtoMessage() {}
 
 func (x *AuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[35]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2645,7 +2913,7 @@ func (x *AuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditResponse.ProtoReflect.Descriptor instead.
 func (*AuditResponse) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *AuditResponse) GetEntries() []*AuditEntry {
@@ -2683,7 +2951,7 @@ type AuditEntry struct {
 
 func (x *AuditEntry) Reset() {
 	*x = AuditEntry{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[36]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2695,7 +2963,7 @@ func (x *AuditEntry) String() string {
 func (*AuditEntry) ProtoMessage() {}
 
 func (x *AuditEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[36]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2708,7 +2976,7 @@ func (x *AuditEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEntry.ProtoReflect.Descriptor instead.
 func (*AuditEntry) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *AuditEntry) GetAtUnixMilliseconds() int64 {
@@ -2787,7 +3055,7 @@ type PauseRequest struct {
 
 func (x *PauseRequest) Reset() {
 	*x = PauseRequest{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[37]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2799,7 +3067,7 @@ func (x *PauseRequest) String() string {
 func (*PauseRequest) ProtoMessage() {}
 
 func (x *PauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[37]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2812,7 +3080,7 @@ func (x *PauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
 func (*PauseRequest) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PauseRequest) GetFlow() string {
@@ -2846,7 +3114,7 @@ type PauseResponse struct {
 
 func (x *PauseResponse) Reset() {
 	*x = PauseResponse{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[38]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2858,7 +3126,7 @@ func (x *PauseResponse) String() string {
 func (*PauseResponse) ProtoMessage() {}
 
 func (x *PauseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[38]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2871,7 +3139,7 @@ func (x *PauseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
 func (*PauseResponse) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *PauseResponse) GetChanged() bool {
@@ -2895,7 +3163,7 @@ type CordonRequest struct {
 
 func (x *CordonRequest) Reset() {
 	*x = CordonRequest{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[39]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2907,7 +3175,7 @@ func (x *CordonRequest) String() string {
 func (*CordonRequest) ProtoMessage() {}
 
 func (x *CordonRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[39]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2920,7 +3188,7 @@ func (x *CordonRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CordonRequest.ProtoReflect.Descriptor instead.
 func (*CordonRequest) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *CordonRequest) GetWorker() string {
@@ -2956,7 +3224,7 @@ type CordonResponse struct {
 
 func (x *CordonResponse) Reset() {
 	*x = CordonResponse{}
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[40]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2968,7 +3236,7 @@ func (x *CordonResponse) String() string {
 func (*CordonResponse) ProtoMessage() {}
 
 func (x *CordonResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_admin_proto_msgTypes[40]
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2981,7 +3249,7 @@ func (x *CordonResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CordonResponse.ProtoReflect.Descriptor instead.
 func (*CordonResponse) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *CordonResponse) GetName() string {
@@ -3003,14 +3271,15 @@ var File_kisgrid_v1_admin_proto protoreflect.FileDescriptor
 const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"\x16kisgrid/v1/admin.proto\x12\n" +
-	"kisgrid.v1\x1a\x16kisgrid/v1/batch.proto\x1a\x17kisgrid/v1/worker.proto\"\x8b\x02\n" +
+	"kisgrid.v1\x1a\x16kisgrid/v1/batch.proto\x1a\x17kisgrid/v1/worker.proto\"\xa1\x02\n" +
 	"\fApplyRequest\x122\n" +
 	"\tdocuments\x18\x01 \x03(\v2\x14.kisgrid.v1.DocumentR\tdocuments\x12\x17\n" +
 	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x121\n" +
 	"\x14workers_milliseconds\x18\x03 \x01(\x04R\x13workersMilliseconds\x12'\n" +
 	"\x0ftell_connectors\x18\x04 \x01(\bR\x0etellConnectors\x127\n" +
 	"\x17connectors_milliseconds\x18\x05 \x01(\x04R\x16connectorsMilliseconds\x12\x19\n" +
-	"\bin_parts\x18\x06 \x01(\bR\ainParts\"\xaa\x01\n" +
+	"\bin_parts\x18\x06 \x01(\bR\ainParts\x12\x14\n" +
+	"\x05prune\x18\a \x01(\bR\x05prune\"\xaa\x01\n" +
 	"\n" +
 	"ApplyEvent\x12&\n" +
 	"\x04diff\x18\x01 \x01(\v2\x10.kisgrid.v1.DiffH\x00R\x04diff\x122\n" +
@@ -3026,10 +3295,11 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\x11ConnectorStanding\x12\x1c\n" +
 	"\tconnector\x18\x01 \x01(\tR\tconnector\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"P\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"h\n" +
 	"\x04Diff\x12,\n" +
 	"\achanges\x18\x01 \x03(\v2\x12.kisgrid.v1.ChangeR\achanges\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\"\\\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
+	"\x06prunes\x18\x03 \x01(\bR\x06prunes\"\\\n" +
 	"\x06Change\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
@@ -3059,7 +3329,10 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\x06status\x18\x03 \x01(\fR\x06status\x120\n" +
 	"\bdocument\x18\x04 \x01(\v2\x14.kisgrid.v1.DocumentR\bdocument\"G\n" +
 	"\rDeleteRequest\x126\n" +
-	"\tdocuments\x18\x01 \x03(\v2\x18.kisgrid.v1.DocumentNameR\tdocuments\"6\n" +
+	"\tdocuments\x18\x01 \x03(\v2\x18.kisgrid.v1.DocumentNameR\tdocuments\"L\n" +
+	"\x12CheckDeleteRequest\x126\n" +
+	"\tdocuments\x18\x01 \x03(\v2\x18.kisgrid.v1.DocumentNameR\tdocuments\"\x15\n" +
+	"\x13CheckDeleteResponse\"6\n" +
 	"\fDocumentName\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\",\n" +
@@ -3100,22 +3373,34 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\aenabled\x18\x03 \x01(\bR\aenabled\x12\x16\n" +
 	"\x06active\x18\x04 \x01(\bR\x06active\x122\n" +
 	"\tdocuments\x18\x05 \x03(\v2\x14.kisgrid.v1.DocumentR\tdocuments\x12\x16\n" +
-	"\x06author\x18\x06 \x01(\tR\x06author\"\xac\x01\n" +
+	"\x06author\x18\x06 \x01(\tR\x06author\"\xe4\x02\n" +
 	"\n" +
 	"DeadFilter\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x1a\n" +
 	"\bfunction\x18\x02 \x01(\tR\bfunction\x12$\n" +
 	"\x04code\x18\x03 \x01(\x0e2\x10.kisgrid.v1.CodeR\x04code\x126\n" +
 	"\x17since_unix_milliseconds\x18\x04 \x01(\x03R\x15sinceUnixMilliseconds\x12\x10\n" +
-	"\x03ids\x18\x05 \x03(\tR\x03ids\"p\n" +
+	"\x03ids\x18\x05 \x03(\tR\x03ids\x126\n" +
+	"\x17until_unix_milliseconds\x18\x06 \x01(\x03R\x15untilUnixMilliseconds\x12\x10\n" +
+	"\x03key\x18\a \x01(\tR\x03key\x12.\n" +
+	"\x06fields\x18\b \x03(\v2\x16.kisgrid.v1.FieldValueR\x06fields\x12\x12\n" +
+	"\x04text\x18\t \x01(\tR\x04text\x12\x14\n" +
+	"\x05batch\x18\n" +
+	" \x01(\tR\x05batch\x12\x12\n" +
+	"\x04gone\x18\v \x01(\bR\x04gone\"8\n" +
+	"\n" +
+	"FieldValue\x12\x14\n" +
+	"\x05field\x18\x01 \x01(\tR\x05field\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\x86\x01\n" +
 	"\x0fListDeadRequest\x12.\n" +
 	"\x06filter\x18\x01 \x01(\v2\x16.kisgrid.v1.DeadFilterR\x06filter\x12\x17\n" +
 	"\ano_rows\x18\x02 \x01(\bR\x06noRows\x12\x14\n" +
-	"\x05limit\x18\x03 \x01(\rR\x05limit\"t\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\x12\x14\n" +
+	"\x05after\x18\x04 \x01(\tR\x05after\"t\n" +
 	"\tDeadEvent\x120\n" +
 	"\x06letter\x18\x01 \x01(\v2\x16.kisgrid.v1.DeadLetterH\x00R\x06letter\x12-\n" +
 	"\x05store\x18\x02 \x01(\v2\x15.kisgrid.v1.DeadStoreH\x00R\x05storeB\x06\n" +
-	"\x04kind\"\x9e\x04\n" +
+	"\x04kind\"\xe6\x04\n" +
 	"\n" +
 	"DeadLetter\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -3138,7 +3423,10 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\x03key\x18\x11 \x01(\x06R\x03key\x124\n" +
 	"\x16kept_unix_milliseconds\x18\x12 \x01(\x03R\x14keptUnixMilliseconds\x12\x16\n" +
 	"\x06edited\x18\x13 \x01(\bR\x06edited\x12\x16\n" +
-	"\x06masked\x18\x14 \x03(\tR\x06masked\"\xaf\x01\n" +
+	"\x06masked\x18\x14 \x03(\tR\x06masked\x12\x16\n" +
+	"\x06source\x18\x15 \x01(\tR\x06source\x12\x12\n" +
+	"\x04line\x18\x16 \x01(\x04R\x04line\x12\x1a\n" +
+	"\bposition\x18\x17 \x01(\tR\bposition\"\xaf\x01\n" +
 	"\tDeadStore\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x18\n" +
 	"\aletters\x18\x02 \x01(\x04R\aletters\x12\x14\n" +
@@ -3149,13 +3437,15 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\x0fEditDeadRequest\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x10\n" +
-	"\x03row\x18\x03 \x01(\fR\x03row\"]\n" +
+	"\x03row\x18\x03 \x01(\fR\x03row\"\x8b\x01\n" +
 	"\x12RedriveDeadRequest\x12.\n" +
 	"\x06filter\x18\x01 \x01(\v2\x16.kisgrid.v1.DeadFilterR\x06filter\x12\x17\n" +
-	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"h\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12,\n" +
+	"\x12letters_per_second\x18\x03 \x01(\rR\x10lettersPerSecond\"\x96\x01\n" +
 	"\x1dRedriveDeadWithResultsRequest\x12.\n" +
 	"\x06filter\x18\x01 \x01(\v2\x16.kisgrid.v1.DeadFilterR\x06filter\x12\x17\n" +
-	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"\x7f\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12,\n" +
+	"\x12letters_per_second\x18\x03 \x01(\rR\x10lettersPerSecond\"\x7f\n" +
 	"\fRedriveEvent\x126\n" +
 	"\bprogress\x18\x01 \x01(\v2\x18.kisgrid.v1.DeadProgressH\x00R\bprogress\x12/\n" +
 	"\aresults\x18\x02 \x01(\v2\x13.kisgrid.v1.ColumnsH\x00R\aresultsB\x06\n" +
@@ -3217,11 +3507,12 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\">\n" +
 	"\x0eCordonResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\achanged\x18\x02 \x01(\bR\achanged2\xfb\a\n" +
+	"\achanged\x18\x02 \x01(\bR\achanged2\xcb\b\n" +
 	"\x05Admin\x12;\n" +
 	"\x05Apply\x12\x18.kisgrid.v1.ApplyRequest\x1a\x16.kisgrid.v1.ApplyEvent0\x01\x126\n" +
 	"\x03Get\x12\x16.kisgrid.v1.GetRequest\x1a\x17.kisgrid.v1.GetResponse\x12?\n" +
-	"\x06Delete\x12\x19.kisgrid.v1.DeleteRequest\x1a\x1a.kisgrid.v1.DeleteResponse\x12=\n" +
+	"\x06Delete\x12\x19.kisgrid.v1.DeleteRequest\x1a\x1a.kisgrid.v1.DeleteResponse\x12N\n" +
+	"\vCheckDelete\x12\x1e.kisgrid.v1.CheckDeleteRequest\x1a\x1f.kisgrid.v1.CheckDeleteResponse\x12=\n" +
 	"\aRollout\x12\x1a.kisgrid.v1.RolloutRequest\x1a\x14.kisgrid.v1.Progress0\x01\x12B\n" +
 	"\aHistory\x12\x1a.kisgrid.v1.HistoryRequest\x1a\x1b.kisgrid.v1.HistoryResponse\x12B\n" +
 	"\aExplain\x12\x1a.kisgrid.v1.ExplainRequest\x1a\x1b.kisgrid.v1.ExplainResponse\x12@\n" +
@@ -3247,7 +3538,7 @@ func file_kisgrid_v1_admin_proto_rawDescGZIP() []byte {
 	return file_kisgrid_v1_admin_proto_rawDescData
 }
 
-var file_kisgrid_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_kisgrid_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_kisgrid_v1_admin_proto_goTypes = []any{
 	(*ApplyRequest)(nil),                  // 0: kisgrid.v1.ApplyRequest
 	(*ApplyEvent)(nil),                    // 1: kisgrid.v1.ApplyEvent
@@ -3260,46 +3551,49 @@ var file_kisgrid_v1_admin_proto_goTypes = []any{
 	(*GetResponse)(nil),                   // 8: kisgrid.v1.GetResponse
 	(*Resource)(nil),                      // 9: kisgrid.v1.Resource
 	(*DeleteRequest)(nil),                 // 10: kisgrid.v1.DeleteRequest
-	(*DocumentName)(nil),                  // 11: kisgrid.v1.DocumentName
-	(*DeleteResponse)(nil),                // 12: kisgrid.v1.DeleteResponse
-	(*ExplainRequest)(nil),                // 13: kisgrid.v1.ExplainRequest
-	(*ExplainResponse)(nil),               // 14: kisgrid.v1.ExplainResponse
-	(*RolloutRequest)(nil),                // 15: kisgrid.v1.RolloutRequest
-	(*HistoryRequest)(nil),                // 16: kisgrid.v1.HistoryRequest
-	(*HistoryResponse)(nil),               // 17: kisgrid.v1.HistoryResponse
-	(*Accepted)(nil),                      // 18: kisgrid.v1.Accepted
-	(*DeadFilter)(nil),                    // 19: kisgrid.v1.DeadFilter
-	(*ListDeadRequest)(nil),               // 20: kisgrid.v1.ListDeadRequest
-	(*DeadEvent)(nil),                     // 21: kisgrid.v1.DeadEvent
-	(*DeadLetter)(nil),                    // 22: kisgrid.v1.DeadLetter
-	(*DeadStore)(nil),                     // 23: kisgrid.v1.DeadStore
-	(*EditDeadRequest)(nil),               // 24: kisgrid.v1.EditDeadRequest
-	(*RedriveDeadRequest)(nil),            // 25: kisgrid.v1.RedriveDeadRequest
-	(*RedriveDeadWithResultsRequest)(nil), // 26: kisgrid.v1.RedriveDeadWithResultsRequest
-	(*RedriveEvent)(nil),                  // 27: kisgrid.v1.RedriveEvent
-	(*DropDeadRequest)(nil),               // 28: kisgrid.v1.DropDeadRequest
-	(*DropDeadResponse)(nil),              // 29: kisgrid.v1.DropDeadResponse
-	(*DeadProgress)(nil),                  // 30: kisgrid.v1.DeadProgress
-	(*DeadReason)(nil),                    // 31: kisgrid.v1.DeadReason
-	(*VersionRequest)(nil),                // 32: kisgrid.v1.VersionRequest
-	(*VersionResponse)(nil),               // 33: kisgrid.v1.VersionResponse
-	(*AuditRequest)(nil),                  // 34: kisgrid.v1.AuditRequest
-	(*AuditResponse)(nil),                 // 35: kisgrid.v1.AuditResponse
-	(*AuditEntry)(nil),                    // 36: kisgrid.v1.AuditEntry
-	(*PauseRequest)(nil),                  // 37: kisgrid.v1.PauseRequest
-	(*PauseResponse)(nil),                 // 38: kisgrid.v1.PauseResponse
-	(*CordonRequest)(nil),                 // 39: kisgrid.v1.CordonRequest
-	(*CordonResponse)(nil),                // 40: kisgrid.v1.CordonResponse
-	(*Document)(nil),                      // 41: kisgrid.v1.Document
-	(*Error)(nil),                         // 42: kisgrid.v1.Error
-	(*RowPlace)(nil),                      // 43: kisgrid.v1.RowPlace
-	(*PlaceCount)(nil),                    // 44: kisgrid.v1.PlaceCount
-	(Code)(0),                             // 45: kisgrid.v1.Code
-	(*BatchID)(nil),                       // 46: kisgrid.v1.BatchID
-	(*Columns)(nil),                       // 47: kisgrid.v1.Columns
+	(*CheckDeleteRequest)(nil),            // 11: kisgrid.v1.CheckDeleteRequest
+	(*CheckDeleteResponse)(nil),           // 12: kisgrid.v1.CheckDeleteResponse
+	(*DocumentName)(nil),                  // 13: kisgrid.v1.DocumentName
+	(*DeleteResponse)(nil),                // 14: kisgrid.v1.DeleteResponse
+	(*ExplainRequest)(nil),                // 15: kisgrid.v1.ExplainRequest
+	(*ExplainResponse)(nil),               // 16: kisgrid.v1.ExplainResponse
+	(*RolloutRequest)(nil),                // 17: kisgrid.v1.RolloutRequest
+	(*HistoryRequest)(nil),                // 18: kisgrid.v1.HistoryRequest
+	(*HistoryResponse)(nil),               // 19: kisgrid.v1.HistoryResponse
+	(*Accepted)(nil),                      // 20: kisgrid.v1.Accepted
+	(*DeadFilter)(nil),                    // 21: kisgrid.v1.DeadFilter
+	(*FieldValue)(nil),                    // 22: kisgrid.v1.FieldValue
+	(*ListDeadRequest)(nil),               // 23: kisgrid.v1.ListDeadRequest
+	(*DeadEvent)(nil),                     // 24: kisgrid.v1.DeadEvent
+	(*DeadLetter)(nil),                    // 25: kisgrid.v1.DeadLetter
+	(*DeadStore)(nil),                     // 26: kisgrid.v1.DeadStore
+	(*EditDeadRequest)(nil),               // 27: kisgrid.v1.EditDeadRequest
+	(*RedriveDeadRequest)(nil),            // 28: kisgrid.v1.RedriveDeadRequest
+	(*RedriveDeadWithResultsRequest)(nil), // 29: kisgrid.v1.RedriveDeadWithResultsRequest
+	(*RedriveEvent)(nil),                  // 30: kisgrid.v1.RedriveEvent
+	(*DropDeadRequest)(nil),               // 31: kisgrid.v1.DropDeadRequest
+	(*DropDeadResponse)(nil),              // 32: kisgrid.v1.DropDeadResponse
+	(*DeadProgress)(nil),                  // 33: kisgrid.v1.DeadProgress
+	(*DeadReason)(nil),                    // 34: kisgrid.v1.DeadReason
+	(*VersionRequest)(nil),                // 35: kisgrid.v1.VersionRequest
+	(*VersionResponse)(nil),               // 36: kisgrid.v1.VersionResponse
+	(*AuditRequest)(nil),                  // 37: kisgrid.v1.AuditRequest
+	(*AuditResponse)(nil),                 // 38: kisgrid.v1.AuditResponse
+	(*AuditEntry)(nil),                    // 39: kisgrid.v1.AuditEntry
+	(*PauseRequest)(nil),                  // 40: kisgrid.v1.PauseRequest
+	(*PauseResponse)(nil),                 // 41: kisgrid.v1.PauseResponse
+	(*CordonRequest)(nil),                 // 42: kisgrid.v1.CordonRequest
+	(*CordonResponse)(nil),                // 43: kisgrid.v1.CordonResponse
+	(*Document)(nil),                      // 44: kisgrid.v1.Document
+	(*Error)(nil),                         // 45: kisgrid.v1.Error
+	(*RowPlace)(nil),                      // 46: kisgrid.v1.RowPlace
+	(*PlaceCount)(nil),                    // 47: kisgrid.v1.PlaceCount
+	(Code)(0),                             // 48: kisgrid.v1.Code
+	(*BatchID)(nil),                       // 49: kisgrid.v1.BatchID
+	(*Columns)(nil),                       // 50: kisgrid.v1.Columns
 }
 var file_kisgrid_v1_admin_proto_depIdxs = []int32{
-	41, // 0: kisgrid.v1.ApplyRequest.documents:type_name -> kisgrid.v1.Document
+	44, // 0: kisgrid.v1.ApplyRequest.documents:type_name -> kisgrid.v1.Document
 	4,  // 1: kisgrid.v1.ApplyEvent.diff:type_name -> kisgrid.v1.Diff
 	6,  // 2: kisgrid.v1.ApplyEvent.progress:type_name -> kisgrid.v1.Progress
 	2,  // 3: kisgrid.v1.ApplyEvent.connectors:type_name -> kisgrid.v1.Connectors
@@ -3308,62 +3602,66 @@ var file_kisgrid_v1_admin_proto_depIdxs = []int32{
 	5,  // 6: kisgrid.v1.Diff.changes:type_name -> kisgrid.v1.Change
 	3,  // 7: kisgrid.v1.Progress.degraded:type_name -> kisgrid.v1.ConnectorStanding
 	9,  // 8: kisgrid.v1.GetResponse.resources:type_name -> kisgrid.v1.Resource
-	41, // 9: kisgrid.v1.Resource.document:type_name -> kisgrid.v1.Document
-	11, // 10: kisgrid.v1.DeleteRequest.documents:type_name -> kisgrid.v1.DocumentName
-	42, // 11: kisgrid.v1.ExplainResponse.error:type_name -> kisgrid.v1.Error
-	43, // 12: kisgrid.v1.ExplainResponse.rows:type_name -> kisgrid.v1.RowPlace
-	44, // 13: kisgrid.v1.ExplainResponse.counts:type_name -> kisgrid.v1.PlaceCount
-	18, // 14: kisgrid.v1.HistoryResponse.revisions:type_name -> kisgrid.v1.Accepted
-	41, // 15: kisgrid.v1.Accepted.documents:type_name -> kisgrid.v1.Document
-	45, // 16: kisgrid.v1.DeadFilter.code:type_name -> kisgrid.v1.Code
-	19, // 17: kisgrid.v1.ListDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
-	22, // 18: kisgrid.v1.DeadEvent.letter:type_name -> kisgrid.v1.DeadLetter
-	23, // 19: kisgrid.v1.DeadEvent.store:type_name -> kisgrid.v1.DeadStore
-	45, // 20: kisgrid.v1.DeadLetter.code:type_name -> kisgrid.v1.Code
-	46, // 21: kisgrid.v1.DeadLetter.batch:type_name -> kisgrid.v1.BatchID
-	19, // 22: kisgrid.v1.RedriveDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
-	19, // 23: kisgrid.v1.RedriveDeadWithResultsRequest.filter:type_name -> kisgrid.v1.DeadFilter
-	30, // 24: kisgrid.v1.RedriveEvent.progress:type_name -> kisgrid.v1.DeadProgress
-	47, // 25: kisgrid.v1.RedriveEvent.results:type_name -> kisgrid.v1.Columns
-	19, // 26: kisgrid.v1.DropDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
-	31, // 27: kisgrid.v1.DeadProgress.reasons:type_name -> kisgrid.v1.DeadReason
-	45, // 28: kisgrid.v1.DeadReason.code:type_name -> kisgrid.v1.Code
-	36, // 29: kisgrid.v1.AuditResponse.entries:type_name -> kisgrid.v1.AuditEntry
-	0,  // 30: kisgrid.v1.Admin.Apply:input_type -> kisgrid.v1.ApplyRequest
-	7,  // 31: kisgrid.v1.Admin.Get:input_type -> kisgrid.v1.GetRequest
-	10, // 32: kisgrid.v1.Admin.Delete:input_type -> kisgrid.v1.DeleteRequest
-	15, // 33: kisgrid.v1.Admin.Rollout:input_type -> kisgrid.v1.RolloutRequest
-	16, // 34: kisgrid.v1.Admin.History:input_type -> kisgrid.v1.HistoryRequest
-	13, // 35: kisgrid.v1.Admin.Explain:input_type -> kisgrid.v1.ExplainRequest
-	20, // 36: kisgrid.v1.Admin.ListDead:input_type -> kisgrid.v1.ListDeadRequest
-	24, // 37: kisgrid.v1.Admin.EditDead:input_type -> kisgrid.v1.EditDeadRequest
-	25, // 38: kisgrid.v1.Admin.RedriveDead:input_type -> kisgrid.v1.RedriveDeadRequest
-	26, // 39: kisgrid.v1.Admin.RedriveDeadWithResults:input_type -> kisgrid.v1.RedriveDeadWithResultsRequest
-	28, // 40: kisgrid.v1.Admin.DropDead:input_type -> kisgrid.v1.DropDeadRequest
-	32, // 41: kisgrid.v1.Admin.Version:input_type -> kisgrid.v1.VersionRequest
-	34, // 42: kisgrid.v1.Admin.Audit:input_type -> kisgrid.v1.AuditRequest
-	37, // 43: kisgrid.v1.Admin.Pause:input_type -> kisgrid.v1.PauseRequest
-	39, // 44: kisgrid.v1.Admin.Cordon:input_type -> kisgrid.v1.CordonRequest
-	1,  // 45: kisgrid.v1.Admin.Apply:output_type -> kisgrid.v1.ApplyEvent
-	8,  // 46: kisgrid.v1.Admin.Get:output_type -> kisgrid.v1.GetResponse
-	12, // 47: kisgrid.v1.Admin.Delete:output_type -> kisgrid.v1.DeleteResponse
-	6,  // 48: kisgrid.v1.Admin.Rollout:output_type -> kisgrid.v1.Progress
-	17, // 49: kisgrid.v1.Admin.History:output_type -> kisgrid.v1.HistoryResponse
-	14, // 50: kisgrid.v1.Admin.Explain:output_type -> kisgrid.v1.ExplainResponse
-	21, // 51: kisgrid.v1.Admin.ListDead:output_type -> kisgrid.v1.DeadEvent
-	22, // 52: kisgrid.v1.Admin.EditDead:output_type -> kisgrid.v1.DeadLetter
-	30, // 53: kisgrid.v1.Admin.RedriveDead:output_type -> kisgrid.v1.DeadProgress
-	27, // 54: kisgrid.v1.Admin.RedriveDeadWithResults:output_type -> kisgrid.v1.RedriveEvent
-	29, // 55: kisgrid.v1.Admin.DropDead:output_type -> kisgrid.v1.DropDeadResponse
-	33, // 56: kisgrid.v1.Admin.Version:output_type -> kisgrid.v1.VersionResponse
-	35, // 57: kisgrid.v1.Admin.Audit:output_type -> kisgrid.v1.AuditResponse
-	38, // 58: kisgrid.v1.Admin.Pause:output_type -> kisgrid.v1.PauseResponse
-	40, // 59: kisgrid.v1.Admin.Cordon:output_type -> kisgrid.v1.CordonResponse
-	45, // [45:60] is the sub-list for method output_type
-	30, // [30:45] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	44, // 9: kisgrid.v1.Resource.document:type_name -> kisgrid.v1.Document
+	13, // 10: kisgrid.v1.DeleteRequest.documents:type_name -> kisgrid.v1.DocumentName
+	13, // 11: kisgrid.v1.CheckDeleteRequest.documents:type_name -> kisgrid.v1.DocumentName
+	45, // 12: kisgrid.v1.ExplainResponse.error:type_name -> kisgrid.v1.Error
+	46, // 13: kisgrid.v1.ExplainResponse.rows:type_name -> kisgrid.v1.RowPlace
+	47, // 14: kisgrid.v1.ExplainResponse.counts:type_name -> kisgrid.v1.PlaceCount
+	20, // 15: kisgrid.v1.HistoryResponse.revisions:type_name -> kisgrid.v1.Accepted
+	44, // 16: kisgrid.v1.Accepted.documents:type_name -> kisgrid.v1.Document
+	48, // 17: kisgrid.v1.DeadFilter.code:type_name -> kisgrid.v1.Code
+	22, // 18: kisgrid.v1.DeadFilter.fields:type_name -> kisgrid.v1.FieldValue
+	21, // 19: kisgrid.v1.ListDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
+	25, // 20: kisgrid.v1.DeadEvent.letter:type_name -> kisgrid.v1.DeadLetter
+	26, // 21: kisgrid.v1.DeadEvent.store:type_name -> kisgrid.v1.DeadStore
+	48, // 22: kisgrid.v1.DeadLetter.code:type_name -> kisgrid.v1.Code
+	49, // 23: kisgrid.v1.DeadLetter.batch:type_name -> kisgrid.v1.BatchID
+	21, // 24: kisgrid.v1.RedriveDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
+	21, // 25: kisgrid.v1.RedriveDeadWithResultsRequest.filter:type_name -> kisgrid.v1.DeadFilter
+	33, // 26: kisgrid.v1.RedriveEvent.progress:type_name -> kisgrid.v1.DeadProgress
+	50, // 27: kisgrid.v1.RedriveEvent.results:type_name -> kisgrid.v1.Columns
+	21, // 28: kisgrid.v1.DropDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
+	34, // 29: kisgrid.v1.DeadProgress.reasons:type_name -> kisgrid.v1.DeadReason
+	48, // 30: kisgrid.v1.DeadReason.code:type_name -> kisgrid.v1.Code
+	39, // 31: kisgrid.v1.AuditResponse.entries:type_name -> kisgrid.v1.AuditEntry
+	0,  // 32: kisgrid.v1.Admin.Apply:input_type -> kisgrid.v1.ApplyRequest
+	7,  // 33: kisgrid.v1.Admin.Get:input_type -> kisgrid.v1.GetRequest
+	10, // 34: kisgrid.v1.Admin.Delete:input_type -> kisgrid.v1.DeleteRequest
+	11, // 35: kisgrid.v1.Admin.CheckDelete:input_type -> kisgrid.v1.CheckDeleteRequest
+	17, // 36: kisgrid.v1.Admin.Rollout:input_type -> kisgrid.v1.RolloutRequest
+	18, // 37: kisgrid.v1.Admin.History:input_type -> kisgrid.v1.HistoryRequest
+	15, // 38: kisgrid.v1.Admin.Explain:input_type -> kisgrid.v1.ExplainRequest
+	23, // 39: kisgrid.v1.Admin.ListDead:input_type -> kisgrid.v1.ListDeadRequest
+	27, // 40: kisgrid.v1.Admin.EditDead:input_type -> kisgrid.v1.EditDeadRequest
+	28, // 41: kisgrid.v1.Admin.RedriveDead:input_type -> kisgrid.v1.RedriveDeadRequest
+	29, // 42: kisgrid.v1.Admin.RedriveDeadWithResults:input_type -> kisgrid.v1.RedriveDeadWithResultsRequest
+	31, // 43: kisgrid.v1.Admin.DropDead:input_type -> kisgrid.v1.DropDeadRequest
+	35, // 44: kisgrid.v1.Admin.Version:input_type -> kisgrid.v1.VersionRequest
+	37, // 45: kisgrid.v1.Admin.Audit:input_type -> kisgrid.v1.AuditRequest
+	40, // 46: kisgrid.v1.Admin.Pause:input_type -> kisgrid.v1.PauseRequest
+	42, // 47: kisgrid.v1.Admin.Cordon:input_type -> kisgrid.v1.CordonRequest
+	1,  // 48: kisgrid.v1.Admin.Apply:output_type -> kisgrid.v1.ApplyEvent
+	8,  // 49: kisgrid.v1.Admin.Get:output_type -> kisgrid.v1.GetResponse
+	14, // 50: kisgrid.v1.Admin.Delete:output_type -> kisgrid.v1.DeleteResponse
+	12, // 51: kisgrid.v1.Admin.CheckDelete:output_type -> kisgrid.v1.CheckDeleteResponse
+	6,  // 52: kisgrid.v1.Admin.Rollout:output_type -> kisgrid.v1.Progress
+	19, // 53: kisgrid.v1.Admin.History:output_type -> kisgrid.v1.HistoryResponse
+	16, // 54: kisgrid.v1.Admin.Explain:output_type -> kisgrid.v1.ExplainResponse
+	24, // 55: kisgrid.v1.Admin.ListDead:output_type -> kisgrid.v1.DeadEvent
+	25, // 56: kisgrid.v1.Admin.EditDead:output_type -> kisgrid.v1.DeadLetter
+	33, // 57: kisgrid.v1.Admin.RedriveDead:output_type -> kisgrid.v1.DeadProgress
+	30, // 58: kisgrid.v1.Admin.RedriveDeadWithResults:output_type -> kisgrid.v1.RedriveEvent
+	32, // 59: kisgrid.v1.Admin.DropDead:output_type -> kisgrid.v1.DropDeadResponse
+	36, // 60: kisgrid.v1.Admin.Version:output_type -> kisgrid.v1.VersionResponse
+	38, // 61: kisgrid.v1.Admin.Audit:output_type -> kisgrid.v1.AuditResponse
+	41, // 62: kisgrid.v1.Admin.Pause:output_type -> kisgrid.v1.PauseResponse
+	43, // 63: kisgrid.v1.Admin.Cordon:output_type -> kisgrid.v1.CordonResponse
+	48, // [48:64] is the sub-list for method output_type
+	32, // [32:48] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_kisgrid_v1_admin_proto_init() }
@@ -3378,11 +3676,11 @@ func file_kisgrid_v1_admin_proto_init() {
 		(*ApplyEvent_Progress)(nil),
 		(*ApplyEvent_Connectors)(nil),
 	}
-	file_kisgrid_v1_admin_proto_msgTypes[21].OneofWrappers = []any{
+	file_kisgrid_v1_admin_proto_msgTypes[24].OneofWrappers = []any{
 		(*DeadEvent_Letter)(nil),
 		(*DeadEvent_Store)(nil),
 	}
-	file_kisgrid_v1_admin_proto_msgTypes[27].OneofWrappers = []any{
+	file_kisgrid_v1_admin_proto_msgTypes[30].OneofWrappers = []any{
 		(*RedriveEvent_Progress)(nil),
 		(*RedriveEvent_Results)(nil),
 	}
@@ -3392,7 +3690,7 @@ func file_kisgrid_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kisgrid_v1_admin_proto_rawDesc), len(file_kisgrid_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   41,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,7 @@ const (
 	Admin_Apply_FullMethodName                  = "/kisgrid.v1.Admin/Apply"
 	Admin_Get_FullMethodName                    = "/kisgrid.v1.Admin/Get"
 	Admin_Delete_FullMethodName                 = "/kisgrid.v1.Admin/Delete"
+	Admin_CheckDelete_FullMethodName            = "/kisgrid.v1.Admin/CheckDelete"
 	Admin_Rollout_FullMethodName                = "/kisgrid.v1.Admin/Rollout"
 	Admin_History_FullMethodName                = "/kisgrid.v1.Admin/History"
 	Admin_Explain_FullMethodName                = "/kisgrid.v1.Admin/Explain"
@@ -49,6 +50,8 @@ type AdminClient interface {
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error)
 	// Delete removes documents in one transaction.
 	Delete(ctx context.Context, in *DeleteRequest, opts ...grpc.CallOption) (*DeleteResponse, error)
+	// CheckDelete fails where Delete would, and deletes nothing.
+	CheckDelete(ctx context.Context, in *CheckDeleteRequest, opts ...grpc.CallOption) (*CheckDeleteResponse, error)
 	// Rollout reports how far a flow's rollout has come, until it has ended.
 	Rollout(ctx context.Context, in *RolloutRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Progress], error)
 	// History lists the accepted revisions of a flow that are kept.
@@ -119,6 +122,16 @@ func (c *adminClient) Delete(ctx context.Context, in *DeleteRequest, opts ...grp
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DeleteResponse)
 	err := c.cc.Invoke(ctx, Admin_Delete_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) CheckDelete(ctx context.Context, in *CheckDeleteRequest, opts ...grpc.CallOption) (*CheckDeleteResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckDeleteResponse)
+	err := c.cc.Invoke(ctx, Admin_CheckDelete_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -294,6 +307,8 @@ type AdminServer interface {
 	Get(context.Context, *GetRequest) (*GetResponse, error)
 	// Delete removes documents in one transaction.
 	Delete(context.Context, *DeleteRequest) (*DeleteResponse, error)
+	// CheckDelete fails where Delete would, and deletes nothing.
+	CheckDelete(context.Context, *CheckDeleteRequest) (*CheckDeleteResponse, error)
 	// Rollout reports how far a flow's rollout has come, until it has ended.
 	Rollout(*RolloutRequest, grpc.ServerStreamingServer[Progress]) error
 	// History lists the accepted revisions of a flow that are kept.
@@ -339,6 +354,9 @@ func (UnimplementedAdminServer) Get(context.Context, *GetRequest) (*GetResponse,
 }
 func (UnimplementedAdminServer) Delete(context.Context, *DeleteRequest) (*DeleteResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Delete not implemented")
+}
+func (UnimplementedAdminServer) CheckDelete(context.Context, *CheckDeleteRequest) (*CheckDeleteResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CheckDelete not implemented")
 }
 func (UnimplementedAdminServer) Rollout(*RolloutRequest, grpc.ServerStreamingServer[Progress]) error {
 	return status.Error(codes.Unimplemented, "method Rollout not implemented")
@@ -440,6 +458,24 @@ func _Admin_Delete_Handler(srv interface{}, ctx context.Context, dec func(interf
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServer).Delete(ctx, req.(*DeleteRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_CheckDelete_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckDeleteRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).CheckDelete(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_CheckDelete_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).CheckDelete(ctx, req.(*CheckDeleteRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -646,6 +682,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Delete",
 			Handler:    _Admin_Delete_Handler,
+		},
+		{
+			MethodName: "CheckDelete",
+			Handler:    _Admin_CheckDelete_Handler,
 		},
 		{
 			MethodName: "History",

@@ -622,7 +622,10 @@ type RowOutcome struct {
 	// The row is dead, and is kept as a dead letter.
 	Kept bool `protobuf:"varint,7,opt,name=kept,proto3" json:"kept,omitempty"`
 	// Why a dead row is not kept. In a worker's result it has only the reasons that the worker knows.
-	NotKept       NotKept `protobuf:"varint,8,opt,name=not_kept,json=notKept,proto3,enum=kisgrid.v1.NotKept" json:"not_kept,omitempty"`
+	NotKept NotKept `protobuf:"varint,8,opt,name=not_kept,json=notKept,proto3,enum=kisgrid.v1.NotKept" json:"not_kept,omitempty"`
+	// The id of the dead letter that keeps the row, 16 bytes. Empty where it is not kept, and in a Result. Functions may have
+	// made several rows of it that died: then it is the first one's letter.
+	Letter        []byte `protobuf:"bytes,9,opt,name=letter,proto3" json:"letter,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -711,6 +714,13 @@ func (x *RowOutcome) GetNotKept() NotKept {
 		return x.NotKept
 	}
 	return NotKept_NOT_KEPT_UNSPECIFIED
+}
+
+func (x *RowOutcome) GetLetter() []byte {
+	if x != nil {
+		return x.Letter
+	}
+	return nil
 }
 
 // DeadRow is a row that died in a function, as it was when it entered the function.
@@ -909,7 +919,7 @@ const file_kisgrid_v1_batch_proto_rawDesc = "" +
 	"\x18retry_after_milliseconds\x18\x03 \x01(\rR\x16retryAfterMilliseconds\"3\n" +
 	"\x05Range\x12\x14\n" +
 	"\x05first\x18\x01 \x01(\rR\x05first\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\rR\x05count\"\x87\x02\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\"\x9f\x02\n" +
 	"\n" +
 	"RowOutcome\x12\x10\n" +
 	"\x03row\x18\x01 \x01(\rR\x03row\x12-\n" +
@@ -919,7 +929,8 @@ const file_kisgrid_v1_batch_proto_rawDesc = "" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x1a\n" +
 	"\battempts\x18\x06 \x01(\rR\battempts\x12\x12\n" +
 	"\x04kept\x18\a \x01(\bR\x04kept\x12.\n" +
-	"\bnot_kept\x18\b \x01(\x0e2\x13.kisgrid.v1.NotKeptR\anotKept\"\xfd\x01\n" +
+	"\bnot_kept\x18\b \x01(\x0e2\x13.kisgrid.v1.NotKeptR\anotKept\x12\x16\n" +
+	"\x06letter\x18\t \x01(\fR\x06letter\"\xfd\x01\n" +
 	"\aDeadRow\x12\x10\n" +
 	"\x03row\x18\x01 \x01(\rR\x03row\x12\x1a\n" +
 	"\bfunction\x18\x02 \x01(\tR\bfunction\x12\x10\n" +

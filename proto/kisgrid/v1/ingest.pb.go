@@ -369,7 +369,9 @@ type Submission struct {
 	// The digest of revision's documents, as Definition in worker.proto explains it. Another revision may have had the same
 	// number, since an etcd that lost its data gives numbers again. Empty where revision is 0, or where the client was told
 	// no digest.
-	Digest        []byte `protobuf:"bytes,15,opt,name=digest,proto3" json:"digest,omitempty"`
+	Digest []byte `protobuf:"bytes,15,opt,name=digest,proto3" json:"digest,omitempty"`
+	// Where the rows come from, for the dead letters that some of them may become. A coordinator may leave it out of them.
+	Origin        *Origin `protobuf:"bytes,16,opt,name=origin,proto3" json:"origin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -488,6 +490,69 @@ func (x *Submission) GetDigest() []byte {
 	return nil
 }
 
+func (x *Submission) GetOrigin() *Origin {
+	if x != nil {
+		return x.Origin
+	}
+	return nil
+}
+
+// Origin says where the rows of a batch come from.
+type Origin struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of a file or source, at most 1,024 bytes.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// The line of each row: of the first row the line itself, counted from 1, and of each further row how many lines behind
+	// the row before it. Missing numbers at the end are 1. None at all means that lines are not known.
+	Lines         []uint32 `protobuf:"varint,2,rep,packed,name=lines,proto3" json:"lines,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Origin) Reset() {
+	*x = Origin{}
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Origin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Origin) ProtoMessage() {}
+
+func (x *Origin) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Origin.ProtoReflect.Descriptor instead.
+func (*Origin) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Origin) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Origin) GetLines() []uint32 {
+	if x != nil {
+		return x.Lines
+	}
+	return nil
+}
+
 // StreamResponse is a message to a client on a Stream.
 type StreamResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -505,7 +570,7 @@ type StreamResponse struct {
 
 func (x *StreamResponse) Reset() {
 	*x = StreamResponse{}
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[5]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -517,7 +582,7 @@ func (x *StreamResponse) String() string {
 func (*StreamResponse) ProtoMessage() {}
 
 func (x *StreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[5]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -530,7 +595,7 @@ func (x *StreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamResponse.ProtoReflect.Descriptor instead.
 func (*StreamResponse) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{5}
+	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *StreamResponse) GetKind() isStreamResponse_Kind {
@@ -638,7 +703,7 @@ type Opened struct {
 
 func (x *Opened) Reset() {
 	*x = Opened{}
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[6]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -650,7 +715,7 @@ func (x *Opened) String() string {
 func (*Opened) ProtoMessage() {}
 
 func (x *Opened) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[6]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -663,7 +728,7 @@ func (x *Opened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Opened.ProtoReflect.Descriptor instead.
 func (*Opened) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{6}
+	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Opened) GetProtocol() uint32 {
@@ -720,7 +785,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[7]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -732,7 +797,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[7]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -745,7 +810,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{7}
+	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Limits) GetRowBytes() uint32 {
@@ -780,7 +845,7 @@ type Credit struct {
 
 func (x *Credit) Reset() {
 	*x = Credit{}
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[8]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -792,7 +857,7 @@ func (x *Credit) String() string {
 func (*Credit) ProtoMessage() {}
 
 func (x *Credit) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[8]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -805,7 +870,7 @@ func (x *Credit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credit.ProtoReflect.Descriptor instead.
 func (*Credit) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{8}
+	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Credit) GetRows() uint32 {
@@ -835,7 +900,7 @@ type Switched struct {
 
 func (x *Switched) Reset() {
 	*x = Switched{}
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[9]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -847,7 +912,7 @@ func (x *Switched) String() string {
 func (*Switched) ProtoMessage() {}
 
 func (x *Switched) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[9]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -860,7 +925,7 @@ func (x *Switched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Switched.ProtoReflect.Descriptor instead.
 func (*Switched) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{9}
+	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Switched) GetRevision() int64 {
@@ -896,7 +961,7 @@ type Move struct {
 
 func (x *Move) Reset() {
 	*x = Move{}
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[10]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -908,7 +973,7 @@ func (x *Move) String() string {
 func (*Move) ProtoMessage() {}
 
 func (x *Move) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[10]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -921,7 +986,7 @@ func (x *Move) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Move.ProtoReflect.Descriptor instead.
 func (*Move) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{10}
+	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Move) GetCoordinators() uint32 {
@@ -957,7 +1022,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[11]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -969,7 +1034,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[11]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -982,7 +1047,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{11}
+	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Answer) GetSequence() uint64 {
@@ -1082,7 +1147,7 @@ const file_kisgrid_v1_ingest_proto_rawDesc = "" +
 	"\x06moving\x18\a \x01(\bR\x06moving\x12\x1f\n" +
 	"\vtakes_bytes\x18\x0f \x01(\rR\n" +
 	"takesBytes\x12#\n" +
-	"\rtell_finished\x18\x10 \x01(\bR\ftellFinished\"\x8a\x03\n" +
+	"\rtell_finished\x18\x10 \x01(\bR\ftellFinished\"\xb6\x03\n" +
 	"\n" +
 	"Submission\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x14\n" +
@@ -1098,7 +1163,11 @@ const file_kisgrid_v1_ingest_proto_rawDesc = "" +
 	"\x05first\x18\n" +
 	" \x01(\bR\x05first\x12!\n" +
 	"\ftrace_parent\x18\v \x01(\tR\vtraceParent\x12\x16\n" +
-	"\x06digest\x18\x0f \x01(\fR\x06digest\"\xfe\x01\n" +
+	"\x06digest\x18\x0f \x01(\fR\x06digest\x12*\n" +
+	"\x06origin\x18\x10 \x01(\v2\x12.kisgrid.v1.OriginR\x06origin\"6\n" +
+	"\x06Origin\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12\x14\n" +
+	"\x05lines\x18\x02 \x03(\rR\x05lines\"\xfe\x01\n" +
 	"\x0eStreamResponse\x12,\n" +
 	"\x06opened\x18\x01 \x01(\v2\x12.kisgrid.v1.OpenedH\x00R\x06opened\x12,\n" +
 	"\x06answer\x18\x02 \x01(\v2\x12.kisgrid.v1.AnswerH\x00R\x06answer\x12,\n" +
@@ -1154,52 +1223,54 @@ func file_kisgrid_v1_ingest_proto_rawDescGZIP() []byte {
 	return file_kisgrid_v1_ingest_proto_rawDescData
 }
 
-var file_kisgrid_v1_ingest_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_kisgrid_v1_ingest_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_kisgrid_v1_ingest_proto_goTypes = []any{
 	(*SubmitRequest)(nil),  // 0: kisgrid.v1.SubmitRequest
 	(*SubmitResponse)(nil), // 1: kisgrid.v1.SubmitResponse
 	(*StreamRequest)(nil),  // 2: kisgrid.v1.StreamRequest
 	(*Open)(nil),           // 3: kisgrid.v1.Open
 	(*Submission)(nil),     // 4: kisgrid.v1.Submission
-	(*StreamResponse)(nil), // 5: kisgrid.v1.StreamResponse
-	(*Opened)(nil),         // 6: kisgrid.v1.Opened
-	(*Limits)(nil),         // 7: kisgrid.v1.Limits
-	(*Credit)(nil),         // 8: kisgrid.v1.Credit
-	(*Switched)(nil),       // 9: kisgrid.v1.Switched
-	(*Move)(nil),           // 10: kisgrid.v1.Move
-	(*Answer)(nil),         // 11: kisgrid.v1.Answer
-	(*Columns)(nil),        // 12: kisgrid.v1.Columns
-	(*Range)(nil),          // 13: kisgrid.v1.Range
-	(*RowOutcome)(nil),     // 14: kisgrid.v1.RowOutcome
-	(*Output)(nil),         // 15: kisgrid.v1.Output
-	(*Error)(nil),          // 16: kisgrid.v1.Error
+	(*Origin)(nil),         // 5: kisgrid.v1.Origin
+	(*StreamResponse)(nil), // 6: kisgrid.v1.StreamResponse
+	(*Opened)(nil),         // 7: kisgrid.v1.Opened
+	(*Limits)(nil),         // 8: kisgrid.v1.Limits
+	(*Credit)(nil),         // 9: kisgrid.v1.Credit
+	(*Switched)(nil),       // 10: kisgrid.v1.Switched
+	(*Move)(nil),           // 11: kisgrid.v1.Move
+	(*Answer)(nil),         // 12: kisgrid.v1.Answer
+	(*Columns)(nil),        // 13: kisgrid.v1.Columns
+	(*Range)(nil),          // 14: kisgrid.v1.Range
+	(*RowOutcome)(nil),     // 15: kisgrid.v1.RowOutcome
+	(*Output)(nil),         // 16: kisgrid.v1.Output
+	(*Error)(nil),          // 17: kisgrid.v1.Error
 }
 var file_kisgrid_v1_ingest_proto_depIdxs = []int32{
 	4,  // 0: kisgrid.v1.SubmitRequest.submission:type_name -> kisgrid.v1.Submission
-	11, // 1: kisgrid.v1.SubmitResponse.answer:type_name -> kisgrid.v1.Answer
+	12, // 1: kisgrid.v1.SubmitResponse.answer:type_name -> kisgrid.v1.Answer
 	3,  // 2: kisgrid.v1.StreamRequest.open:type_name -> kisgrid.v1.Open
 	4,  // 3: kisgrid.v1.StreamRequest.submission:type_name -> kisgrid.v1.Submission
-	12, // 4: kisgrid.v1.Submission.rows:type_name -> kisgrid.v1.Columns
-	6,  // 5: kisgrid.v1.StreamResponse.opened:type_name -> kisgrid.v1.Opened
-	11, // 6: kisgrid.v1.StreamResponse.answer:type_name -> kisgrid.v1.Answer
-	8,  // 7: kisgrid.v1.StreamResponse.credit:type_name -> kisgrid.v1.Credit
-	9,  // 8: kisgrid.v1.StreamResponse.switched:type_name -> kisgrid.v1.Switched
-	10, // 9: kisgrid.v1.StreamResponse.move:type_name -> kisgrid.v1.Move
-	7,  // 10: kisgrid.v1.Opened.limits:type_name -> kisgrid.v1.Limits
-	13, // 11: kisgrid.v1.Answer.finished:type_name -> kisgrid.v1.Range
-	14, // 12: kisgrid.v1.Answer.not_done:type_name -> kisgrid.v1.RowOutcome
-	15, // 13: kisgrid.v1.Answer.output:type_name -> kisgrid.v1.Output
-	16, // 14: kisgrid.v1.Answer.refused:type_name -> kisgrid.v1.Error
-	16, // 15: kisgrid.v1.Answer.output_omitted:type_name -> kisgrid.v1.Error
-	0,  // 16: kisgrid.v1.Ingest.Submit:input_type -> kisgrid.v1.SubmitRequest
-	2,  // 17: kisgrid.v1.Ingest.Stream:input_type -> kisgrid.v1.StreamRequest
-	1,  // 18: kisgrid.v1.Ingest.Submit:output_type -> kisgrid.v1.SubmitResponse
-	5,  // 19: kisgrid.v1.Ingest.Stream:output_type -> kisgrid.v1.StreamResponse
-	18, // [18:20] is the sub-list for method output_type
-	16, // [16:18] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	13, // 4: kisgrid.v1.Submission.rows:type_name -> kisgrid.v1.Columns
+	5,  // 5: kisgrid.v1.Submission.origin:type_name -> kisgrid.v1.Origin
+	7,  // 6: kisgrid.v1.StreamResponse.opened:type_name -> kisgrid.v1.Opened
+	12, // 7: kisgrid.v1.StreamResponse.answer:type_name -> kisgrid.v1.Answer
+	9,  // 8: kisgrid.v1.StreamResponse.credit:type_name -> kisgrid.v1.Credit
+	10, // 9: kisgrid.v1.StreamResponse.switched:type_name -> kisgrid.v1.Switched
+	11, // 10: kisgrid.v1.StreamResponse.move:type_name -> kisgrid.v1.Move
+	8,  // 11: kisgrid.v1.Opened.limits:type_name -> kisgrid.v1.Limits
+	14, // 12: kisgrid.v1.Answer.finished:type_name -> kisgrid.v1.Range
+	15, // 13: kisgrid.v1.Answer.not_done:type_name -> kisgrid.v1.RowOutcome
+	16, // 14: kisgrid.v1.Answer.output:type_name -> kisgrid.v1.Output
+	17, // 15: kisgrid.v1.Answer.refused:type_name -> kisgrid.v1.Error
+	17, // 16: kisgrid.v1.Answer.output_omitted:type_name -> kisgrid.v1.Error
+	0,  // 17: kisgrid.v1.Ingest.Submit:input_type -> kisgrid.v1.SubmitRequest
+	2,  // 18: kisgrid.v1.Ingest.Stream:input_type -> kisgrid.v1.StreamRequest
+	1,  // 19: kisgrid.v1.Ingest.Submit:output_type -> kisgrid.v1.SubmitResponse
+	6,  // 20: kisgrid.v1.Ingest.Stream:output_type -> kisgrid.v1.StreamResponse
+	19, // [19:21] is the sub-list for method output_type
+	17, // [17:19] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_kisgrid_v1_ingest_proto_init() }
@@ -1212,7 +1283,7 @@ func file_kisgrid_v1_ingest_proto_init() {
 		(*StreamRequest_Open)(nil),
 		(*StreamRequest_Submission)(nil),
 	}
-	file_kisgrid_v1_ingest_proto_msgTypes[5].OneofWrappers = []any{
+	file_kisgrid_v1_ingest_proto_msgTypes[6].OneofWrappers = []any{
 		(*StreamResponse_Opened)(nil),
 		(*StreamResponse_Answer)(nil),
 		(*StreamResponse_Credit)(nil),
@@ -1225,7 +1296,7 @@ func file_kisgrid_v1_ingest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kisgrid_v1_ingest_proto_rawDesc), len(file_kisgrid_v1_ingest_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

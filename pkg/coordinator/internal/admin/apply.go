@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/kisgrid/kisgrid/internal/access"
 	"github.com/kisgrid/kisgrid/internal/wire"
@@ -32,18 +31,23 @@ func (a *admin) apply(in *pb.ApplyRequest, out pb.Admin_ApplyServer) error {
 	}
 	defer release()
 	who := access.From(ctx)
-	c, err := a.change(ctx, who, in.GetDocuments())
+	c, err := a.change(ctx, who, in.GetDocuments(), in.GetPrune())
 	if err != nil {
 		return err
 	}
-	diff := &pb.Diff{Changes: c.changes}
-	if !in.GetDryRun() && len(c.put) > 0 {
+	diff := &pb.Diff{Changes: c.changes, Prunes: in.GetPrune()}
+	if !in.GetDryRun() && len(c.put)+len(c.gone) > 0 {
+		flows := slices.Concat(c.lost, c.flows)
+		slices.Sort(flows)
+		flows = slices.Compact(flows)
 		parts := [][]definition.Document{c.put}
 		if in.GetInParts() {
-			parts = a.Store.Parts(c.put)
+			if parts = a.Store.Parts(c.put); len(c.gone) > 0 {
+				parts = append(parts, nil) // what is deleted is the last part
+			}
 		}
-		if err := c.write(parts, func(expect map[cluster.Key]int64, put []definition.Document) (int64, error) {
-			return a.putDocuments(ctx, "apply", c.flows, expect, put, nil)
+		if err := c.write(parts, func(expect map[cluster.Key]int64, put []definition.Document, gone []cluster.Key) (int64, error) {
+			return a.putDocuments(ctx, "apply", flows, expect, put, gone)
 		}); err != nil {
 			return err
 		}
@@ -82,10 +86,10 @@ func (a *admin) apply(in *pb.ApplyRequest, out pb.Admin_ApplyServer) error {
 	return out.Send(&pb.ApplyEvent{Kind: &pb.ApplyEvent_Connectors{Connectors: connectors}})
 }
 
-// change compares the given documents with the stored ones, and checks the flows as they would be if the given ones were written. It writes
-// nothing. The error says why they may not be written. Whether the caller may write them is checked before anything else, because other
+// change compares the given documents with the stored ones, and checks the flows as they would be if the given ones were written, and, if
+// prune is true, those deleted that are not given. It writes nothing. The error says why they may not be written. Whether the caller may write them is checked before anything else, because other
 // errors may tell of flows that the caller may not see.
-func (a *admin) change(ctx context.Context, who access.Caller, in []*pb.Document) (comparison, error) {
+func (a *admin) change(ctx context.Context, who access.Caller, in []*pb.Document, prune bool) (comparison, error) {
 	stored, before, done, err := a.readDocuments(ctx)
 	if err != nil {
 		return comparison{}, err
@@ -96,6 +100,9 @@ func (a *admin) change(ctx context.Context, who access.Caller, in []*pb.Document
 		return comparison{}, err
 	}
 	c := compare(stored, given)
+	if prune {
+		c.remove(prunable(who, stored, given, before), before)
+	}
 	c.after = leader.CompileDocuments(c.all, before, a.MaxSteps)
 	if err := needForDocuments(who, c.given, c.changed, before, c.after); err != nil {
 		return comparison{}, err
@@ -118,6 +125,9 @@ func (a *admin) change(ctx context.Context, who access.Caller, in []*pb.Document
 		return false
 	}
 	if err := c.check(accepted); failed == nil {
+		if err == nil {
+			err = c.checkLosses(before)
+		}
 		return c, err
 	}
 	return c, fmt.Errorf("read what was accepted earlier: %w", failed)
@@ -151,55 +161,4 @@ func parseGiven(c *leader.DesiredState, in []*pb.Document) ([]definition.Documen
 		docs[i] = p.Document()
 	}
 	return docs, nil
-}
-
-// Delete removes documents from etcd in one transaction. It deletes nothing and returns an error if one of them does not exist, or if a
-// flow that is correct now would not be correct without them.
-func (a *admin) Delete(ctx context.Context, in *pb.DeleteRequest) (*pb.DeleteResponse, error) {
-	stored, before, done, err := a.readDocuments(ctx)
-	if err != nil {
-		return nil, wire.Status(err)
-	}
-	defer done()
-	who := access.From(ctx)
-	expect := map[cluster.Key]int64{}
-	var gone []cluster.Key
-	var given []definition.Document
-	left := stored
-	for _, d := range in.GetDocuments() {
-		key := cluster.Key{Kind: definition.Kind(d.GetKind()), Name: d.GetName()}
-		i := slices.IndexFunc(left, func(o definition.Document) bool { return o.Kind == key.Kind && o.Name == key.Name })
-		d := definition.Document{Kind: key.Kind, Name: key.Name}
-		if key.Kind == definition.KindFlow { // the answer does not tell whether there is a flow that the caller has no right to
-			if err := who.Need(access.Define, key.Name); err != nil {
-				return nil, wire.Status(err)
-			}
-		}
-		if i < 0 || !maySee(who, d, before) {
-			return nil, wire.Status(batch.Errorf(batch.CodeNotFound, "there is no document %s: kisgrid get flows, functions and connectors list those there are", key))
-		}
-		expect[key] = left[i].Revision
-		gone = append(gone, key)
-		given = append(given, d)
-		left = slices.Delete(slices.Clone(left), i, i+1)
-	}
-	after := leader.CompileDocuments(left, before, a.MaxSteps)
-	if err := needForDocuments(who, given, func(definition.Document) bool { return true }, before, after); err != nil {
-		return nil, wire.Status(err)
-	}
-	for name, c := range after.Flows {
-		if c.Revision == nil && before.Flows[name].Revision != nil {
-			return nil, wire.Status(batch.Errorf(batch.CodeBadDocument, "nothing was deleted: flow %s needs it: %s", name, strings.Join(c.Reasons, "; ")))
-		}
-	}
-	var flows []string
-	for _, d := range given {
-		flows = append(flows, before.FlowsOf(d)...)
-	}
-	slices.Sort(flows)
-	revision, err := a.putDocuments(ctx, "delete", slices.Compact(flows), expect, nil, gone)
-	if err != nil {
-		return nil, wire.Status(err)
-	}
-	return &pb.DeleteResponse{Revision: revision}, nil
 }

@@ -234,6 +234,21 @@ func lettersDetail(f *pb.DeadFilter) string {
 	if f.GetSinceUnixMilliseconds() != 0 {
 		parts = append(parts, "since "+time.UnixMilli(f.GetSinceUnixMilliseconds()).UTC().Format(time.RFC3339))
 	}
+	if f.GetUntilUnixMilliseconds() != 0 {
+		parts = append(parts, "until "+time.UnixMilli(f.GetUntilUnixMilliseconds()).UTC().Format(time.RFC3339))
+	}
+	if f.GetBatch() != "" {
+		parts = append(parts, "batch "+f.GetBatch())
+	}
+	for _, w := range f.GetFields() { // without its value, which is the contents of a row
+		parts = append(parts, "a value of "+w.GetField())
+	}
+	if f.GetKey() != "" {
+		parts = append(parts, "a key")
+	}
+	if f.GetText() != "" {
+		parts = append(parts, "a text")
+	}
 	if ids := f.GetIds(); len(ids) > 0 {
 		parts = append(parts, "ids "+strings.Join(ids[:min(len(ids), 5)], ", "))
 	}

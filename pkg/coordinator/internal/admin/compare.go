@@ -18,6 +18,8 @@ type comparison struct {
 	given   []definition.Document
 	changes []*pb.Change
 	put     []definition.Document
+	gone    []cluster.Key // documents that are deleted
+	lost    []string      // names of the flows that needed a document in gone, or were one
 	expect  map[cluster.Key]int64
 	all     []definition.Document // all documents as they will be after the change
 	after   *leader.DesiredState  // what the documents in all ask for; nil until it is set
@@ -27,17 +29,24 @@ type comparison struct {
 	revision int64                 // the etcd revision of the last write
 }
 
-// write writes documents, part after part, with the function put. put gets the documents of one part and the etcd revisions that they must
-// still have for anything to be written; it returns the etcd revision of the write. After a failure write stops, and the error says how
+// write writes documents, part after part, with the function put, and deletes those in gone with the last part. put gets the documents of
+// one part and the etcd revisions that they must still have for anything to be written; it returns the etcd revision of the write. After a failure write stops, and the error says how
 // many documents are written already.
-func (c *comparison) write(parts [][]definition.Document, put func(expect map[cluster.Key]int64, put []definition.Document) (int64, error)) error {
+func (c *comparison) write(parts [][]definition.Document, put func(expect map[cluster.Key]int64, put []definition.Document, gone []cluster.Key) (int64, error)) error {
 	c.written = map[cluster.Key]int64{}
-	for _, part := range parts {
+	for i, part := range parts {
 		expect := make(map[cluster.Key]int64, len(part))
 		for _, d := range part {
 			expect[flowstate.KeyOf(d)] = c.expect[flowstate.KeyOf(d)]
 		}
-		revision, err := put(expect, part)
+		var gone []cluster.Key
+		if i == len(parts)-1 {
+			gone = c.gone
+		}
+		for _, key := range gone {
+			expect[key] = c.expect[key]
+		}
+		revision, err := put(expect, part, gone)
 		if err != nil && len(c.written) > 0 {
 			return batch.Errorf(batch.CodeOf(err), "%d of %d documents are written; apply the same again with --in-parts, and the others are: %w", len(c.written), len(c.put), err)
 		}

@@ -89,7 +89,7 @@ func TestWriteInParts(t *testing.T) {
 				if err := c.check(new(flowstate.Snapshot).RunsDocument); err != nil {
 					t.Fatal(err)
 				}
-				return c, c.write(store.Parts(c.put), put)
+				return c, c.write(store.Parts(c.put), func(expect map[cluster.Key]int64, part []definition.Document, _ []cluster.Key) (int64, error) { return put(expect, part) })
 			}
 			c, err := write()
 			if batch.CodeOf(err) != batch.CodeUnavailable || (cutAt > 0) != strings.Contains(err.Error(), fmt.Sprintf("%d of 21 documents are written", len(c.written))) {
@@ -157,7 +157,7 @@ func TestPartChangedMeanwhile(t *testing.T) {
 	c := compare(stored, changed)
 	c.after = leader.CompileDocuments(c.all, nil, definition.MaxSteps)
 	first := true
-	err = c.write(store.Parts(c.put), func(expect map[cluster.Key]int64, put []definition.Document) (int64, error) {
+	err = c.write(store.Parts(c.put), func(expect map[cluster.Key]int64, put []definition.Document, _ []cluster.Key) (int64, error) {
 		revision, err := store.PutDocuments(t.Context(), expect, put, nil)
 		if first {
 			first = false

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/kisgrid/kisgrid/internal/access"
@@ -12,10 +11,7 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// The calls in this file look at dead letters, edit them and drop them. redrive.go runs them again.
-
-// deadPage is the most letters that are read from the store at a time.
-const deadPage = 200
+// The calls in this file look at dead letters, edit them and drop them. select_letters.go finds them, and redrive.go runs them again.
 
 // letterStore returns the store of dead letters, or an error if the cluster has none.
 func (a *admin) letterStore() (*deadletter.Store, error) {
@@ -23,102 +19,6 @@ func (a *admin) letterStore() (*deadletter.Store, error) {
 		return nil, batch.Errorf(batch.CodeNotFound, "this cluster keeps no dead letters: start its coordinators with --dead-letters redis://host:port")
 	}
 	return a.Letters, nil
-}
-
-// selection is a filter for dead letters that has been checked. A letter is selected if it passes every field. An empty ids, function or
-// code, and a zero since, lets all letters pass; flows has the flows whose letters are looked at.
-type selection struct {
-	flows    []string
-	ids      []batch.StreamID
-	function string
-	code     batch.Code
-	since    time.Time
-}
-
-// selection checks a filter that a caller gave, and returns it as a selection. If the filter names no flow, the selection has all flows
-// that have letters and on which the caller has the rights. If it names a flow on which the caller lacks one of them, there is an error.
-func (a *admin) selection(ctx context.Context, store *deadletter.Store, f *pb.DeadFilter, rights ...access.Right) (*selection, error) {
-	who := access.From(ctx)
-	s := &selection{function: f.GetFunction(), code: batch.Code(f.GetCode())}
-	if ms := f.GetSinceUnixMilliseconds(); ms != 0 {
-		s.since = time.UnixMilli(ms)
-	}
-	seen := make(map[batch.StreamID]bool, len(f.GetIds()))
-	for _, text := range f.GetIds() {
-		id, err := deadletter.ParseID(text)
-		if err != nil {
-			return nil, err
-		}
-		if !seen[id] {
-			seen[id], s.ids = true, append(s.ids, id)
-		}
-	}
-	if f.GetFlow() != "" {
-		for _, r := range rights {
-			if err := who.Need(r, f.GetFlow()); err != nil {
-				return nil, err
-			}
-		}
-		s.flows = []string{f.GetFlow()}
-		return s, nil
-	}
-	all, err := store.Flows(ctx)
-	s.flows = slices.DeleteFunc(all, func(flow string) bool {
-		return slices.ContainsFunc(rights, func(r access.Right) bool { return !who.May(r, flow) })
-	})
-	return s, err
-}
-
-// matches reports whether a letter passes the selection's function, code and since. It does not look at flows and ids.
-func (s *selection) matches(l *deadletter.Letter) bool {
-	return (s.function == "" || s.function == l.Function) && (s.code == 0 || s.code == l.Code) &&
-		(s.since.IsZero() || !l.Kept.Before(s.since))
-}
-
-// each calls f with the selected letters of a flow, page by page, in the order in which they were kept, or in the order of ids if the
-// selection has some. A page may be empty. It stops at the first error and returns it.
-func (s *selection) each(ctx context.Context, store *deadletter.Store, flow string, f func([]*deadletter.Letter) error) error {
-	p := s.pages(store, flow)
-	for {
-		letters, more, err := p.next(ctx)
-		if err != nil || !more {
-			return err
-		}
-		if err := f(letters); err != nil {
-			return err
-		}
-	}
-}
-
-// pages reads the letters of one flow that are selected, page by page.
-type pages struct {
-	selection *selection
-	store     *deadletter.Store
-	flow      string
-	ids       []batch.StreamID // the selected ids whose letters have not been read yet
-	after     string
-	last      string // the store's position at which reading ends; empty means after the newest letter
-	over      bool
-}
-
-// pages returns a pages that begins at the first selected letter of a flow. It reads nothing yet.
-func (s *selection) pages(store *deadletter.Store, flow string) *pages {
-	return &pages{selection: s, store: store, flow: flow, ids: s.ids}
-}
-
-// next reads the next page of selected letters, which may be empty. more is false if there was no further page to read, or after an error.
-func (p *pages) next(ctx context.Context) (letters []*deadletter.Letter, more bool, err error) {
-	if p.over {
-		return nil, false, nil
-	}
-	if len(p.selection.ids) > 0 {
-		letters, p.ids, err = p.store.Get(ctx, p.flow, p.ids...)
-		p.over = len(p.ids) == 0
-	} else {
-		letters, p.after, err = p.store.Page(ctx, p.flow, p.after, p.last, deadPage)
-		p.over = p.after == ""
-	}
-	return slices.DeleteFunc(letters, func(l *deadletter.Letter) bool { return !p.selection.matches(l) }), err == nil, err
 }
 
 // ListDead sends the dead letters that the caller's filter selects, flow by flow, up to the caller's limit. After the letters of a
@@ -146,8 +46,18 @@ func (a *admin) listDead(in *pb.ListDeadRequest, out pb.Admin_ListDeadServer) er
 		a.Auditor.record(ctx, "read dead letters", lettersDetail(in.GetFilter()), s.flows...)
 	}
 	left := in.GetLimit()
+	afterFlow, afterPlace, err := parsePosition(in.GetAfter())
+	if err != nil {
+		return err
+	}
 	for _, flow := range s.flows {
+		if flow < afterFlow {
+			continue
+		}
 		p := s.pages(store, flow)
+		if flow == afterFlow {
+			p.after = afterPlace
+		}
 		for more := true; more && (in.GetLimit() == 0 || left > 0); {
 			var letters []*deadletter.Letter
 			if letters, more, err = p.next(ctx); err != nil {
@@ -191,6 +101,7 @@ func letterMessage(l *deadletter.Letter) *pb.DeadLetter {
 		Id: l.ID.String(), Flow: l.Flow, Revision: l.Revision, Function: l.Function, Use: l.Use, Code: pb.Code(l.Code), Reason: l.Reason,
 		Attempts: l.Attempts, Redrives: l.Redrives, Encoding: l.Encoding, Row: l.Row, Batch: wire.FromID(l.Origin.Batch), Place: l.Origin.Row,
 		Path: l.Path, Visit: l.Visit, ShardKey: l.ShardKey, Key: l.Key, KeptUnixMilliseconds: l.Kept.UnixMilli(), Edited: l.Edited,
+		Source: l.Source, Line: l.Line, Position: positionOf(l),
 	}
 }
 
@@ -217,19 +128,16 @@ func (a *admin) editDead(ctx context.Context, in *pb.EditDeadRequest) (*deadlett
 		return nil, batch.Errorf(batch.CodeBatchTooLarge, "the row has %d bytes, over the limit of %d bytes for a batch", len(in.GetRow()), a.Limits.BatchBytes)
 	}
 	for _, flow := range s.flows {
-		found, _, err := store.Get(ctx, flow, s.ids[0])
-		if err != nil {
+		if len(s.ids[flow]) == 0 {
+			continue
+		}
+		if err := access.From(ctx).NeedUnmasked(flow, "edit dead letters"); err != nil {
 			return nil, err
 		}
-		if len(found) > 0 {
-			if err := access.From(ctx).NeedUnmasked(flow, "edit dead letters"); err != nil {
-				return nil, err
-			}
-			a.Auditor.record(ctx, "edit dead letter", "id "+in.GetId(), flow)
-			return store.Edit(ctx, flow, s.ids[0], in.GetRow())
-		}
+		a.Auditor.record(ctx, "edit dead letter", "id "+in.GetId(), flow)
+		return store.Edit(ctx, flow, s.ids[flow][0], in.GetRow())
 	}
-	return nil, batch.Errorf(batch.CodeNotFound, "there is no dead letter %s: it may have been redriven or dropped; kisgrid dead list shows those there are", in.GetId())
+	return nil, noLetter(in.GetId())
 }
 
 // DropDead deletes the dead letters that the caller's filter selects, and returns how many. In a dry run it deletes none, and returns how

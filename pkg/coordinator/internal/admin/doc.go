@@ -7,7 +7,9 @@
 // Its files, in reading order:
 //
 //   - admin.go: the service, and its configuration.
-//   - apply.go: documents that somebody writes or deletes.
+//   - apply.go: documents that somebody writes.
+//   - prune.go: stored documents that an apply deletes because they were not given.
+//   - delete.go: documents that somebody deletes.
 //   - compare.go: the difference between given and stored documents, and whether the flows are still right after it.
 //   - rights.go: whether the caller may change or see documents that flows share, and dead letters.
 //   - control.go: flows are paused and workers cordoned, and the views of workers.
@@ -20,7 +22,9 @@
 //   - explain.go: where the rows of a shard key are.
 //   - redrive.go: dead letters that run again.
 //   - redrive_results.go: the progress of a redrive, and the rows that flows pass on in it.
-//   - dead_letters.go: selecting, listing, editing and dropping dead letters.
+//   - dead_letters.go: listing, editing and dropping dead letters.
+//   - select_letters.go: a filter for dead letters is checked, and letters are read page by page.
+//   - letter_content.go: the part of a filter that looks at the contents of rows.
 //   - version.go: the build of this coordinator.
 //   - coordinator.go: what the calls need of their coordinator.
 //   - points.go: the points, which count how often rare branches were reached.

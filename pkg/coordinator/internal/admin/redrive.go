@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/kisgrid/kisgrid/internal/access"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -27,12 +29,20 @@ const (
 // left.
 func (a *admin) RedriveDead(in *pb.RedriveDeadRequest, out pb.Admin_RedriveDeadServer) error {
 	t := &redriveTally{send: out.Send, reasons: map[deadReason]uint64{}}
-	return wire.Status(a.redriveDead(out.Context(), in.GetFilter(), in.GetDryRun(), t))
+	return wire.Status(a.redriveDead(out.Context(), in, t))
 }
 
-// redriveDead redrives the letters that the filter selects, and counts in t how they end. If dry is true, it only counts the letters, and
+// redriveRequest is the request of a call that redrives letters, with or without their output.
+type redriveRequest interface {
+	GetFilter() *pb.DeadFilter
+	GetDryRun() bool
+	GetLettersPerSecond() uint32
+}
+
+// redriveDead redrives the letters that the request selects, and counts in t how they end. In a dry run it only counts the letters, and
 // those that can't be run.
-func (a *admin) redriveDead(ctx context.Context, filter *pb.DeadFilter, dry bool, t *redriveTally) error {
+func (a *admin) redriveDead(ctx context.Context, in redriveRequest, t *redriveTally) error {
+	filter, dry := in.GetFilter(), in.GetDryRun()
 	store, err := a.letterStore()
 	if err != nil {
 		return err
@@ -92,7 +102,7 @@ func (a *admin) redriveDead(ctx context.Context, filter *pb.DeadFilter, dry bool
 		if p.last = last[i]; p.last == "" {
 			continue
 		}
-		if err := a.redriveFlow(ctx, p, t); err != nil {
+		if err := a.redriveFlow(ctx, p, in.GetLettersPerSecond(), t); err != nil {
 			return err
 		}
 	}
@@ -100,11 +110,14 @@ func (a *admin) redriveDead(ctx context.Context, filter *pb.DeadFilter, dry bool
 }
 
 // redriveFlow redrives the selected letters of one flow while it holds the flow's lock in the store, so that no other redrive runs the
-// same letters.
-func (a *admin) redriveFlow(ctx context.Context, p *pages, t *redriveTally) error {
+// same letters. It begins at most perSecond letters a second; 0 means no limit.
+func (a *admin) redriveFlow(ctx context.Context, p *pages, perSecond uint32, t *redriveTally) error {
 	who := a.ID + "/" + strconv.FormatUint(a.redrives.Add(1), 10) // another call to this coordinator is another owner of the lock
 	return p.store.WithLock(ctx, p.flow, who, func(ctx context.Context) error {
 		r := &redrive{admin: a, pages: p, tally: t, attempts: a.Runner.Begin(t.results != nil), keys: map[uint64]*keyQueue{}}
+		if perSecond > 0 {
+			r.limit = rate.NewLimiter(rate.Limit(perSecond), int(max(1, perSecond/10)))
+		}
 		defer r.attempts.Close()
 		return r.run(ctx)
 	})
@@ -138,6 +151,9 @@ type redrive struct {
 	keys     map[uint64]*keyQueue // by hash of the shard key
 	rows     int                  // number of letters that are under way, or wait for an earlier letter of their key
 	bytes    int                  // size of these letters' rows together
+
+	limit *rate.Limiter    // how many letters may begin; nil means no limit
+	paced <-chan time.Time // is ready when limit lets the next letter begin; nil means that no letter waits for that
 }
 
 // keyQueue is the letters of one shard key: one is under way, and those in waiting run after it, one after the other.
@@ -174,6 +190,8 @@ func (r *redrive) run(ctx context.Context) error {
 			for _, q := range r.keys {
 				q.waiting = nil
 			}
+		case <-r.paced:
+			r.paced = nil
 		case <-tell.C:
 			if err := r.tally.sendProgress(false); err != nil {
 				return err
@@ -198,6 +216,9 @@ func (r *redrive) begin(ctx context.Context) error {
 			}
 			continue
 		}
+		if r.limited() {
+			return nil
+		}
 		l := r.next[0]
 		r.next = r.next[1:]
 		r.rows++
@@ -207,6 +228,25 @@ func (r *redrive) begin(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// limited reports whether the next letter must wait for the limit of letters in a second. Then r.paced says when it may begin.
+func (r *redrive) limited() bool {
+	if r.limit == nil {
+		return false
+	}
+	if r.paced != nil {
+		return true
+	}
+	now := time.Now()
+	next := r.limit.ReserveN(now, 1)
+	wait := next.DelayFrom(now)
+	if wait == 0 {
+		return false
+	}
+	next.CancelAt(now)
+	r.paced = time.After(wait)
+	return true
 }
 
 // read reads a page of letters into r.next, and notes in the store that their redrives begin. Letters that can't be run are counted and
@@ -363,6 +403,7 @@ func settlement(a *Attempt) (deadletter.Settlement, bool) {
 		child := d.Letter
 		child.ID = deadletter.NewID(l.Flow, origin, d.Path, d.Visit, d.Function, d.Use)
 		child.Origin, child.Redrives = l.Origin, l.Redrives+1
+		child.Source, child.Line = l.Source, l.Line
 		s.Stay = append(s.Stay, child)
 	}
 	if len(s.Stay) == 0 || len(s.Stay) < len(a.Dead) || a.NotKept != 0 {
@@ -392,5 +433,5 @@ func (a *admin) RedriveDeadWithResults(in *pb.RedriveDeadWithResultsRequest, out
 		},
 		reasons: map[deadReason]uint64{},
 	}
-	return wire.Status(a.redriveDead(out.Context(), in.GetFilter(), in.GetDryRun(), t))
+	return wire.Status(a.redriveDead(out.Context(), in, t))
 }
