@@ -6,13 +6,16 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/kisgrid/kisgrid/internal/command"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -38,12 +41,17 @@ func applyCommand() *cobra.Command {
   5. It waits, for --wait at most, until the connectors of these flows are connected on each worker, and says which are not, and why.
      Workers try such connectors again and again, and the flows run meanwhile. It is a failure only with --require-connected.
 
+With --prune, documents of the cluster that are not among the given ones are deleted in the same transaction: so the cluster has what the
+folder has. Look at kisgrid diff --prune first. Documents that you may not change stay.
+
+A document may also be what kisgrid get flow NAME -o yaml prints.
+
 One transaction takes 128 documents (--max-txn-ops of the coordinators) and 1.5 MiB. With --in-parts, more documents are written in
 several transactions: first connectors, then functions, then flows. Each transaction takes place only if nobody else has changed its
 documents. Meanwhile the cluster may run with some of the changes. When the command is interrupted, run it again: it writes the rest.
 
 The exit code is 1 when a flow is rejected, or when a flow is not active within --timeout.`,
-		Example: "  kisgrid apply -f examples/students/conf\n  kisgrid apply -f flow.yml --dry-run\n  cat flow.yml | kisgrid apply -f -",
+		Example: "  kisgrid apply -f examples/students/conf\n  kisgrid apply -f flow.yml --dry-run\n  cat flow.yml | kisgrid apply -f -\n  kisgrid get flow Half -o yaml | sed s/Half/Third/ | kisgrid apply -f -\n  kisgrid apply -f conf --prune --dry-run",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			docs, err := readDocuments(path, cmd.InOrStdin())
@@ -59,7 +67,7 @@ The exit code is 1 when a flow is rejected, or when a flow is not active within 
 		},
 	}
 	cmd.Flags().StringVarP(&path, "filename", "f", "", "`path` of a folder or a file of documents; - for standard input")
-	cmd.Flags().BoolVar(&opts.dryRun, "dry-run", false, "only show the differences, and write nothing")
+	cmd.Flags().BoolVar(&opts.prune, "prune", false, "delete the documents of the cluster that are not among the given ones")
 	opts.bind(cmd)
 	o.bind(cmd, "json")
 	s.bind(cmd)
@@ -68,17 +76,19 @@ The exit code is 1 when a flow is rejected, or when a flow is not active within 
 }
 
 // applyOptions are the flags of kisgrid apply that say how documents are applied. kisgrid rollout undo has the same flags, without
-// --dry-run and --output.
+// --prune and --output.
 type applyOptions struct {
 	dryRun, asJSON bool
 	timeout        time.Duration // bounds the whole command
 	wait           time.Duration // bounds the wait for connectors
 	connected      bool          // a connector that is not connected in the end is a failure
 	inParts        bool          // several transactions may be used
+	prune          bool          // documents that are not given are deleted
 }
 
 // bind adds the flags that apply and rollout undo share to cmd. The flags write into o.
 func (o *applyOptions) bind(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "only show the differences, and write nothing")
 	cmd.Flags().DurationVar(&o.timeout, "timeout", time.Minute, "how long the whole command may take, the wait for workers included")
 	cmd.Flags().DurationVar(&o.wait, "wait", 10*time.Second, "how long to wait for the connectors of the flows, once the flows are active")
 	cmd.Flags().BoolVar(&o.connected, "require-connected", false, "exit with 1 when a connector is not connected at the end of --wait")
@@ -98,16 +108,40 @@ func readDocuments(path string, stdin io.Reader) ([]definition.Document, error) 
 		if err != nil {
 			return nil, fmt.Errorf("read documents from standard input: %w", err)
 		}
-		return definition.Split("standard input", text), nil
+		return unwrapped(definition.Split("standard input", text)), nil
 	}
-	return definition.Read(path)
+	docs, err := definition.Read(path)
+	return unwrapped(docs), err
 }
 
-// apply sends the documents to a coordinator and prints its events until the flows have settled. It returns errReported if a flow
-// is neither active nor disabled in the end, or if --require-connected is given and a connector is not known to be connected.
-func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, opts applyOptions, out io.Writer) error {
-	in := &pb.ApplyRequest{DryRun: opts.dryRun, WorkersMilliseconds: milliseconds(opts.timeout), TellConnectors: true, ConnectorsMilliseconds: milliseconds(opts.wait), InParts: opts.inParts}
-	// Each document is parsed here too, so that all mistakes of spelling are reported at once and nothing is sent.
+// unwrapped replaces documents that kisgrid get has printed, as -o yaml or -o json do, by the documents that stand in them.
+func unwrapped(docs []definition.Document) (all []definition.Document) {
+	for _, d := range docs {
+		var one printedDocument
+		var several []printedDocument
+		switch {
+		case yaml.Unmarshal(d.YAML, &one) == nil && one.Document != "":
+			several = []printedDocument{one}
+		case yaml.Unmarshal(d.YAML, &several) != nil || len(several) == 0 || slices.Contains(several, printedDocument{}):
+			all = append(all, d)
+			continue
+		}
+		for _, p := range several {
+			all = append(all, definition.Document{Path: d.Path, Line: d.Line, YAML: []byte(p.Document)})
+		}
+	}
+	return all
+}
+
+// printedDocument is the part of the output of kisgrid get that has a document. A document itself has none of these fields.
+type printedDocument struct {
+	Kind     string `yaml:"kind"`
+	Document string `yaml:"document"`
+}
+
+// parsed checks the spelling of documents and converts them to messages. All mistakes are reported at once. Documents of kind global are left
+// out.
+func parsed(docs []definition.Document) (out []*pb.Document, err error) {
 	var mistakes []error
 	for _, d := range docs {
 		p, err := definition.Parse(d)
@@ -123,10 +157,21 @@ func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, op
 			fmt.Fprintf(os.Stderr, "warning: %s\n", warning)
 		}
 		d = p.Document()
-		in.Documents = append(in.Documents, &pb.Document{Kind: string(d.Kind), Name: d.Name, Yaml: d.YAML})
+		out = append(out, &pb.Document{Kind: string(d.Kind), Name: d.Name, Yaml: d.YAML})
 	}
-	if err := errors.Join(mistakes...); err != nil {
+	return out, errors.Join(mistakes...)
+}
+
+// apply sends the documents to a coordinator and prints its events until the flows have settled. It returns errReported if a flow
+// is neither active nor disabled in the end, or if --require-connected is given and a connector is not known to be connected.
+func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, opts applyOptions, out io.Writer) error {
+	in := &pb.ApplyRequest{DryRun: opts.dryRun, WorkersMilliseconds: milliseconds(opts.timeout), TellConnectors: true, ConnectorsMilliseconds: milliseconds(opts.wait), InParts: opts.inParts, Prune: opts.prune}
+	var err error
+	if in.Documents, err = parsed(docs); err != nil {
 		return err
+	}
+	if len(in.GetDocuments()) == 0 && opts.prune {
+		return command.Usage("--prune would delete everything, because there are no documents: use kisgrid delete")
 	}
 	events, err := a.Apply(ctx, in)
 	if err != nil {
@@ -156,6 +201,9 @@ func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, op
 		}
 		describeEvent(out, e, opts.dryRun)
 		if d := e.GetDiff(); d != nil {
+			if opts.prune && !d.GetPrunes() {
+				return errors.New("the coordinator's build is too old for --prune: nothing was deleted; upgrade it, or name another one with --server")
+			}
 			if err := printChangedTypes(out, docs, d.GetChanges()); err != nil {
 				return err
 			}
@@ -197,21 +245,29 @@ func inTime(ctx context.Context, err error) error {
 // connectors that are not connected.
 func describeEvent(out io.Writer, e *pb.ApplyEvent, dryRun bool) {
 	if d := e.GetDiff(); d != nil {
-		written := 0
+		written, deleted := 0, 0
 		for _, c := range d.GetChanges() {
-			fmt.Fprintf(out, "%s/%s %s\n", c.GetKind(), c.GetName(), map[string]string{"create": "created", "update": "changed", "unchanged": "unchanged"}[c.GetAction()])
-			if c.GetAction() == "update" || dryRun {
+			fmt.Fprintf(out, "%s/%s %s\n", c.GetKind(), c.GetName(), map[string]string{"create": "created", "update": "changed", "delete": "deleted", "unchanged": "unchanged"}[c.GetAction()])
+			if c.GetAction() == "update" || dryRun && c.GetAction() != "delete" {
 				fmt.Fprint(out, c.GetDiff())
 			}
-			if c.GetAction() != "unchanged" {
+			switch c.GetAction() {
+			case "unchanged":
+			case "delete":
+				deleted++
+			default:
 				written++
 			}
 		}
 		switch {
-		case written == 0:
+		case written+deleted == 0:
 			fmt.Fprintln(out, "nothing to change")
+		case dryRun && deleted > 0:
+			fmt.Fprintf(out, "%d documents would be written, %d deleted\n", written, deleted)
 		case dryRun:
 			fmt.Fprintf(out, "%d documents would be written\n", written)
+		case deleted > 0:
+			fmt.Fprintf(out, "%d documents written, %d deleted at revision %d\n", written, deleted, d.GetRevision())
 		default:
 			fmt.Fprintf(out, "%d documents written at revision %d\n", written, d.GetRevision())
 		}

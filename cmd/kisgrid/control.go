@@ -23,6 +23,7 @@ type controlled struct {
 	Name    string `json:"name"`
 	State   string `json:"state"`   // paused, resumed, cordoned, uncordoned or drained
 	Changed bool   `json:"changed"` // false: it was so already
+	DryRun  bool   `json:"dry_run,omitempty"`
 }
 
 // print writes the answer in the format: json, or text for people if it is empty.
@@ -30,10 +31,13 @@ func (c controlled) print(out io.Writer, format string) error {
 	switch format {
 	case "":
 		already := ""
+		if c.DryRun {
+			c.State = "would be " + c.State
+		}
 		if !c.Changed {
 			already = " already"
-			if c.State == "resumed" || c.State == "uncordoned" {
-				already = ": it was not " + map[string]string{"resumed": "paused", "uncordoned": "cordoned"}[c.State]
+			if strings.HasSuffix(c.State, "resumed") || strings.HasSuffix(c.State, "uncordoned") {
+				already = ": it was not " + map[string]string{"resumed": "paused", "uncordoned": "cordoned"}[strings.TrimPrefix(c.State, "would be ")]
 			}
 		}
 		_, err := fmt.Fprintf(out, "%s %s %s%s\n", c.Kind, c.Name, c.State, already)
@@ -53,6 +57,7 @@ func pauseCommand(resume bool) *cobra.Command {
 	var s server
 	var o output
 	var reason string
+	var dry bool
 	cmd := &cobra.Command{
 		Use:   "pause FLOW",
 		Short: "Make a flow take no new batches",
@@ -63,6 +68,14 @@ restarts. It is the key control/flow/FLOW in etcd, below the prefix.`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return s.admin(func(a pb.AdminClient) error {
+				if dry {
+					v, err := pausedNow(cmd.Context(), a, args[0])
+					if err != nil {
+						return err
+					}
+					state := map[bool]string{false: "paused", true: "resumed"}[resume]
+					return controlled{Kind: "flow", Name: args[0], State: state, Changed: v == resume, DryRun: true}.print(cmd.OutOrStdout(), o.format)
+				}
 				r, err := a.Pause(cmd.Context(), &pb.PauseRequest{Flow: args[0], Resume: resume, Reason: reason})
 				if err != nil {
 					return err
@@ -82,6 +95,7 @@ restarts. It is the key control/flow/FLOW in etcd, below the prefix.`,
 	} else {
 		bindReason(cmd, &reason)
 	}
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only say what would change")
 	o.bind(cmd, "json")
 	s.bind(cmd)
 	return cmd
@@ -97,6 +111,7 @@ func cordonCommand(uncordon bool) *cobra.Command {
 	var s server
 	var o output
 	var reason string
+	var dry bool
 	cmd := &cobra.Command{
 		Use:   "cordon WORKER",
 		Short: "Give a worker no new rows",
@@ -108,6 +123,10 @@ until the worker has no row any more.`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return s.admin(func(a pb.AdminClient) error {
+				if dry {
+					state := map[bool]string{false: "cordoned", true: "uncordoned"}[uncordon]
+					return dryCordon(cmd, a, args[0], state, uncordon, &o)
+				}
 				r, err := a.Cordon(cmd.Context(), &pb.CordonRequest{Worker: args[0], Uncordon: uncordon, Reason: reason})
 				if err != nil {
 					return err
@@ -127,6 +146,7 @@ until the worker has no row any more.`,
 	} else {
 		bindReason(cmd, &reason)
 	}
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only say what would change")
 	o.bind(cmd, "json")
 	s.bind(cmd)
 	return cmd
@@ -137,6 +157,7 @@ func drainCommand() *cobra.Command {
 	var s server
 	var o output
 	var reason string
+	var dry bool
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "drain WORKER",
@@ -148,6 +169,9 @@ again. A worker that is stopped by SIGTERM, as Kubernetes does, needs no drain: 
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return s.admin(func(a pb.AdminClient) error {
+				if dry {
+					return dryCordon(cmd, a, args[0], "drained", false, &o)
+				}
 				r, err := a.Cordon(cmd.Context(), &pb.CordonRequest{Worker: args[0], Reason: reason})
 				if err != nil {
 					return err
@@ -163,6 +187,7 @@ again. A worker that is stopped by SIGTERM, as Kubernetes does, needs no drain: 
 	}
 	bindReason(cmd, &reason)
 	cmd.Flags().DurationVar(&timeout, "timeout", 5*time.Minute, "how long to wait")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only say what would change")
 	o.bind(cmd, "json")
 	s.bind(cmd)
 	return cmd
@@ -221,4 +246,37 @@ func undrained(got *pb.GetResponse, name string) (string, error) {
 		}
 	}
 	return "", nil
+}
+
+// pausedNow reports whether a flow is paused.
+func pausedNow(ctx context.Context, a pb.AdminClient, flow string) (bool, error) {
+	got, err := a.Get(ctx, &pb.GetRequest{Kind: "flows", Name: flow, Known: true})
+	if err != nil {
+		return false, err
+	}
+	for _, r := range got.GetResources() {
+		var v coordinator.FlowView
+		err := json.Unmarshal(r.GetStatus(), &v)
+		return v.Paused != nil, err
+	}
+	return false, batch.Errorf(batch.CodeNotFound, "there is no flow %q: kisgrid get flows lists them", flow)
+}
+
+// dryCordon prints whether a cordon of a worker, which is named by its name or id, would change something.
+func dryCordon(cmd *cobra.Command, a pb.AdminClient, worker, state string, uncordon bool, o *output) error {
+	got, err := a.Get(cmd.Context(), &pb.GetRequest{Kind: "workers"})
+	if err != nil {
+		return err
+	}
+	for _, r := range got.GetResources() {
+		var v coordinator.WorkerView
+		if err := json.Unmarshal(r.GetStatus(), &v); err != nil {
+			return fmt.Errorf("read the status of worker %s: %w", r.GetName(), err)
+		}
+		if v.ID == worker || v.Name == worker {
+			c := controlled{Kind: "worker", Name: v.Name, State: state, Changed: (v.Cordoned != nil) == uncordon, DryRun: true}
+			return c.print(cmd.OutOrStdout(), o.format)
+		}
+	}
+	return batch.Errorf(batch.CodeNotFound, "there is no worker %q: kisgrid get workers lists them", worker)
 }

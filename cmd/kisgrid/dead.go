@@ -30,6 +30,7 @@ saved. Coordinators that have a store for it (--dead-letters) keep each dead row
 in which it died, and the reason.
 
   kisgrid dead list                             list the letters, and whether the store of a flow is full
+  kisgrid dead list --field stu_id=101          find letters by what their rows have
   kisgrid dead show ID                          show one letter with its row
   kisgrid dead edit ID -f row.json              replace the row of a letter
   kisgrid dead redrive --flow F --function G    after G was corrected: run its letters again, from G on
@@ -37,7 +38,10 @@ in which it died, and the reason.
 
 A redrive runs a row on the active revision of its flow. It begins at the function in which the row died, with the row that this
 function got then, so that the functions before it save nothing twice. A letter is deleted when its row ends, and stays when the row
-dies again. The output of the flow is thrown away, unless redrive --results prints it.`,
+dies again. The output of the flow is thrown away, unless redrive --results prints it.
+
+An ID may be cut after 6 digits or more, where no other letter's id begins so. Fields that an access file hides from you are null
+for --field, --key and --text, too.`,
 	}
 	cmd.AddCommand(deadListCommand(), deadShowCommand(), deadEditCommand(), deadRedriveCommand(), deadDropCommand())
 	return cmd
@@ -49,6 +53,7 @@ func deadListCommand() *cobra.Command {
 	var o output
 	var f deadFilter
 	var limit uint32
+	var after string
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List dead letters, and how full the store of each flow is",
@@ -67,11 +72,19 @@ it prints one object on each line: {letter: …} or {store: …}.`,
 					limit = 0
 				}
 				in := &pb.ListDeadRequest{Filter: filter, Limit: limit, NoRows: !o.data() || o.format == "name" || o.format == "csv"}
-				return listDead(cmd.Context(), a, in, &o, cmd.OutOrStdout())
+				if after != "" {
+					behind, err := letterOf(cmd.Context(), a, &pb.ListDeadRequest{Filter: &pb.DeadFilter{Flow: f.flow, Ids: []string{after}}, NoRows: true})
+					if err != nil {
+						return err
+					}
+					in.After = behind.GetPosition()
+				}
+				return tooOld(listDead(cmd.Context(), a, in, &o, cmd.OutOrStdout()))
 			})
 		},
 	}
 	f.bind(cmd)
+	cmd.Flags().StringVar(&after, "after", "", "list only letters that come after the one with this `id`")
 	cmd.Flags().Uint32Var(&limit, "limit", 500, "list at most so many `letters`; 0 means all, as data for programs always has unless this flag is given")
 	o.bind(cmd, listFormats...)
 	s.bind(cmd)
@@ -87,7 +100,7 @@ func listDead(ctx context.Context, a pb.AdminClient, in *pb.ListDeadRequest, o *
 	}
 	stores := []*pb.DeadStore{}
 	var views []deadLetter
-	l := &list{heading: []string{"ID", "KEPT", "FLOW", "FUNCTION", "CODE", "REDRIVES", "REASON", "ATTEMPTS", "REVISION", "BATCH", "ROW"}, narrow: 7, none: "there are no such dead letters"}
+	l := &list{heading: []string{"ID", "KEPT", "FLOW", "FUNCTION", "CODE", "REDRIVES", "REASON", "ATTEMPTS", "REVISION", "BATCH", "ROW", "SOURCE"}, narrow: 7, none: "there are no such dead letters"}
 	for {
 		e, err := events.Recv()
 		if errors.Is(err, io.EOF) {
@@ -105,7 +118,7 @@ func listDead(ctx context.Context, a pb.AdminClient, in *pb.ListDeadRequest, o *
 			v := letterView(letter)
 			views, l.names = append(views, v), append(l.names, v.ID)
 			l.rows = append(l.rows, []string{v.ID, v.Kept.Format(time.RFC3339), v.Flow, or(v.Function, "-"), v.Code, strconv.FormatUint(uint64(v.Redrives), 10),
-				firstLine(v.Reason), strconv.FormatUint(uint64(v.Attempts), 10), strconv.FormatInt(v.Revision, 10), v.Batch, strconv.FormatUint(uint64(v.Place), 10)})
+				firstLine(v.Reason), strconv.FormatUint(uint64(v.Attempts), 10), strconv.FormatInt(v.Revision, 10), v.Batch, strconv.FormatUint(uint64(v.Place), 10), v.from()})
 		default:
 			stores = append(stores, e.GetStore())
 		}
@@ -124,7 +137,7 @@ func listDead(ctx context.Context, a pb.AdminClient, in *pb.ListDeadRequest, o *
 		return nil
 	}
 	if n := len(l.rows); in.GetLimit() > 0 && n == int(in.GetLimit()) {
-		fmt.Fprintf(out, "these are the first %d letters: --limit 0 lists all\n", n)
+		fmt.Fprintf(out, "there may be more than these %d letters: --after %s goes on, --limit 0 lists all\n", n, l.names[n-1])
 	}
 	for _, s := range stores {
 		fmt.Fprintln(out, storeLine(s))
@@ -162,10 +175,24 @@ type deadLetter struct {
 	Edited   bool      `json:"edited"`   // the row was replaced by dead edit
 	Batch    string    `json:"batch"`    // stream in hexadecimal, a dash, and the sequence
 	Place    uint32    `json:"row_in_batch"`
-	Encoding string    `json:"encoding"` // the encoding of the row, such as json
+	Source   string    `json:"source,omitempty"` // the file or source that the row came from; empty means that the client did not say
+	Line     uint64    `json:"line,omitempty"`   // the line in it; 0 means that the client did not say
+	Masked   []string  `json:"masked,omitempty"` // fields that are hidden from the caller
+	Encoding string    `json:"encoding"`         // the encoding of the row, such as json
 	// Row is the row as JSON where it is JSON, and as a string where it is other text. RowBytes is used where it is not text.
 	Row      any    `json:"row,omitempty"`
 	RowBytes []byte `json:"row_base64,omitempty"`
+}
+
+// from returns the source and the line of the letter's row, as text; "-" means that they are not known.
+func (v *deadLetter) from() string {
+	switch {
+	case v.Line == 0:
+		return or(v.Source, "-")
+	case v.Source == "":
+		return fmt.Sprintf("line %d", v.Line)
+	}
+	return fmt.Sprintf("%s:%d", v.Source, v.Line)
 }
 
 // letterView converts a dead letter into the form that -o json prints.
@@ -174,7 +201,7 @@ func letterView(l *pb.DeadLetter) deadLetter {
 		ID: l.GetId(), Flow: l.GetFlow(), Function: l.GetFunction(), Revision: l.GetRevision(), Code: batch.Code(l.GetCode()).String(), Reason: l.GetReason(),
 		Attempts: l.GetAttempts(), Redrives: l.GetRedrives(), Kept: time.UnixMilli(l.GetKeptUnixMilliseconds()).UTC(), Edited: l.GetEdited(),
 		Batch: fmt.Sprintf("%x-%d", l.GetBatch().GetStream(), l.GetBatch().GetSequence()), Place: l.GetPlace(),
-		Encoding: or(l.GetEncoding(), batch.JSON),
+		Source: l.GetSource(), Line: l.GetLine(), Masked: l.GetMasked(), Encoding: or(l.GetEncoding(), batch.JSON),
 	}
 	switch {
 	case v.Encoding == batch.JSON && json.Valid(l.GetRow()):
@@ -224,7 +251,13 @@ func deadShowCommand() *cobra.Command {
 
 // findLetter gets the dead letter with this id from a coordinator. If there is none, the error has the code NOT_FOUND.
 func findLetter(ctx context.Context, a pb.AdminClient, id string) (*pb.DeadLetter, error) {
-	events, err := a.ListDead(ctx, &pb.ListDeadRequest{Filter: &pb.DeadFilter{Ids: []string{id}}})
+	return letterOf(ctx, a, &pb.ListDeadRequest{Filter: &pb.DeadFilter{Ids: []string{id}}})
+}
+
+// letterOf gets the one letter that a request with one id selects. If there is none, the error has the code NOT_FOUND.
+func letterOf(ctx context.Context, a pb.AdminClient, in *pb.ListDeadRequest) (*pb.DeadLetter, error) {
+	id := in.GetFilter().GetIds()[0]
+	events, err := a.ListDead(ctx, in)
 	if err != nil {
 		return nil, err
 	}
@@ -271,6 +304,7 @@ func showLetter(out io.Writer, l *pb.DeadLetter, format string, raw bool) error 
 		{"kept", v.Kept.Format(time.RFC3339)},
 		{"edited", strconv.FormatBool(v.Edited)},
 		{"origin", fmt.Sprintf("row %d of batch %s", v.Place, v.Batch)},
+		{"source", v.from()},
 		{"encoding", v.Encoding},
 		{"row", row},
 	} {
@@ -284,6 +318,7 @@ func deadEditCommand() *cobra.Command {
 	var s server
 	var o output
 	var file, row string
+	var dry bool
 	cmd := &cobra.Command{
 		Use:   "edit ID -f FILE|-",
 		Short: "Replace the row of a dead letter, before a redrive",
@@ -303,6 +338,9 @@ the encoding of the old one: for a letter in JSON it must be JSON. One line brea
 				}
 			}
 			return s.admin(func(a pb.AdminClient) error {
+				if dry {
+					return checkEdit(cmd.Context(), a, args[0], text, &o, cmd.OutOrStdout())
+				}
 				l, err := a.EditDead(cmd.Context(), &pb.EditDeadRequest{Id: args[0], Row: text})
 				if err == nil && o.format == "json" {
 					return printJSON(cmd.OutOrStdout(), letterView(l))
@@ -316,9 +354,28 @@ the encoding of the old one: for a letter in JSON it must be JSON. One line brea
 	}
 	cmd.Flags().StringVarP(&file, "file", "f", "", "`file` with the row; - for standard input")
 	cmd.Flags().StringVar(&row, "row", "", "the `row` itself")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only check the new row, and show the old one")
 	o.bind(cmd, "json")
 	s.bind(cmd)
 	return cmd
+}
+
+// checkEdit prints which row an edit would replace. It returns an error if the letter is not there, or is of JSON and the new row is not.
+func checkEdit(ctx context.Context, a pb.AdminClient, id string, row []byte, o *output, out io.Writer) error {
+	l, err := findLetter(ctx, a, id)
+	if err != nil {
+		return err
+	}
+	v := letterView(l)
+	if v.Encoding == batch.JSON && !json.Valid(row) {
+		var nothing any
+		return batch.Errorf(batch.CodeRowUndecodable, "the row is no valid JSON, but the row of letter %s is: %w", v.ID, json.Unmarshal(row, &nothing))
+	}
+	if o.format == "json" {
+		return printJSON(out, v)
+	}
+	_, err = fmt.Fprintf(out, "the row of letter %s of flow %s would be replaced: %s\n", v.ID, v.Flow, firstLine(string(l.GetRow())))
+	return err
 }
 
 // readRow reads a row from a file, or from in where the file is "-", without one line break at its end.
@@ -351,7 +408,7 @@ Deleted letters can't be restored: count them first with --dry-run.`,
 			return s.admin(func(a pb.AdminClient) error {
 				r, err := a.DropDead(cmd.Context(), &pb.DropDeadRequest{Filter: filter, DryRun: dry})
 				if err != nil {
-					return err
+					return tooOld(err)
 				}
 				if o.format == "json" {
 					return printJSON(cmd.OutOrStdout(), map[string]any{"letters": r.GetLetters(), "dry_run": dry})

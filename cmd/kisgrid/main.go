@@ -24,7 +24,7 @@ func main() {
 	cmd.SetOut(out)
 	cmd.SetErr(log)
 	err := cmd.ExecuteContext(ctx)
-	code := flowcmd.ExitStatus(err)
+	code := exitStatus(err)
 	interrupted := ctx.Err() != nil && (errors.Is(err, context.Canceled) || batch.CodeOf(err) == batch.CodeCancelled)
 	switch {
 	case interrupted:
@@ -40,6 +40,15 @@ func main() {
 // errReported ends the program with exit code 1 without a message. A command returns it when it has already printed the reason.
 var errReported = flowcmd.ErrReported
 
+// exitStatus returns the exit code of a command that ended with err: see flowcmd.ExitStatus. An error of diff gives 2, because 1 means that
+// something differs.
+func exitStatus(err error) int {
+	if _, ok := errors.AsType[noComparison](err); ok && flowcmd.ExitStatus(err) == 1 {
+		return command.ExitUsage
+	}
+	return flowcmd.ExitStatus(err)
+}
+
 // root makes the command kisgrid with all of its subcommands.
 func root() *cobra.Command {
 	cmd := &cobra.Command{
@@ -51,7 +60,8 @@ func root() *cobra.Command {
   kisgrid dev                           run the same cluster until Ctrl-C
   kisgrid new DIR                       write a Go project that builds and passes its test; with --no-go, one without Go
   kisgrid test DIR                      run the tests of flows, which stand beside the documents
-  kisgrid apply -f DIR                  change flows while they run
+  kisgrid apply -f DIR                  change flows while they run; diff -f DIR shows what would change
+  kisgrid edit flow NAME                change a document in your editor
   kisgrid submit FLOW -f rows.ndjson    run rows through a flow
   kisgrid get flows                     show which flows run, and how far a change has come
   kisgrid dead list                     list the rows that failed for good; dead redrive runs them again
@@ -61,12 +71,13 @@ Each subcommand has its own --help. A flag such as --server can also be set in t
 	}
 	cmd.AddCommand(
 		demoCommand(), devCommand(), newCommand(),
-		applyCommand(), getCommand(), deleteCommand(), exportCommand(), rolloutCommand(),
+		applyCommand(), diffCommand(), editCommand(), getCommand(), describeCommand(), deleteCommand(), exportCommand(), rolloutCommand(),
 		pauseCommand(false), pauseCommand(true), cordonCommand(false), cordonCommand(true), drainCommand(),
 		submitCommand(), deadCommand(), explainCommand(),
 		runCommand(), testCommand(), lintCommand(), evalCommand(), schemaCommand(),
 		auditCommand(), configCommand(), tokenCommand(), versionCommand(),
 	)
+	bindCompletions(cmd)
 	command.FromEnvironment(cmd)
 	command.StrictUsage(cmd)
 	return cmd

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -25,6 +26,7 @@ func deadRedriveCommand() *cobra.Command {
 	var f deadFilter
 	var dry, all, results bool
 	var patience time.Duration
+	var perSecond uint32
 	cmd := &cobra.Command{
 		Use:   "redrive [ID...]",
 		Short: "Run dead letters again, from the function in which they died",
@@ -39,7 +41,7 @@ letters that ended at that moment may be printed twice.
 
 A redrive may be interrupted at any time, and so may its coordinator. The next redrive runs a letter that was under way again, under
 the same id, so that nothing is saved twice; this holds for one hour (the once-window). When the coordinator goes away, redrive
-continues with another one.
+continues with another one. With --rate a long redrive leaves the workers time for other rows.
 
 The exit code is 1 when a row died again or a letter could not be run. With -o json it prints its progress, one object on each line;
 the last one has the result.`,
@@ -49,16 +51,20 @@ the last one has the result.`,
 			if err != nil {
 				return err
 			}
-			r := redriver{in: &pb.RedriveDeadRequest{Filter: filter, DryRun: dry}, patience: patience, format: o.format, out: cmd.OutOrStdout(), progress: cmd.ErrOrStderr()}
+			if perSecond > 0 && !slices.Contains(filter.GetIds(), onlyNewBuilds) {
+				filter.Ids = append([]string{onlyNewBuilds}, filter.GetIds()...)
+			}
+			r := redriver{in: &pb.RedriveDeadRequest{Filter: filter, DryRun: dry, LettersPerSecond: perSecond}, patience: patience, format: o.format, out: cmd.OutOrStdout(), progress: cmd.ErrOrStderr()}
 			if results {
 				r.results, r.out = terminal.Data(r.out), r.progress
 			}
-			return s.admin(func(a pb.AdminClient) error { return r.run(cmd.Context(), a) })
+			return s.admin(func(a pb.AdminClient) error { return tooOld(r.run(cmd.Context(), a)) })
 		},
 	}
 	f.bind(cmd)
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "only count the letters that would run, and those that could not")
 	cmd.Flags().BoolVar(&all, "all", false, "run all letters of all flows")
+	cmd.Flags().Uint32Var(&perSecond, "rate", 0, "run at most so many `letters` a second; 0 means as many as the cluster can")
 	cmd.Flags().BoolVar(&results, "results", false, "print the output of the flow, one row on each line")
 	cmd.Flags().DurationVar(&patience, "retry-for", 30*time.Second, "how long to look for another coordinator when the one in use goes away")
 	o.bind(cmd, "json")
@@ -121,7 +127,11 @@ func (r *redriver) run(ctx context.Context, a pb.AdminClient) error {
 			break
 		}
 		// CONFLICT means that another redrive of the flow runs, maybe the one that this command began at a coordinator that has just died.
-		if code := batch.CodeOf(err); ctx.Err() != nil || !code.Retryable() && code != batch.CodeConflict && code != batch.CodeShutdown {
+		if ctx.Err() != nil {
+			r.tellStopped()
+			return err
+		}
+		if code := batch.CodeOf(err); !code.Retryable() && code != batch.CodeConflict && code != batch.CodeShutdown {
 			return err
 		}
 		if gone(r.ended) > before { // the call has made progress before it failed
@@ -130,13 +140,25 @@ func (r *redriver) run(ctx context.Context, a pb.AdminClient) error {
 		if time.Since(since) > r.patience {
 			return err
 		}
+		if f := r.in.GetFilter(); f != nil {
+			f.Gone = true // letters that ended in an earlier call are not there any more
+		}
 		select {
 		case <-ctx.Done():
+			r.tellStopped()
 			return ctx.Err()
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
 	return r.tell()
+}
+
+// tellStopped says how far a redrive has come that somebody interrupts, and how to go on.
+func (r *redriver) tellStopped() {
+	if r.bar != nil {
+		_ = r.bar.Clear() // a bar that can't be drawn does no harm
+	}
+	fmt.Fprintf(r.progress, "stopped after %d letters; the others stay, and the same command goes on with them\n", gone(r.ended))
 }
 
 // gone returns how many letters of a redrive have ended, with any outcome but dead. Ended letters are deleted from the store.
@@ -181,7 +203,7 @@ func (r *redriver) begin(ctx context.Context, a pb.AdminClient) (next func() (*p
 			return &pb.RedriveEvent{Kind: &pb.RedriveEvent_Progress{Progress: p}}, err
 		}, err
 	}
-	events, err := a.RedriveDeadWithResults(ctx, &pb.RedriveDeadWithResultsRequest{Filter: r.in.GetFilter(), DryRun: r.in.GetDryRun()})
+	events, err := a.RedriveDeadWithResults(ctx, &pb.RedriveDeadWithResultsRequest{Filter: r.in.GetFilter(), DryRun: r.in.GetDryRun(), LettersPerSecond: r.in.GetLettersPerSecond()})
 	return func() (*pb.RedriveEvent, error) {
 		e, err := events.Recv()
 		if status.Code(err) == codes.Unimplemented {

@@ -129,16 +129,24 @@ type acceptedView struct {
 	Documents map[string]string `json:"documents"`
 }
 
-// printHistory prints the revisions as a table, or as data with their documents.
-func printHistory(out io.Writer, h *pb.HistoryResponse, o *output) error {
+// acceptedViews converts the revisions of a flow into the form that -o json prints.
+func acceptedViews(h *pb.HistoryResponse) []acceptedView {
 	all := []acceptedView{}
-	l := &list{heading: []string{"REVISION", "ACCEPTED", "ENABLED", "ACTIVE", "DOCUMENTS", "AUTHOR"}, none: "no revision was ever active"}
 	for _, r := range h.GetRevisions() {
 		one := acceptedView{r.GetRevision(), time.UnixMilli(r.GetAcceptedUnixMilliseconds()).UTC(), r.GetEnabled(), r.GetActive(), r.GetAuthor(), map[string]string{}}
 		for _, d := range r.GetDocuments() {
 			one.Documents[d.GetKind()+"/"+d.GetName()] = string(d.GetYaml())
 		}
 		all = append(all, one)
+	}
+	return all
+}
+
+// printHistory prints the revisions as a table, or as data with their documents.
+func printHistory(out io.Writer, h *pb.HistoryResponse, o *output) error {
+	all := acceptedViews(h)
+	l := &list{heading: []string{"REVISION", "ACCEPTED", "ENABLED", "ACTIVE", "DOCUMENTS", "AUTHOR"}, none: "no revision was ever active"}
+	for _, one := range all {
 		active := "-"
 		if one.Active {
 			active = "yes"

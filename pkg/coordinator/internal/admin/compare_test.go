@@ -89,7 +89,9 @@ func TestWriteInParts(t *testing.T) {
 				if err := c.check(new(flowstate.Snapshot).RunsDocument); err != nil {
 					t.Fatal(err)
 				}
-				return c, c.write(store.Parts(c.put), func(expect map[cluster.Key]int64, part []definition.Document, _ []cluster.Key) (int64, error) { return put(expect, part) })
+				return c, c.write(store.Parts(c.put), func(expect map[cluster.Key]int64, part []definition.Document, _ []cluster.Key) (int64, error) {
+					return put(expect, part)
+				})
 			}
 			c, err := write()
 			if batch.CodeOf(err) != batch.CodeUnavailable || (cutAt > 0) != strings.Contains(err.Error(), fmt.Sprintf("%d of 21 documents are written", len(c.written))) {
