@@ -1,6 +1,8 @@
 package definition
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -13,7 +15,23 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/expr"
 )
 
-// ExportDir writes each document into a file of a folder: flow-<name>.yaml, func-<name>.yaml, conn-<name>.yaml or global.yaml. It
+// FileName returns the name of the file into which ExportDir writes a document: flow-<name>.yaml, func-<name>.yaml, conn-<name>.yaml or
+// global.yaml. File systems take names of 255 bytes at most: a longer one is cut, and gets a part of the hash of the whole name.
+func (d Document) FileName() string {
+	if d.Kind == KindGlobal {
+		return string(KindGlobal) + ".yaml"
+	}
+	const most, end = 255, ".yaml"
+	name := string(d.Kind) + "-" + d.Name
+	if len(name)+len(end) <= most {
+		return name + end
+	}
+	hash := sha256.Sum256([]byte(name))
+	mark := "-" + hex.EncodeToString(hash[:8])
+	return strings.ToValidUTF8(name[:most-len(end)-len(mark)], "") + mark + end
+}
+
+// ExportDir writes each document into a file of a folder, whose name is the document's FileName. It
 // makes the folder if there is none, and replaces files of these names. A document's YAML is written as it is. If the folder has
 // no other files, Load reads the same documents back. An error about one document does not keep the others from being written;
 // all errors are joined.
@@ -23,15 +41,13 @@ func ExportDir(dir string, docs []Document) error {
 	}
 	var errs []error
 	for _, d := range docs {
-		name := string(d.Kind) + "-" + d.Name + ".yaml"
 		switch _, known := kindTitles[d.Kind]; {
 		case d.Kind == KindGlobal:
-			name = string(KindGlobal) + ".yaml"
 		case !known || nameProblem(d.Name) != "":
 			errs = append(errs, batch.Errorf(batch.CodeBadDocument, "exporting %s: no kind %q with a name %q: parse the document first", d, d.Kind, d.Name))
 			continue
 		}
-		if err := os.WriteFile(filepath.Join(dir, name), d.YAML, 0o666); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, d.FileName()), d.YAML, 0o666); err != nil {
 			errs = append(errs, fmt.Errorf("exporting %s: %w", d.title(), err))
 		}
 	}
