@@ -535,3 +535,30 @@ func TestSettings(t *testing.T) {
 		t.Errorf("kept without the password: %v", err)
 	}
 }
+
+// TestWithPrefix finds letters by the beginnings of their ids, in a flow with more letters than one request looks at.
+func TestWithPrefix(t *testing.T) {
+	onEach(t, func(t *testing.T, address string) {
+		s := open(t, address, nil)
+		all := letters("F", 0, 1500)
+		keep(t, s, all...)
+		keep(t, s, letter("G", 0))
+		for _, l := range []*deadletter.Letter{all[0], all[1499]} {
+			for _, prefix := range []string{l.ID.String(), l.ID.String()[:12], strings.ToUpper(l.ID.String()[:12])} {
+				ids, err := s.WithPrefix(t.Context(), "F", prefix, 2)
+				if err != nil || !slices.Equal(ids, []batch.StreamID{l.ID}) {
+					t.Errorf("%s finds %v, %v", prefix, ids, err)
+				}
+			}
+		}
+		some, err := s.WithPrefix(t.Context(), "F", "", 10)
+		if err != nil || len(some) != 10 {
+			t.Errorf("the empty prefix finds %d letters, %v", len(some), err)
+		}
+		for _, prefix := range []string{"*", "?0", "[0-9]", strings.Repeat("0", 32)} {
+			if ids, err := s.WithPrefix(t.Context(), "F", prefix, 10); err != nil || len(ids) != 0 {
+				t.Errorf("%s finds %v, %v", prefix, ids, err)
+			}
+		}
+	})
+}
