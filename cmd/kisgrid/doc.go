@@ -16,6 +16,8 @@
 //   - schema.go: schema, which prints the JSON Schema of documents and tests.
 //   - rollout.go: rollout, which follows, lists and undoes changes of a flow.
 //   - apply.go: apply, which writes documents and waits until workers run on them.
+//   - diff.go: diff, which compares documents with those of a cluster.
+//   - edit.go: edit, which opens a document in an editor and applies it.
 //   - control.go: pause and resume for flows, cordon, uncordon and drain for workers.
 //   - delete.go: delete, which deletes documents.
 //   - export.go: export, which writes a cluster's documents into a folder.
@@ -24,6 +26,7 @@
 //   - waiting.go: says why a command waits for a coordinator.
 //   - get.go: get, which lists flows, functions, connectors, workers and coordinators.
 //   - watch.go: get --watch.
+//   - describe.go: describe, which shows a thing and everything around it.
 //   - types.go: the row types of functions, as get, apply and explain show them.
 //   - explain.go: explain, which finds the rows of one shard key.
 //   - dead.go: dead, with list, show, edit and drop for dead letters.
@@ -36,6 +39,7 @@
 //   - token.go: token, which makes tokens.
 //   - server.go: the flags by which commands reach a coordinator, and the connection to it.
 //   - args.go: checks arguments.
+//   - complete.go: the words that a shell proposes for arguments and flags.
 //   - output.go: the flag --output, and lists in every format.
 //   - jsonpath.go: the templates of -o jsonpath.
 //   - print.go: small functions for printing that several commands use.
