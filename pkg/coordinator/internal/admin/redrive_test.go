@@ -4,6 +4,9 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/deadletter"
@@ -76,5 +79,28 @@ func TestShardKeyChangesDuringRedrive(t *testing.T) {
 	}
 	if err := r.queue(t.Context(), &deadletter.Letter{Row: []byte("c")}); err != nil || len(runner.started) != 0 {
 		t.Errorf("a letter of a stuck key is started: %q, %v", runner.started, err)
+	}
+}
+
+// TestLimited lets as many letters begin as the limit has room for, and then says when the next one may.
+func TestLimited(t *testing.T) {
+	t.Parallel()
+	r := &redrive{}
+	if r.limited() {
+		t.Error("a redrive without a limit waits")
+	}
+	r.limit = rate.NewLimiter(rate.Every(time.Hour), 2)
+	for range 2 {
+		if r.limited() {
+			t.Fatal("a letter waits although there is room")
+		}
+	}
+	for range 3 {
+		if !r.limited() || r.paced == nil {
+			t.Fatal("a letter begins although there is no room")
+		}
+	}
+	if left := r.limit.Tokens(); left < 0 {
+		t.Errorf("letters that wait have taken %v tokens", -left)
 	}
 }

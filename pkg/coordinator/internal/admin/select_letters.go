@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -96,81 +95,75 @@ func parseBatch(text string) (stream *batch.StreamID, sequence uint64, err error
 // shortest is the least number of digits of a short id.
 const shortest = 6
 
-// findIDs finds the letters whose ids, or beginnings of ids, the filter has, in the flows of the selection.
+// findIDs finds the letters whose ids, or beginnings of ids, the filter has, in the flows of the selection. They keep the filter's order.
 func (s *selection) findIDs(ctx context.Context, store *deadletter.Store, f *pb.DeadFilter) error {
 	s.ids = map[string][]batch.StreamID{}
-	seen := map[batch.StreamID]bool{}
-	var whole []batch.StreamID
+	missing := map[batch.StreamID]bool{} // ids that have not been found yet
+	var all []batch.StreamID
 	for _, text := range f.GetIds() {
 		if text == "*" {
 			continue
 		}
 		s.chosen = true
-		if id, err := deadletter.ParseID(text); err == nil {
-			if !seen[id] {
-				seen[id], whole = true, append(whole, id)
+		id, err := deadletter.ParseID(text)
+		if err != nil {
+			var found bool
+			if id, found, err = s.findShort(ctx, store, text); err == nil && !found && !f.GetGone() {
+				err = noLetter(text)
 			}
-		} else if err := s.findShort(ctx, store, text, f.GetGone(), seen); err != nil {
-			return err
+			if err != nil {
+				return err
+			}
+			if !found {
+				continue
+			}
+		}
+		if !missing[id] {
+			missing[id], all = true, append(all, id)
 		}
 	}
-	left := len(whole)
 	for _, flow := range s.flows {
-		for rest := whole; len(rest) > 0; {
+		for rest := all; len(rest) > 0; {
 			letters, next, err := store.Get(ctx, flow, rest...)
 			if err != nil {
 				return err
 			}
 			for _, l := range letters {
 				s.ids[flow] = append(s.ids[flow], l.ID)
-				delete(seen, l.ID)
-				left--
+				delete(missing, l.ID)
 			}
 			rest = next
 		}
 	}
-	if left <= 0 || f.GetGone() {
-		return nil
-	}
-	for _, id := range whole {
-		if seen[id] {
+	for _, id := range all {
+		if missing[id] && !f.GetGone() {
 			return noLetter(id.String())
 		}
 	}
 	return nil
 }
 
-// findShort finds the letter whose id begins with text, and adds it to the selection.
-func (s *selection) findShort(ctx context.Context, store *deadletter.Store, text string, mayBeGone bool, seen map[batch.StreamID]bool) error {
+// findShort returns the id that begins with text. found is false if there is none in the flows of the selection. Several are an error, with
+// CodeConflict.
+func (s *selection) findShort(ctx context.Context, store *deadletter.Store, text string) (id batch.StreamID, found bool, err error) {
 	if len(text) < shortest || len(text) > 32 || strings.Trim(strings.ToLower(text), "0123456789abcdef") != "" {
-		return batch.Errorf(batch.CodeNotFound, "%q is not the id of a letter: ids have 32 hexadecimal digits, of which the first %d are enough where no other id begins so; kisgrid dead list shows them", text, shortest)
+		return id, false, batch.Errorf(batch.CodeNotFound, "%q is not the id of a letter: ids have 32 hexadecimal digits, of which the first %d are enough where no other id begins so; kisgrid dead list shows them", text, shortest)
 	}
-	found := map[string][]batch.StreamID{}
 	var names []string
 	for _, flow := range s.flows {
 		ids, err := store.WithPrefix(ctx, flow, text, 3)
 		if err != nil {
-			return err
+			return id, false, err
 		}
-		for _, id := range ids {
-			found[flow], names = append(found[flow], id), append(names, id.String())
+		for _, id = range ids {
+			names = append(names, id.String())
 		}
 	}
-	switch {
-	case len(names) == 0 && mayBeGone:
-		return nil
-	case len(names) == 0:
-		return noLetter(text)
-	case len(names) > 1:
+	if len(names) > 1 {
 		slices.Sort(names)
-		return batch.Errorf(batch.CodeConflict, "the ids of several letters begin with %s: %s: give more digits", text, strings.Join(names[:min(len(names), 3)], ", "))
+		return id, false, batch.Errorf(batch.CodeConflict, "the ids of several letters begin with %s: %s: give more digits", text, strings.Join(names[:min(len(names), 3)], ", "))
 	}
-	for flow := range maps.Keys(found) {
-		if id := found[flow][0]; !seen[id] {
-			s.ids[flow] = append(s.ids[flow], id)
-		}
-	}
-	return nil
+	return id, len(names) == 1, nil
 }
 
 // noLetter is the error, with CodeNotFound, for an id that no letter has which the caller may see.
