@@ -40,10 +40,13 @@ Nothing is written if somebody else has changed the document meanwhile; your tex
 			if err != nil {
 				return err
 			}
-			return s.admin(func(a pb.AdminClient) error {
+			var failed error // not an error of the call, to which the coordinator's address belongs
+			err = s.admin(func(a pb.AdminClient) error {
 				e := editing{kind: kind, name: args[1], admin: a, opts: opts, out: cmd.OutOrStdout(), log: cmd.ErrOrStderr(), open: openEditor}
-				return e.run(cmd.Context())
+				failed = e.run(cmd.Context())
+				return nil
 			})
+			return cmp.Or(err, failed)
 		},
 	}
 	opts.bind(cmd)
@@ -81,7 +84,7 @@ const editMark = "#| "
 func (e *editing) run(ctx context.Context) error {
 	before, err := e.stored(ctx)
 	if err != nil {
-		return err
+		return wire.FromStatus(err)
 	}
 	folder, err := os.MkdirTemp("", "kisgrid-edit-*")
 	if err != nil {
@@ -120,11 +123,12 @@ func (e *editing) run(ctx context.Context) error {
 		if err == nil || errors.Is(err, errReported) { // it is written, and apply has said how far it has come
 			return errors.Join(err, os.RemoveAll(folder))
 		}
-		code := batch.CodeOf(wire.FromStatus(err))
+		err = wire.FromStatus(err)
+		code := batch.CodeOf(err)
 		if code != batch.CodeBadDocument && code != batch.CodeFlowUncompilable && code != batch.CodeUnknownFunction && code != batch.CodeUnknownConnector {
 			return fmt.Errorf("%w; the text is in %s", err, path)
 		}
-		mistake = wire.FromStatus(err).Error()
+		mistake = err.Error()
 	}
 }
 
