@@ -221,10 +221,10 @@ func TestReportsOfCSV(t *testing.T) {
 	if want := `{"id":1,"name":"a, b"} {"id":3,"name":"d\""}`; len(s.sent) != 1 || s.sent[0] != want {
 		t.Errorf("sent %s", s.sent)
 	}
-	expectFile(t, outcomes, `line,key,outcome,function,code,reason,attempts,kept,not_kept
-2,1,done,,,,0,,
-3,,dead,,ROW_UNDECODABLE,"id must be a whole number, it is ""x""",0,false,not_sent
-4,3,failed,f,DEADLINE,late,2,,
+	expectFile(t, outcomes, `line,key,outcome,function,code,reason,attempts,kept,not_kept,letter
+2,1,done,,,,0,,,
+3,,dead,,ROW_UNDECODABLE,"id must be a whole number, it is ""x""",0,false,not_sent,
+4,3,failed,f,DEADLINE,late,2,,,
 `)
 	expectFile(t, rejects, "id,name\nx,c\n3,\"d\"\"\"\n")
 }

@@ -210,25 +210,33 @@ func NoOutput() SubmitOption { return func(o *submitOptions) { o.noOutput = true
 func ReportOnly() SubmitOption { return func(o *submitOptions) { o.reportOnly = true } }
 
 // From says where the rows of the batch come from, so that dead letters and their readers can name it: source is the name of a file or of
-// another source, of which the first 1,024 bytes count, and lines has the line in it of each row, counted from 1 and rising. Either may be
-// empty. Default: nothing is said.
+// another source, of which the first 1,024 bytes count, and lines has the line in it of each row, counted from 1. Either may be empty. Rows
+// behind the first 100 runs of consecutive lines have no line. Default: nothing is said.
 func From(source string, lines []int) SubmitOption {
 	return func(o *submitOptions) {
-		o.origin = &pb.Origin{Source: strings.ToValidUTF8(source, "\uFFFD"), Lines: make([]uint32, 0, len(lines))}
-		before := 0
+		o.origin = &pb.Origin{Source: strings.ToValidUTF8(source[:min(len(source), maxSource)], "")}
+		var run *pb.Range
 		for _, line := range lines {
-			step := line - before
-			if step < 0 || step > math.MaxUint32 {
-				o.origin.Lines = nil // the numbers are no lines
+			switch {
+			case line < 1 || line > math.MaxUint32:
+				return // it is no line
+			case run != nil && int(run.GetFirst())+int(run.GetCount()) == line:
+				run.Count++
+			case len(o.origin.GetLines()) == maxRuns:
 				return
+			default:
+				run = &pb.Range{First: uint32(line), Count: 1}
+				o.origin.Lines = append(o.origin.Lines, run)
 			}
-			o.origin.Lines, before = append(o.origin.Lines, uint32(step)), line
-		}
-		for n := len(o.origin.Lines); n > 1 && o.origin.Lines[n-1] == 1; n-- {
-			o.origin.Lines = o.origin.Lines[:n-1] // missing numbers are 1
 		}
 	}
 }
+
+// Limits of what From says, because a message may have only 4 KiB beside its rows.
+const (
+	maxSource = 1024 // bytes
+	maxRuns   = 100
+)
 
 // Timeout sets the batch's deadline to d after the call of Submit or Send. Rows without an outcome by then come back failed with
 // CodeDeadline. A batch that could not be sent by then, or must be sent again after a connection broke, ends with an error of that code,

@@ -118,7 +118,9 @@ func TestPruneKeepsOthers(t *testing.T) {
 		}
 		return actions
 	}
-	doc := func(kind, name string, yaml []byte) *pb.Document { return &pb.Document{Kind: kind, Name: name, Yaml: yaml} }
+	doc := func(kind, name string, yaml []byte) *pb.Document {
+		return &pb.Document{Kind: kind, Name: name, Yaml: yaml}
+	}
 	flow := func(name string, function string) *pb.Document {
 		return doc("flow", name, flowDocument(name, "id", function, "status: 0").YAML)
 	}

@@ -348,32 +348,27 @@ func (s *submission) letter(row uint32, d batch.DeadRow) *deadletter.Letter {
 	return l
 }
 
-// lineOf returns the line of a batch's row, by its number, as lines of pb.Origin has it. 0 means that lines are not known.
-func lineOf(lines []uint32, row uint32) (line uint64) {
-	if len(lines) == 0 {
-		return 0
+// lineOf returns the line of a batch's row, by its number, as lines of pb.Origin has it. 0 means that it is not known.
+func lineOf(lines []*pb.Range, row uint32) uint64 {
+	left := uint64(row)
+	for _, run := range lines {
+		if left < uint64(run.GetCount()) {
+			return uint64(run.GetFirst()) + left
+		}
+		left -= uint64(run.GetCount())
 	}
-	known := min(uint64(row)+1, uint64(len(lines)))
-	for _, step := range lines[:known] {
-		line += uint64(step)
-	}
-	return line + uint64(row) + 1 - known
+	return 0
 }
 
 // maxSource is the limit for the bytes of the name of a source; longer names are cut.
 const maxSource = 1024
 
-// originOf returns what is kept of the origin that a client gave for a batch of so many rows; nil means that it gave none. It does not share
-// memory with in.
-func originOf(in *pb.Origin, rows int) *pb.Origin {
+// originOf returns the origin that a client gave for a batch; nil means that it gave none. The codec has bounded its size.
+func originOf(in *pb.Origin) *pb.Origin {
 	if in.GetSource() == "" && len(in.GetLines()) == 0 {
 		return nil
 	}
 	source := in.GetSource()
 	source = strings.ToValidUTF8(source[:min(len(source), maxSource)], "")
-	lines := in.GetLines()[:min(len(in.GetLines()), rows)]
-	for n := len(lines); n > 1 && lines[n-1] == 1; n-- {
-		lines = lines[:n-1] // missing numbers are 1
-	}
-	return &pb.Origin{Source: strings.Clone(source), Lines: slices.Clone(lines)}
+	return &pb.Origin{Source: strings.Clone(source), Lines: in.GetLines()}
 }

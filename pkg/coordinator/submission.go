@@ -146,7 +146,7 @@ func newSubmission(r *flowstate.Revision, limits batch.Limits, flow string, stre
 	if err := s.columns.Check(limits); err != nil {
 		return nil, err
 	}
-	s.origin = originOf(in.GetOrigin(), s.columns.Len())
+	s.origin = originOf(in.GetOrigin())
 	s.Batch = scheduler.Batch{Flow: flow, Revision: r.Number, Digest: r.Digest, Ends: s.columns.Ends, Owner: s}
 	if ms := in.GetDeadlineMilliseconds(); ms > 0 {
 		s.Deadline = now.Add(wire.Duration(ms))

@@ -502,9 +502,9 @@ type Origin struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name of a file or source, at most 1,024 bytes.
 	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
-	// The line of each row: of the first row the line itself, counted from 1, and of each further row how many lines behind
-	// the row before it. Missing numbers at the end are 1. None at all means that lines are not known.
-	Lines         []uint32 `protobuf:"varint,2,rep,packed,name=lines,proto3" json:"lines,omitempty"`
+	// The lines of the rows, counted from 1, as runs of consecutive lines, in the order of the rows. The lines of rows behind
+	// the last run are not known. The runs count as bytes beside the rows, of which a batch may have 4 KiB.
+	Lines         []*Range `protobuf:"bytes,2,rep,name=lines,proto3" json:"lines,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -546,7 +546,7 @@ func (x *Origin) GetSource() string {
 	return ""
 }
 
-func (x *Origin) GetLines() []uint32 {
+func (x *Origin) GetLines() []*Range {
 	if x != nil {
 		return x.Lines
 	}
@@ -1164,10 +1164,10 @@ const file_kisgrid_v1_ingest_proto_rawDesc = "" +
 	" \x01(\bR\x05first\x12!\n" +
 	"\ftrace_parent\x18\v \x01(\tR\vtraceParent\x12\x16\n" +
 	"\x06digest\x18\x0f \x01(\fR\x06digest\x12*\n" +
-	"\x06origin\x18\x10 \x01(\v2\x12.kisgrid.v1.OriginR\x06origin\"6\n" +
+	"\x06origin\x18\x10 \x01(\v2\x12.kisgrid.v1.OriginR\x06origin\"I\n" +
 	"\x06Origin\x12\x16\n" +
-	"\x06source\x18\x01 \x01(\tR\x06source\x12\x14\n" +
-	"\x05lines\x18\x02 \x03(\rR\x05lines\"\xfe\x01\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12'\n" +
+	"\x05lines\x18\x02 \x03(\v2\x11.kisgrid.v1.RangeR\x05lines\"\xfe\x01\n" +
 	"\x0eStreamResponse\x12,\n" +
 	"\x06opened\x18\x01 \x01(\v2\x12.kisgrid.v1.OpenedH\x00R\x06opened\x12,\n" +
 	"\x06answer\x18\x02 \x01(\v2\x12.kisgrid.v1.AnswerH\x00R\x06answer\x12,\n" +
@@ -1251,26 +1251,27 @@ var file_kisgrid_v1_ingest_proto_depIdxs = []int32{
 	4,  // 3: kisgrid.v1.StreamRequest.submission:type_name -> kisgrid.v1.Submission
 	13, // 4: kisgrid.v1.Submission.rows:type_name -> kisgrid.v1.Columns
 	5,  // 5: kisgrid.v1.Submission.origin:type_name -> kisgrid.v1.Origin
-	7,  // 6: kisgrid.v1.StreamResponse.opened:type_name -> kisgrid.v1.Opened
-	12, // 7: kisgrid.v1.StreamResponse.answer:type_name -> kisgrid.v1.Answer
-	9,  // 8: kisgrid.v1.StreamResponse.credit:type_name -> kisgrid.v1.Credit
-	10, // 9: kisgrid.v1.StreamResponse.switched:type_name -> kisgrid.v1.Switched
-	11, // 10: kisgrid.v1.StreamResponse.move:type_name -> kisgrid.v1.Move
-	8,  // 11: kisgrid.v1.Opened.limits:type_name -> kisgrid.v1.Limits
-	14, // 12: kisgrid.v1.Answer.finished:type_name -> kisgrid.v1.Range
-	15, // 13: kisgrid.v1.Answer.not_done:type_name -> kisgrid.v1.RowOutcome
-	16, // 14: kisgrid.v1.Answer.output:type_name -> kisgrid.v1.Output
-	17, // 15: kisgrid.v1.Answer.refused:type_name -> kisgrid.v1.Error
-	17, // 16: kisgrid.v1.Answer.output_omitted:type_name -> kisgrid.v1.Error
-	0,  // 17: kisgrid.v1.Ingest.Submit:input_type -> kisgrid.v1.SubmitRequest
-	2,  // 18: kisgrid.v1.Ingest.Stream:input_type -> kisgrid.v1.StreamRequest
-	1,  // 19: kisgrid.v1.Ingest.Submit:output_type -> kisgrid.v1.SubmitResponse
-	6,  // 20: kisgrid.v1.Ingest.Stream:output_type -> kisgrid.v1.StreamResponse
-	19, // [19:21] is the sub-list for method output_type
-	17, // [17:19] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	14, // 6: kisgrid.v1.Origin.lines:type_name -> kisgrid.v1.Range
+	7,  // 7: kisgrid.v1.StreamResponse.opened:type_name -> kisgrid.v1.Opened
+	12, // 8: kisgrid.v1.StreamResponse.answer:type_name -> kisgrid.v1.Answer
+	9,  // 9: kisgrid.v1.StreamResponse.credit:type_name -> kisgrid.v1.Credit
+	10, // 10: kisgrid.v1.StreamResponse.switched:type_name -> kisgrid.v1.Switched
+	11, // 11: kisgrid.v1.StreamResponse.move:type_name -> kisgrid.v1.Move
+	8,  // 12: kisgrid.v1.Opened.limits:type_name -> kisgrid.v1.Limits
+	14, // 13: kisgrid.v1.Answer.finished:type_name -> kisgrid.v1.Range
+	15, // 14: kisgrid.v1.Answer.not_done:type_name -> kisgrid.v1.RowOutcome
+	16, // 15: kisgrid.v1.Answer.output:type_name -> kisgrid.v1.Output
+	17, // 16: kisgrid.v1.Answer.refused:type_name -> kisgrid.v1.Error
+	17, // 17: kisgrid.v1.Answer.output_omitted:type_name -> kisgrid.v1.Error
+	0,  // 18: kisgrid.v1.Ingest.Submit:input_type -> kisgrid.v1.SubmitRequest
+	2,  // 19: kisgrid.v1.Ingest.Stream:input_type -> kisgrid.v1.StreamRequest
+	1,  // 20: kisgrid.v1.Ingest.Submit:output_type -> kisgrid.v1.SubmitResponse
+	6,  // 21: kisgrid.v1.Ingest.Stream:output_type -> kisgrid.v1.StreamResponse
+	20, // [20:22] is the sub-list for method output_type
+	18, // [18:20] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_kisgrid_v1_ingest_proto_init() }

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"bytes"
 	"cmp"
+	"encoding/hex"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -393,6 +394,8 @@ func (l *lineWriter) line(row uint32, ends bool, o *pb.RowOutcome, from, to int)
 			b = strconv.AppendBool(append(b, `,"kept":`...), o.GetKept())
 			if !o.GetKept() {
 				b = appendJSON(append(b, `,"not_kept":`...), batch.NotKept(o.GetNotKept()).Name())
+			} else if len(o.GetLetter()) > 0 {
+				b = append(hex.AppendEncode(append(b, `,"letter":"`...), o.GetLetter()), '"')
 			}
 		}
 	}
