@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"slices"
 
-	"go.yaml.in/yaml/v3"
 
 	"github.com/kisgrid/kisgrid/internal/rowfile"
+	"github.com/kisgrid/kisgrid/internal/yamltext"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -65,7 +65,7 @@ func functionsOf(document []byte) (names []string) {
 			Name string `yaml:"fname"`
 		} `yaml:"flows"`
 	}
-	if yaml.Unmarshal(document, &flow) != nil {
+	if yamltext.Unmarshal(document, &flow) != nil {
 		return nil
 	}
 	for _, f := range flow.Flows {

@@ -15,13 +15,14 @@ var arrows = []struct {
 	{"proto/gateway/kisgrid/v1", []string{"proto/kisgrid/v1"}},
 	{"pkg/batch", nil},
 	{"pkg/expr", nil},
-	{"pkg/definition", []string{"pkg/batch", "pkg/expr", "internal/jsonrule"}},
+	{"pkg/definition", []string{"pkg/batch", "pkg/expr", "internal/jsonrule", "internal/yamltext"}},
 	{"internal/wire", []string{"pkg/batch", "proto/kisgrid/v1"}},
 	{"internal/frames", nil},
 	{"internal/bitset", nil},
 	{"internal/ranges", []string{"pkg/batch"}},
 	{"internal/keyslot", nil},
 	{"internal/jsonrule", nil},
+	{"internal/yamltext", nil},
 	{"internal/point", nil},
 	{"internal/transport", []string{"pkg/batch", "internal/wire", "internal/frames", "internal/network"}},
 	{"internal/serve", []string{"pkg/batch", "internal/wire", "internal/frames", "internal/transport", "internal/network"}},
@@ -32,7 +33,7 @@ var arrows = []struct {
 
 	// The packages that users' functions import.
 	{"pkg/kis", []string{"pkg/batch", "pkg/definition", "internal/storetext"}},
-	{"pkg/kis/…", []string{"pkg/kis…", "pkg/flowexec", "pkg/batch", "pkg/definition", "pkg/connector…"}},
+	{"pkg/kis/…", []string{"pkg/kis…", "pkg/flowexec", "pkg/batch", "pkg/definition", "pkg/connector…", "internal/yamltext"}},
 
 	// Deciding, executing, keeping.
 	{"pkg/scheduler", []string{"pkg/batch", "internal/bitset", "internal/keyslot", "internal/ranges"}},
@@ -46,10 +47,10 @@ var arrows = []struct {
 	{"internal/command", []string{"pkg/batch", "pkg/cluster", "pkg/deadletter", "pkg/definition", "internal/transport", "internal/serve"}},
 	{"internal/authority", nil},
 	{"internal/access", []string{"pkg/batch", "internal/wire", "proto/kisgrid/v1"}},
-	{"internal/rowfile", []string{"pkg/batch"}},
+	{"internal/rowfile", []string{"pkg/batch", "internal/yamltext"}},
 	{"internal/terminal", nil},
 	{"internal/submission", []string{"pkg/batch", "internal/rowfile", "internal/terminal"}},
-	{"internal/casefile", []string{"internal/rowfile", "pkg/flowexec", "pkg/kis", "pkg/connector", "pkg/connector/memory", "pkg/definition", "pkg/batch"}},
+	{"internal/casefile", []string{"internal/rowfile", "pkg/flowexec", "pkg/kis", "pkg/connector", "pkg/connector/memory", "pkg/definition", "pkg/batch", "internal/yamltext"}},
 	{"internal/flowcmd", []string{"internal/terminal", "internal/rowfile", "internal/casefile", "internal/command", "internal/submission", "internal/serve", "pkg/flowexec", "pkg/kis", "pkg/definition", "pkg/batch"}},
 
 	// The processes, and their clients.
@@ -84,7 +85,7 @@ var arrows = []struct {
 	{"cmd/kisgrid", []string{
 		"internal/access",
 		"pkg/client", "pkg/client/oteltrace", "pkg/coordinator", "pkg/worker", "pkg/cluster", "pkg/definition", "pkg/expr", "pkg/flowexec", "pkg/kis", "pkg/batch",
-		"internal/devcluster", "internal/wire", "internal/transport", "internal/serve", "internal/authority", "internal/command", "internal/flowcmd", "internal/casefile", "internal/submission", "internal/rowfile", "internal/terminal", "proto/kisgrid/v1", "examples/students",
+		"internal/devcluster", "internal/wire", "internal/transport", "internal/serve", "internal/authority", "internal/command", "internal/flowcmd", "internal/casefile", "internal/submission", "internal/rowfile", "internal/terminal", "internal/yamltext", "proto/kisgrid/v1", "examples/students",
 	}},
 	{"cmd/kisgrid/…", []string{"pkg/…", "internal/…", "proto/kisgrid/v1", "examples/…", "cmd/kisgrid/…"}},
 	{"examples/…", []string{"pkg/kis…", "pkg/client…", "pkg/batch", "pkg/flowexec", "pkg/worker", "examples/…"}},

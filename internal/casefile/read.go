@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/kisgrid/kisgrid/internal/rowfile"
+	"github.com/kisgrid/kisgrid/internal/yamltext"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
@@ -28,27 +29,24 @@ var (
 func readFile(path string, text []byte, set *definition.Set) (*File, definition.Mistakes) {
 	r := &reader{path: path, set: set}
 	f := &File{Path: path, Set: set, text: text}
-	var root yaml.Node
-	switch err := yaml.Unmarshal(text, &root); {
-	case err != nil:
+	roots, err := yamltext.Nodes(text, 2)
+	if err != nil {
 		r.mistake(0, "", "is not YAML: %s", strings.TrimPrefix(err.Error(), "yaml: "))
-		return f, r.mistakes
-	case len(root.Content) == 0:
+	}
+	switch {
+	case err == nil && len(roots) == 0:
 		r.mistake(0, "", "is empty: write tests, with a list of cases, or remove the file")
 		return f, r.mistakes
+	case len(roots) == 0:
+		return f, r.mistakes
+	case len(roots) > 1:
+		r.mistake(roots[1].Line, "", "is a second document: write all cases under one tests")
 	}
-	if more := yaml.NewDecoder(bytes.NewReader(text)); more.Decode(new(yaml.Node)) == nil {
-		var second yaml.Node
-		if err := more.Decode(&second); err == nil {
-			r.mistake(second.Line, "", "is a second document: write all cases under one tests")
-		} else if !errors.Is(err, io.EOF) {
-			r.mistake(0, "", "is not YAML: %s", strings.TrimPrefix(err.Error(), "yaml: "))
-		}
-	}
-	top := r.object(root.Content[0], "", fileKeys...)
+	root := roots[0].Content[0]
+	top := r.object(root, "", fileKeys...)
 	tests, ok := top["tests"]
 	if !ok {
-		if root.Content[0].Kind == yaml.MappingNode {
+		if root.Kind == yaml.MappingNode {
 			r.mistake(1, "tests", "is missing: write a list of cases")
 		}
 		return f, r.mistakes
@@ -66,7 +64,7 @@ func readFile(path string, text []byte, set *definition.Set) (*File, definition.
 		names[c.Name] = c.Line
 		f.Cases = append(f.Cases, c)
 	}
-	f.findSpans(root.Content[0])
+	f.findSpans(root)
 	return f, r.mistakes
 }
 

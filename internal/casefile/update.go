@@ -12,6 +12,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/kisgrid/kisgrid/internal/yamltext"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
@@ -124,8 +125,7 @@ func (f *File) updated(results []*Result) ([]byte, error) {
 	if !strings.HasSuffix(text, "\n") {
 		text += "\n"
 	}
-	var check yaml.Node
-	if err := yaml.Unmarshal([]byte(text), &check); err != nil {
+	if _, err := yamltext.Nodes([]byte(text), 1); err != nil {
 		return nil, batch.Errorf(batch.CodeInternal, "%s: --update would not write YAML (%w), so it has changed nothing: change the file by hand", f.Path, err)
 	}
 	return []byte(text), nil

@@ -1,6 +1,6 @@
 package rowfile
 
-import "go.yaml.in/yaml/v3"
+import "github.com/kisgrid/kisgrid/internal/yamltext"
 
 // DeclaredTypes returns the types that the document of a function declares as source.fields. It is nil if it declares none, or can't be read.
 func DeclaredTypes(document []byte) Types {
@@ -9,7 +9,7 @@ func DeclaredTypes(document []byte) Types {
 			Fields map[string]any `yaml:"fields"`
 		} `yaml:"source"`
 	}
-	if yaml.Unmarshal(document, &function) != nil || len(function.Source.Fields) == 0 {
+	if yamltext.Unmarshal(document, &function) != nil || len(function.Source.Fields) == 0 {
 		return nil
 	}
 	types := Types{}

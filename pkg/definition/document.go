@@ -57,11 +57,10 @@ func (d Document) String() string {
 // LineOf returns the line of a key, given as a path such as option.cname, within the file or etcd value. It returns 0 if the document
 // does not have the key.
 func (d Document) LineOf(key string) int {
-	var root yaml.Node
-	if err := yaml.Unmarshal(d.YAML, &root); err != nil || len(root.Content) == 0 {
+	node, line := d.node(), 0
+	if node == nil {
 		return 0
 	}
-	node, line := root.Content[0], 0
 	for name := range strings.SplitSeq(key, ".") {
 		if node.Kind == yaml.AliasNode {
 			node = node.Alias

@@ -121,7 +121,7 @@ func TestLoadMistakes(t *testing.T) {
 DIR/a.yml:8: fnam: is not a key here; the keys are kistype, fname, fmode, source, option, timeout; did you mean "fname"?
 DIR/b.yml: is empty: write a document that starts with kistype
 DIR/c.yml:5: is a second document for the function "B": the first is DIR/c.yml:1; take one away
-DIR/a.yml:3: flows[0].fname: no document describes the function "A"`, "DIR", dir))
+DIR/a.yml:3: flows[0].fname: no document describes the function "A"; perhaps the document with the mistake at DIR/a.yml:7 does`, "DIR", dir))
 
 	_, _, err = Load(filepath.Join(dir, "nowhere"))
 	if batch.CodeOf(err) != batch.CodeNotFound || !errors.Is(err, fs.ErrNotExist) {

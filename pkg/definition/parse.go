@@ -1,15 +1,14 @@
 package definition
 
 import (
-	"bytes"
-	"errors"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/kisgrid/kisgrid/internal/yamltext"
 )
 
 // Parse reads one document. It is strict: it is an error if a key is unknown, written twice or missing, or has a bad value; the
@@ -71,23 +70,19 @@ func (r *reader) root(text []byte) *yaml.Node {
 		r.mistake(0, "", "is not UTF-8: save it as UTF-8")
 		return nil
 	}
-	decoder := yaml.NewDecoder(bytes.NewReader(text))
-	var node, more yaml.Node
-	if err := decoder.Decode(&node); errors.Is(err, io.EOF) {
+	nodes, err := yamltext.Nodes(text, 2)
+	switch {
+	case err != nil:
+		r.syntax(err)
+		return nil
+	case len(nodes) == 0:
 		r.mistake(0, "", "is empty: write a document that starts with kistype")
 		return nil
-	} else if err != nil {
-		r.syntax(err)
+	case len(nodes) > 1:
+		r.mistake(nodes[1].Line, "", "is a second document: store each one on its own")
 		return nil
 	}
-	if err := decoder.Decode(&more); err == nil {
-		r.mistake(more.Line, "", "is a second document: store each one on its own")
-		return nil
-	} else if !errors.Is(err, io.EOF) {
-		r.syntax(err)
-		return nil
-	}
-	root := r.follow(node.Content[0])
+	root := r.follow(nodes[0].Content[0])
 	if root.ShortTag() == "!!null" {
 		r.mistake(0, "", "is empty: write a document that starts with kistype")
 		return nil
@@ -118,7 +113,51 @@ func (r *reader) syntax(err error) {
 	case line == 0 && !strings.HasPrefix(problem, "unknown anchor"):
 		line = 1
 	}
-	r.mistake(line, "", "is not YAML: %s", problem)
+	r.mistake(line, "", "is not YAML: %s%s", problem, yamlHint(problem, r.line(line)))
+}
+
+// line returns a line of the document, from 1; an empty one if there is no such line.
+func (r *reader) line(number int) string {
+	for line := range strings.Lines(string(r.source)) {
+		if number--; number == 0 {
+			return line
+		}
+	}
+	return ""
+}
+
+// yamlHint says how to write a value that the YAML library does not take, if line, where its error is, has a value of a kind that people often write,
+// such as an expression. problem is the text of its error.
+func yamlHint(problem, line string) string {
+	key, value, _ := strings.Cut(line, ": ")
+	if value = strings.TrimSpace(value); value == "" {
+		key, value = "", strings.TrimSpace(key)
+	}
+	first := value[:min(1, len(value))]
+	const orBlock = " into single quotes, or write it as a block: | here, and the value on the next line"
+	switch problem {
+	case "did not find expected ',' or '}'", "did not find expected ',' or ']'":
+		return "; within { } and [ ], put a value with any of , : ? [ ] { } # into quotes, or write each key on a line of its own"
+	case "did not find expected whitespace or line break", "did not find expected alphabetic or numeric character":
+		if strings.Contains(value, "!") {
+			return "; YAML takes ! at the beginning of a value for a tag: write not, or put the value" + orBlock
+		}
+	case "mapping values are not allowed in this context":
+		if strings.Contains(value, ": ") {
+			return `; YAML takes ": " for the end of a key: put the value` + orBlock
+		}
+	case "found character that cannot start any token":
+		if strings.Contains("@%`", first) && key != "" {
+			return "; YAML has no value that begins with " + first + ": put the value" + orBlock
+		}
+	case "did not find expected key":
+		if strings.Contains(`"'[{`, first) && key != "" {
+			return "; YAML takes a value that begins with " + first + " to end with its counterpart: put the whole value" + orBlock
+		}
+	case "did not find expected comment or line break":
+		return "; YAML takes > and | at the beginning of a value for a block: put the value into single quotes"
+	}
+	return ""
 }
 
 // kinds lists the kinds of documents, in the order in which documents are sorted.

@@ -6,6 +6,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/kisgrid/kisgrid/internal/yamltext"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/expr"
 )
@@ -32,7 +33,11 @@ func (v value) expressionMistakes(err error) {
 	}
 	for _, m := range mistakes {
 		line, column := m.Position()
-		v.r.mistakes = append(v.r.mistakes, &Mistake{Document: v.r.document, Line: line, Column: column, Key: v.path, Code: batch.CodeBadDocument, Problem: m.Explain()})
+		problem := m.Explain()
+		if v.node.Style == 0 && strings.HasPrefix(v.node.LineComment, "#") {
+			problem = strings.Replace(problem, "\n", "; YAML takes the # behind it for the beginning of a comment: if it is a part of the expression, put that into single quotes\n", 1)
+		}
+		v.r.mistakes = append(v.r.mistakes, &Mistake{Document: v.r.document, Line: line, Column: column, Key: v.path, Code: batch.CodeBadDocument, Problem: problem})
 	}
 }
 
@@ -41,6 +46,10 @@ func (v value) expressionText() (expr.Source, bool) {
 	n := v.node
 	if n.Kind != yaml.ScalarNode {
 		v.mistake("wants an expression such as score > 60, not %s", describe(n))
+		return expr.Source{}, false
+	}
+	if strings.HasPrefix(n.Tag, "!") && !strings.HasPrefix(n.Tag, "!!") {
+		v.mistake("begins with %s, which YAML takes for a tag: write not in place of !, or put the expression into single quotes", quote(n.Tag))
 		return expr.Source{}, false
 	}
 	source := expr.Source{Text: n.Value, Document: v.r.document, Path: v.path, Line: n.Line + v.r.offset, Column: n.Column, Margin: n.Column}
@@ -180,11 +189,11 @@ func (b *Bundle) ParamValues(i int) (expr.Value, error) {
 
 // node returns the value under a path of keys; nil if the document does not have it.
 func (d Document) node(keys ...string) *yaml.Node {
-	var root yaml.Node
-	if err := yaml.Unmarshal(d.YAML, &root); err != nil || len(root.Content) == 0 {
+	roots, err := yamltext.Nodes(d.YAML, 1)
+	if err != nil || len(roots) == 0 {
 		return nil
 	}
-	n := root.Content[0]
+	n := roots[0].Content[0]
 	for _, key := range keys {
 		i := valueOf(n, key)
 		if i < 0 {

@@ -234,11 +234,12 @@ func TestLineOf(t *testing.T) {
 
 func TestParseMistakes(t *testing.T) {
 	const (
-		flow = "kistype: flow\nflow_name: f\nstatus: 1\nflows: [fname: A]\n" // 4 lines
-		fn   = "kistype: func\nfname: f\nfmode: Calculate\n"                 // 3 lines
-		load = "kistype: func\nfname: f\nfmode: Load\n"
-		save = "kistype: func\nfname: f\nfmode: Save\n"
-		conn = "kistype: conn\ncname: c\ntype: redis\naddrs: a:1\n" // 4 lines
+		flow    = "kistype: flow\nflow_name: f\nstatus: 1\nflows: [fname: A]\n" // 4 lines
+		fn      = "kistype: func\nfname: f\nfmode: Calculate\n"                 // 3 lines
+		load    = "kistype: func\nfname: f\nfmode: Load\n"
+		save    = "kistype: func\nfname: f\nfmode: Save\n"
+		conn    = "kistype: conn\ncname: c\ntype: redis\naddrs: a:1\n" // 4 lines
+		orBlock = " into single quotes, or write it as a block: | here, and the value on the next line"
 	)
 	for _, tt := range []struct {
 		yaml string
@@ -253,6 +254,20 @@ func TestParseMistakes(t *testing.T) {
 		{"kistype: flow\nflow_name: f\nflows:\n  - fname: A\n status: 1\n", "x.yml:5: is not YAML: did not find expected key"},
 		{"kistype: flow\nflow_name f\nstatus: 1\n", "x.yml:2: is not YAML: could not find expected ':'"},
 		{"kistype: flow\n\tflow_name: f\n", "x.yml:2: is not YAML: found a tab character that violates indentation"},
+		{"a: {b: c ? d : e}\n", "x.yml:1: is not YAML: did not find expected ',' or '}'; within { } and [ ], put a value with any of , : ? [ ] { } # into quotes, or write each key on a line of its own"},
+		{"a:\n  b: {c: [int]?}\n", "x.yml:2: is not YAML: did not find expected ',' or '}'; within { } and [ ], put a value with any of , : ? [ ] { } # into quotes, or write each key on a line of its own"},
+		{"a: {b: !c}\n", "x.yml:1: is not YAML: did not find expected whitespace or line break; YAML takes ! at the beginning of a value for a tag: write not, or put the value" + orBlock},
+		{"a: b == \"c: d\"\n", `x.yml:1: is not YAML: mapping values are not allowed in this context; YAML takes ": " for the end of a key: put the value` + orBlock},
+		{"a: b ? c : d\n", `x.yml:1: is not YAML: mapping values are not allowed in this context; YAML takes ": " for the end of a key: put the value` + orBlock},
+		{"a: @b\n", "x.yml:1: is not YAML: found character that cannot start any token; YAML has no value that begins with @: put the value" + orBlock},
+		{"a: `b` == c\n", "x.yml:1: is not YAML: found character that cannot start any token; YAML has no value that begins with `: put the value" + orBlock},
+		{"k: 1\na: \"b\" + c\n", `x.yml:2: is not YAML: did not find expected key; YAML takes a value that begins with " to end with its counterpart: put the whole value` + orBlock},
+		{"a: [b][0]\n", "x.yml:1: is not YAML: did not find expected key; YAML takes a value that begins with [ to end with its counterpart: put the whole value" + orBlock},
+		{"a: > 5\n", "x.yml:1: is not YAML: did not find expected comment or line break; YAML takes > and | at the beginning of a value for a block: put the value into single quotes"},
+		{fn + "source: {name: s, fields: {a: int?, b: strin?}}\noption: {calculate: {a: a?.b}}\n", "x.yml:4: source.fields.b: \"strin\" is not a type; did you mean string?: write int, float, string, bool, time, duration, any, [T], {name: T}, or T? for a value that may be null or missing"},
+		{"kistype: func\nfname: f\nfmode: Verify\noption:\n  verify: !done && x\n", "x.yml:5: is not YAML: did not find expected alphabetic or numeric character; YAML takes ! at the beginning of a value for a tag: write not, or put the value" + orBlock},
+		{"kistype: func\nfname: f\nfmode: Verify\noption:\n  verify: !done\n", `x.yml:5: option.verify: begins with "!done", which YAML takes for a tag: write not in place of !, or put the expression into single quotes`},
+		{"kistype: func\nfname: f\nfmode: Verify\noption:\n  verify: a == \"b #c\"\n", "x.yml:5:16: option.verify: this text has no end on its line: write a \" behind it, and \\n for a line break within; YAML takes the # behind it for the beginning of a comment: if it is a part of the expression, put that into single quotes\n    a == \"b\n         ^^"},
 		{"*a\n", "x.yml: is not YAML: unknown anchor 'a' referenced"},
 		{"\xff\xfe", "x.yml: is not UTF-8: save it as UTF-8"},
 		{strings.Repeat("#", MaxBytes+1), "x.yml: has 1048577 bytes, over the limit of 1048576 bytes for a flow's documents together"},

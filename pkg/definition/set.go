@@ -148,6 +148,9 @@ func (s *Set) checkFlow(f *Flow) Mistakes {
 		if len(mistakes) < maxMistakes { // no message has room for more
 			hint = suggest(step.Name, known())
 		}
+		if unread := s.mistakes[reference{}]; len(unread) > 0 && hint == "" {
+			hint = fmt.Sprintf("; perhaps the document with the mistake at %s:%d does", unread[0].Document, max(unread[0].Line, 1))
+		}
 		mistakes = append(mistakes, &Mistake{
 			Document: f.Document.String(), Line: step.Line, Key: fmt.Sprintf("flows[%d].fname", i), Code: batch.CodeUnknownFunction,
 			Problem: fmt.Sprintf("no document describes the function %s%s", quote(step.Name), hint),

@@ -9,11 +9,11 @@ func ShardKeyOf(d Document) (key string, read bool) {
 	if p, err := Parse(d); err == nil && p.Flow != nil {
 		return p.Flow.ShardKey, true
 	}
-	var node yaml.Node
-	if yaml.Unmarshal(d.YAML, &node) != nil || len(node.Content) == 0 || node.Content[0].Kind != yaml.MappingNode {
+	root := d.node()
+	if root == nil || root.Kind != yaml.MappingNode {
 		return "", false
 	}
-	fields := node.Content[0].Content
+	fields := root.Content
 	for i := 0; i+1 < len(fields); i += 2 {
 		value := fields[i+1]
 		if value.Kind == yaml.AliasNode {

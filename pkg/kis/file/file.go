@@ -8,8 +8,8 @@ import (
 	"slices"
 	"time"
 
-	"go.yaml.in/yaml/v3"
 
+	"github.com/kisgrid/kisgrid/internal/yamltext"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/kis"
 	"github.com/kisgrid/kisgrid/pkg/kis/config"
@@ -112,7 +112,7 @@ func saysTimeout(d definition.Document, parsed time.Duration) time.Duration {
 	var says struct {
 		Timeout *string `yaml:"timeout"`
 	}
-	if err := yaml.Unmarshal(d.YAML, &says); err != nil || says.Timeout == nil {
+	if err := yamltext.Unmarshal(d.YAML, &says); err != nil || says.Timeout == nil {
 		return 0
 	}
 	return parsed
