@@ -295,6 +295,12 @@ var breaches = []struct {
 	{"StatusTrue", "active, but nothing runs", "plain", func(h *history.History) {
 		h.Batches[2].Tries[0] = &history.Try{At: 4 * time.Minute, Ended: 5 * time.Minute, Call: true, Err: "NO_CAPABLE_WORKER: start a worker", Code: batch.CodeNoCapableWorker}
 	}},
+	{"StatusTrue", "active, but a row's time was up, and no other row waits", "plain", probeLate},
+	{"StatusTrue", "active, but no worker runs it, while rows wait that hang", "plain", func(h *history.History) {
+		hanging(h)
+		probeLate(h)
+		h.Batches[2].Tries[0].Code = batch.CodeNoCapableWorker
+	}},
 	{"StatusTrue", "unserved, but it runs", "plain", func(h *history.History) {
 		set(h.Final.Snaps["c1"], "kisgrid_flow_unserved", 1)
 		set(h.Final.Snaps["c2"], "kisgrid_flow_unserved", 1)
@@ -312,6 +318,9 @@ var breaches = []struct {
 	{"Independence", "slow because of one worker of two", "plain", func(h *history.History) {
 		slowBatch(h)
 		h.Faults = append(h.Faults, history.Fault{At: 20 * time.Second, Until: 110 * time.Second, Fault: scenario.Fault{Kind: "stop", Who: "w1"}})
+	}},
+	{"Independence", "slow because of one worker of two, and the other one came back with more functions", "plain", func(h *history.History) {
+		comesBack(h, "build more")
 	}},
 	{"Independence", "slow because of etcd", "plain", func(h *history.History) {
 		slowBatch(h)

@@ -161,7 +161,7 @@ const Probe = "probe"
 // The promise: a flow that is active, and that its coordinators do not call unserved, runs: the row ends, and not as failed. A flow that no
 // coordinator can serve, that is switched off, or that has no active revision, runs nothing. No connector is degraded while its store is
 // well. A row of a flow that loads another flow's keys may end dead. Excused is a row that needs a connector which the status calls degraded:
-// that is a breach of its own.
+// that is a breach of its own; and a row that comes to no end in its time, because rows that clients gave up hold up the lanes of its flow.
 func StatusTrue(l *Life) {
 	if l.Final == nil || len(l.Final.Snaps) == 0 {
 		return
@@ -218,6 +218,10 @@ func (l *Life) probe(b *history.Batch, t *history.Try) {
 		l.excused("a connector is degraded, and the status says so")
 		return
 	}
+	if !ran && outOfTime(t) && l.stillWaits(b.Flow, t.Ended) {
+		l.excused("rows that nobody waits for any more hold up the flow's lanes")
+		return
+	}
 	switch runs := there && s.Active > 0 && s.State != "disabled" && l.enabled(b.Flow, s.Active) && unserved == 0 && seen > 0; {
 	case runs && !ran:
 		l.breach(subject, "flow %s is %s with revision %d active, and no coordinator calls it unserved, but a row that was submitted after calm ended so: %s", b.Flow, s.State, s.Active, ended(t))
@@ -228,6 +232,11 @@ func (l *Life) probe(b *history.Batch, t *history.Try) {
 	case ran && seen > 0 && unserved == seen:
 		l.breach(subject, "every coordinator calls flow %s unserved, but a row that was submitted after calm ran", b.Flow)
 	}
+}
+
+// outOfTime reports whether a try of one row ended because its time was up.
+func outOfTime(t *history.Try) bool {
+	return t.Code == batch.CodeDeadline || t.Answered && t.Outcome(0).Code == batch.CodeDeadline
 }
 
 // heldBack reports whether some flow that uses Redis does not run the revision that its documents ask for.

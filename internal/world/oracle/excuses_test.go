@@ -170,6 +170,17 @@ var excuses = []struct {
 		h.Batches[0].Rows[0].Do = "save=misfit"
 		redriven(h, 2)
 	}},
+	{"StatusTrue", "a row's time was up behind rows that hang, and that nobody waits for", "plain", func(h *history.History) {
+		hanging(h)
+		probeLate(h)
+	}},
+	{"NothingLeft", "metrics of a deleted flow with rows that hang, and that nobody waits for", "plain", func(h *history.History) {
+		hanging(h)
+		h.Documents = append(h.Documents, history.Document{At: time.Minute, Epoch: 1, Revision: 9, Kind: "flow", Name: "F", Deleted: true})
+	}},
+	{"Independence", "slow because of one worker of two, and the other one came back without a function", "plain", func(h *history.History) {
+		comesBack(h, "build -verify")
+	}},
 	{"Answered", "the client went away", "plain", func(h *history.History) {
 		*h.Batches[1].Tries[0] = history.Try{At: time.Minute, ID: h.Batches[1].Tries[0].ID, Ended: time.Minute, Gone: true}
 	}},

@@ -347,3 +347,25 @@ func misfitAfterSave(h *history.History, often int) {
 	}
 	answer(h, 0, 1, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeRowUndecodable, Function: "F_calculate"})
 }
+
+// hanging makes the rows of the second batch hang, and its client go away.
+func hanging(h *history.History) {
+	t := h.Batches[1].Tries[0]
+	*t = history.Try{At: 100 * time.Second, Sent: 100 * time.Second, ID: t.ID, Ended: 110 * time.Second, Gone: true}
+	for place := range h.Batches[1].Rows {
+		h.Batches[1].Rows[place].Do = "verify=hang"
+	}
+}
+
+// probeLate makes the probe end because its time was up.
+func probeLate(h *history.History) {
+	h.Batches[2].Tries[0] = &history.Try{At: 4 * time.Minute, Ended: 260 * time.Second, Call: true, Err: "DEADLINE: time was up", Code: batch.CodeDeadline}
+}
+
+// comesBack makes the second batch slow while one worker is stopped, after the other one came back with other settings.
+func comesBack(h *history.History, settings string) {
+	slowBatch(h)
+	h.Faults = append(h.Faults,
+		history.Fault{At: time.Second, Until: 2 * time.Second, Fault: scenario.Fault{Kind: "kill", Who: "w1", Then: settings}},
+		history.Fault{At: 20 * time.Second, Until: 110 * time.Second, Fault: scenario.Fault{Kind: "stop", Who: "w2"}})
+}

@@ -180,7 +180,7 @@ func (l *Life) spares(f *flow, client string, fault history.Fault) bool {
 		}
 	}
 	for _, p := range l.Scenario.Workers {
-		if !hit(p.Name, p.Host) && !p.Absent && p.Build == "" && p.Advertise == "" {
+		if !hit(p.Name, p.Host) && !p.Absent && p.Build == "" && p.Advertise == "" && !l.rebuilt(p.Name, l.until(fault)) {
 			workers++
 		}
 	}
@@ -188,6 +188,13 @@ func (l *Life) spares(f *flow, client string, fault history.Fault) bool {
 		return !f.usesStore() && !l.letters()
 	}
 	return coordinators > 0 && workers > 0
+}
+
+// rebuilt reports whether a worker may have come back before a time with a build that lacks functions or has another row type.
+func (l *Life) rebuilt(worker string, until time.Duration) bool {
+	return slices.ContainsFunc(l.Faults, func(f history.Fault) bool {
+		return f.Who == worker && f.At <= until && strings.HasPrefix(f.Then, "build ") && f.Then != "build more"
+	})
 }
 
 // covered returns how much of a time the intervals cover.

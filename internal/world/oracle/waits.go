@@ -24,12 +24,15 @@ func (l *Life) mayWait(b *history.Batch, t *history.Try, until time.Duration) bo
 	return f != nil && f.form.Stretch && l.patience(f) > until-t.At // its rows' round trips, one after the other
 }
 
-// stillWaits reports whether workers may have rows that wait when the record looks at the processes for the last time, although nobody waits
-// for their answers any more.
-func (l *Life) stillWaits() bool {
+// stillWaits reports whether workers may have rows of a flow that wait at a time, although nobody waits for their answers any more. An empty
+// name means any flow.
+func (l *Life) stillWaits(flow string, at time.Duration) bool {
 	for _, b := range l.Batches {
+		if flow != "" && b.Flow != flow {
+			continue
+		}
 		for _, t := range b.Tries {
-			if b.Client != Probe && l.mayWait(b, t, l.Final.At) && (t.Ended == 0 || t.Gone || !t.Answered || slices.ContainsFunc(t.NotDone, func(o batch.RowOutcome) bool { return o.Outcome == batch.Failed })) {
+			if b.Client != Probe && l.mayWait(b, t, at) && (t.Ended == 0 || t.Gone || !t.Answered || slices.ContainsFunc(t.NotDone, func(o batch.RowOutcome) bool { return o.Outcome == batch.Failed })) {
 				return true
 			}
 		}
