@@ -58,7 +58,7 @@ func TestMessagePack(t *testing.T) {
 	expect(t, got, `
 		1 filtered DROPPED look: asked for
 		2 dead MISSING_FIELD look: the row lacks n, which source.must of look asks for
-		3 dead ROW_UNDECODABLE double: the row does not fit flowexec_test.in, which double reads: json: cannot unmarshal string into Go struct field in.n of type int
+		3 dead ROW_UNDECODABLE double: the row does not fit double: n must be a whole number, it is a string
 		4 dead ROW_UNDECODABLE look: the row is no MessagePack that JSON can hold: byte 0xc1 begins no value
 		0 → {"k":"a","m":2}
 		5 → {"k":"d","m":6}`)
@@ -104,7 +104,7 @@ func TestProtobuf(t *testing.T) {
 	got, encoding := submitPacked(t, l, batch.Protobuf, nil, rows...)
 	expect(t, got, `
 		1 filtered DROPPED look: asked for
-		2 dead ROW_UNDECODABLE look: the row is no typepb.EnumValue, which functions of flow F read: …
+		2 dead ROW_UNDECODABLE look: the row is no message google.protobuf.EnumValue, which functions of flow F read: …
 		0 → `+string(enum(t, "a", 2))+`
 		3 → `+string(enum(t, "z", 0)))
 	if encoding != batch.Protobuf {
@@ -115,7 +115,7 @@ func TestProtobuf(t *testing.T) {
 	got, encoding = submitPacked(t, l, batch.Protobuf, nil, rows...)
 	expect(t, got, `
 		1 filtered DROPPED look: asked for
-		2 dead ROW_UNDECODABLE look: the row is no typepb.EnumValue…
+		2 dead ROW_UNDECODABLE look: the row is no message google.protobuf.EnumValue…
 		0 → {"k":"a","m":1}
 		3 → {"k":"z","m":0}`)
 	if encoding != "" {

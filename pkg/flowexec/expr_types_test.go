@@ -79,7 +79,7 @@ func TestExpressionsOverGoRows(t *testing.T) {
 		"expression to Go": {full, nil, undeclared("id: id; nam: 1"), "fname: R\nfmode: Calculate\n",
 			`R reads (as struct { ID int64 "json:\"id\""; Name string "json:\"name\"" }) the field name, which {id: any, nam: int} lacks, that C passes on (it has id, nam): add the field there; did you mean "nam"?`},
 		"another type to Go": {full, nil, undeclared("id: id; name: '[1]'"), "fname: R\nfmode: Calculate\n", "the field name as string, but it is [int] in {id: any, name: [int]}, that C passes on"},
-		"any to Go":          {full, nil, undeclared("id: id; name: id"), "fname: R\nfmode: Calculate\n", "dead CONVERSION_FAILED R: the row does not fit struct { ID int64 \"json:\\\"id\\\"\"; Name string \"json:\\\"name\\\"\" }, which R reads: read {id: any, name: any} as struct"},
+		"any to Go":          {full, nil, undeclared("id: id; name: id"), "fname: R\nfmode: Calculate\n", "dead CONVERSION_FAILED R: the row does not fit R: name must be a string, it is a number"},
 		"float to int":       {full, nil, undeclared("x: 7 / 2"), declared("x: int", "a: x"), "C reads the field x as int, but it is float in {x: float}, that B passes on: make the two types agree: write int(…) or round(…) there, or float here"},
 		"retries":            {full, nil, undeclared("x: id - 1"), "fname: C\nfmode: Calculate\noption:\n  retry_times: 5\n  retry_duration: 1h\n  calculate: {a: 1 / x}\n", "dead FUNCTION_ERROR C: C: all.yml:24:18: option.calculate.a: 1 / x: divides by zero"},
 	} {

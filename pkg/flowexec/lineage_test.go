@@ -222,8 +222,8 @@ func TestLineage(t *testing.T) {
 					return flow.CommitRowBatch([]any{in{"a", 1}, "no JSON", map[string]any{"n": "x"}})
 				})
 			},
-			whole: `1 dead CONVERSION_FAILED g: the row does not fit flowexec_test.in, which g reads: invalid character 'o' …
-				2 dead CONVERSION_FAILED g: the row does not fit flowexec_test.in, which g reads: read map[string]interface {} as flowexec_test.in: json: cannot unmarshal string …
+			whole: `1 dead CONVERSION_FAILED g: the row does not fit g: it is not JSON: invalid character 'o' …
+				2 dead CONVERSION_FAILED g: the row does not fit g: n must be a whole number, it is a string
 				0 → {"k":"a","m":2}`,
 		},
 		{

@@ -76,7 +76,7 @@ func TestModes(t *testing.T) {
 				r.Func("c", kis.Calculate(double))
 			},
 			rows: []string{row("a", 1), row("b", 2)},
-			want: `0 dead CONVERSION_FAILED c: the row does not fit flowexec_test.in, which c reads: it is nil
+			want: `0 dead CONVERSION_FAILED c: the row does not fit c: it is nil
 				1 → {"k":"b","m":4}`,
 		},
 		{
@@ -94,7 +94,7 @@ func TestModes(t *testing.T) {
 			name: "one bad row among good ones", flow: "shard_key: k\n", functions: []string{"v Verify", "c Calculate"},
 			register: func(r *kis.Registry) { r.Func("v", verify); r.Func("c", kis.Calculate(double)) },
 			rows:     []string{row("a", 1), `{"k":"b","n":"x"}`, row("c", 3), `{"k":"d"`, `null`, `{"k":null}`, row("e", 5)},
-			want: `1 dead ROW_UNDECODABLE c: the row does not fit flowexec_test.in, which c reads: json: …
+			want: `1 dead ROW_UNDECODABLE c: the row does not fit c: n must be a whole number, it is a string
 				3 dead ROW_UNDECODABLE : …
 				4 dead MISSING_SHARD_KEY : …
 				5 dead MISSING_SHARD_KEY : …
@@ -222,7 +222,7 @@ func TestModes(t *testing.T) {
 			},
 			rows: []string{row("a", 1), row("b", 0), `null`, row("c", 2)},
 			want: `1 dead FUNCTION_ERROR c: the function passed on a nil *flowexec_test.out and no error: return kis.Drop to leave a row out
-				2 dead ROW_UNDECODABLE v: the row does not fit *flowexec_test.key, which v reads: the row is null
+				2 dead ROW_UNDECODABLE v: the row does not fit v: it must be an object, it is null
 				3 dead FUNCTION_ERROR e: the function passed on a nil *flowexec_test.out and no error: return kis.Drop to leave a row out
 				0 → {"k":"a","m":1}
 				3 → {"k":"c","m":2}`,

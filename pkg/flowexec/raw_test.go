@@ -29,8 +29,8 @@ func TestRawRows(t *testing.T) {
 		}))
 	})
 	expect(t, submit(t, l, `{"a": "\u00e4"}`, ` [1] `, `{"a":}`, ``, `"cut"`, `"none"`, `"grow"`, `null`), `
-		2 dead ROW_UNDECODABLE pass: the row does not fit json.RawMessage, which pass reads: invalid character '}' looking for beginning of value
-		3 dead ROW_UNDECODABLE pass: the row does not fit json.RawMessage, which pass reads: unexpected end of JSON input
+		2 dead ROW_UNDECODABLE pass: the row does not fit pass: it is not JSON: invalid character '}' looking for beginning of value
+		3 dead ROW_UNDECODABLE pass: the row does not fit pass: it is not JSON: unexpected end of JSON input
 		4 dead ROW_UNENCODABLE twist: the row that the flow passed on can't be written: what the function passed on is not JSON
 		5 dead ROW_UNENCODABLE twist: the row that the flow passed on can't be written: what the function passed on is not JSON
 		0 → {"a": "\u00e4"}
@@ -63,7 +63,7 @@ func TestRawRowsConvert(t *testing.T) {
 		})
 	})
 	expect(t, submit(t, l, row("a", 1), row("odd", 2), row("c", 3)), `
-		1 dead CONVERSION_FAILED check: the row does not fit flowexec_test.out, which check reads: json: cannot unmarshal string into Go struct field out.m of type int
+		1 dead CONVERSION_FAILED check: the row does not fit check: m must be a whole number, it is a string
 		0 → {"k":"a","m":2}
 		2 → {"k":"c","m":6}`)
 }

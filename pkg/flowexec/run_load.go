@@ -309,7 +309,7 @@ func (ld *loading) readSaved(s *step, rs *rows.Set, values []connector.Value) (*
 		into := unsafe.Add(f.Saved.Pointer(), uintptr(i)*reader.Row.Size())
 		if err := reader.Read(into, v.Fields); err != nil {
 			ld.st.lose(i, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeConversionFailed, Attempts: 1,
-				Reason: decode.Trimmed(fmt.Sprintf("what connector %s has does not fit %v: %v", s.connector.Name, f.Saved.Type(), err))})
+				Reason: decode.Trimmed(fmt.Sprintf("what connector %s has does not fit %s: %v", s.connector.Name, s.Name, err))})
 		}
 	}
 	if len(ld.st.gone) == 0 {

@@ -260,7 +260,7 @@ func TestLoad(t *testing.T) {
 	want := `0 → {"s":{"n":1,"name":"95","when":"2026-01-02T03:04:05Z","list":[1,2],"p":2.5}}`
 	l := local(t, chain("", "l Load; on_missing: dead"), register, store.option())
 	expect(t, submit(t, l, row("a", 0), row("b", 0), row("c", 0), row("d", 7), row("a", 2)), `
-		1 dead CONVERSION_FAILED l: what connector store has does not fit flowexec_test.saved: json: cannot unmarshal string…
+		1 dead CONVERSION_FAILED l: what connector store has does not fit l: n must be a whole number, it is a string
 		2 dead LOAD_MISSING l: connector store has no key "s_c"
 		3 dead FUNCTION_PANIC l: panic: no key
 		`+want+`

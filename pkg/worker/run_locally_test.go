@@ -44,7 +44,7 @@ func TestRun(t *testing.T) {
 	}
 	const (
 		out    = "{\"student\":1,\"grade\":\"passed\"}\n{\"student\":2,\"grade\":\"failed\"}\n"
-		listed = `line 4: dead in PointsGiven: ROW_UNDECODABLE: the row does not fit worker.score, which PointsGiven reads: json: cannot unmarshal string into Go struct field score.points of type float64
+		listed = `line 4: dead in PointsGiven: ROW_UNDECODABLE: the row does not fit PointsGiven: points must be a number, it is a string
 line 5: dead: MISSING_SHARD_KEY: `
 	)
 	code, gotOut, errs := runMain(register, "", "run", dir, "Grades", "-f", rows)

@@ -54,7 +54,7 @@ func (r *Reader) readEncoded(in *Input, rs *rows.Set) *rows.Set {
 		for i := range rs.Len() {
 			into := reflect.NewAt(row, unsafe.Add(base, uintptr(i)*row.Size())).Interface().(proto.Message)
 			if err := proto.Unmarshal(r.source(rs, i), into); err != nil {
-				fail(i, fmt.Errorf("the row is no %v, which functions of flow %s read: %w", row, r.Flow, err))
+				fail(i, fmt.Errorf("the row is no message %s, which functions of flow %s read: %w", into.ProtoReflect().Descriptor().FullName(), r.Flow, err))
 			}
 		}
 	default:

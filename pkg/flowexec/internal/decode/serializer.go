@@ -35,7 +35,7 @@ func (r *Reader) unmarshal(in *Input, rs *rows.Set, i int) (kis.Vector, []uint32
 		}
 		if err != nil {
 			r.Host.End(rs, uint32(k), batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeRowUndecodable, Attempts: 1,
-				Reason: Trimmed(fmt.Sprintf("%v, which %s reads, does not take the row: %v", in.Types[i], in.Name, err))})
+				Reason: Trimmed(fmt.Sprintf("the row does not fit %s, whose rows read themselves: %v", in.Name, err))})
 			bad = append(bad, uint32(k))
 			continue
 		}

@@ -59,7 +59,7 @@ func (r *StoredReader) Read(into unsafe.Pointer, fields []connector.Field) error
 			err = field.read(f.Value, place)
 		}
 		if err != nil {
-			return fmt.Errorf("%w (the field %s)", err, f.Name)
+			return rowjson.Explain(f.Name, guessedJSON(f.Value), field.Type, err)
 		}
 	}
 	return nil

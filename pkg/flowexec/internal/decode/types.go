@@ -97,7 +97,7 @@ func (t *Types) convertAny(row any, codec *rowjson.Codec, to reflect.Type, into 
 	case of == nil:
 		return errors.New("it is nil")
 	case of.Kind() == reflect.Pointer && reflect.ValueOf(row).IsNil():
-		return fmt.Errorf("it is a nil %v", of)
+		return errors.New("it is nil")
 	case elem(of) != to:
 		var err error
 		if row, err = t.written(row); err != nil {

@@ -57,7 +57,7 @@ func (r *Reader) read(in *Input, rs *rows.Set, view kis.Vector) (bad []uint32) {
 		}
 		o := batch.RowOutcome{Outcome: batch.Dead, Code: code, Attempts: 1}
 		if in.Misfit == nil {
-			o.Reason = Trimmed(fmt.Sprintf("the row does not fit %s, which %s reads: %v", rowjson.TypeName(view.Type()), in.Name, err))
+			o.Reason = Trimmed(fmt.Sprintf("the row does not fit %s: %v", in.Name, err))
 		} else {
 			o.Code, o.Reason = r.misfit(in, rs, i, code)
 		}

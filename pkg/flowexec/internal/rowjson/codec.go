@@ -3,7 +3,6 @@ package rowjson
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"reflect"
 	"slices"
 	"unsafe"
@@ -60,7 +59,7 @@ func ForText(row reflect.Type) *Codec { return &Codec{row: row, text: true} }
 func marshalsItself(t reflect.Type) bool { return jsonrule.HasMethods(reflect.PointerTo(t)) }
 
 // errNull is the error for a row that is null, where encoding/json would leave the struct empty without an error.
-var errNull = errors.New("the row is null")
+var errNull = &Misfit{Must: "an object", Is: "null"}
 
 // Decode reads a row of JSON into the value at into, which must be zero. A json.RawMessage shares the memory of row.
 func (c *Codec) Decode(row []byte, into unsafe.Pointer) error {
@@ -123,7 +122,7 @@ func (c *Codec) Try(row []byte, into unsafe.Pointer) (seen uint64, ok bool) {
 }
 
 // Slow does the same as Decode, with encoding/json. It is for rows for which Try returned false. A panic in a type's own UnmarshalJSON
-// becomes an error.
+// becomes an error. The error is a *Misfit.
 func (c *Codec) Slow(row []byte, into unsafe.Pointer) error {
 	if c.refuseNull && isNull(row) {
 		return errNull
@@ -140,7 +139,10 @@ func (c *Codec) Slow(row []byte, into unsafe.Pointer) error {
 	if c.fields != nil {
 		target.Elem().SetZero() // decode may have begun to fill it
 	}
-	return unmarshal(row, target)
+	if err := unmarshal(row, target); err != nil {
+		return Explain("", row, c.row, err)
+	}
+	return nil
 }
 
 // isNull reports whether a row is the JSON value null. Space around it is allowed.

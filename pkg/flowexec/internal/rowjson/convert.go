@@ -95,12 +95,12 @@ func (c *Converter) Convert(to, from unsafe.Pointer) error {
 	}
 	row, err := c.write.Append(nil, from)
 	if err != nil {
-		return fmt.Errorf("write %s as JSON: %w", TypeName(c.write.row), err)
+		return fmt.Errorf("it can't be written as JSON: %w", err)
 	}
 	seen, ok := c.read.Try(row, to)
 	if !ok {
 		if err := c.read.Slow(row, to); err != nil {
-			return fmt.Errorf("read %s as %s: %w", TypeName(c.write.row), TypeName(c.read.row), err)
+			return err
 		}
 	}
 	if len(c.needNames) > 0 && (!ok || len(c.read.fields) > 64 || !c.need.Has(seen)) {

@@ -20,5 +20,6 @@
 //   - made.go: struct types for rows of expressions.
 //   - dynamic.go: Dynamic, a field of a type that is not known before.
 //   - scan.go: where JSON values end, and the numbers that digits mean.
+//   - misfit.go: why a row can't be read, in the words of JSON.
 //   - fields.go: the fields that a struct type has in JSON.
 package rowjson

@@ -12,18 +12,18 @@ import (
 func unmarshal(text []byte, into reflect.Value) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("reading it into %s panicked: %v", into.Type().Elem(), p)
+			err = fmt.Errorf("reading it panicked: %v", p)
 		}
 	}()
 	return json.Unmarshal(text, into.Interface())
 }
 
 // AppendAny appends a value of any type to dst, as encoding/json writes it. A panic in a type's own MarshalJSON becomes an error. After an
-// error it returns dst as it was.
+// error it returns dst as it was. The error says in the words of JSON why the value can't be written.
 func AppendAny(dst []byte, row any) (out []byte, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			out, err = dst, fmt.Errorf("writing %T panicked: %v", row, p)
+			out, err = dst, fmt.Errorf("writing it panicked: %v", p)
 		}
 	}()
 	e, ok := encoders.Get().(*encoder)
@@ -33,7 +33,7 @@ func AppendAny(dst []byte, row any) (out []byte, err error) {
 	e.text.Reset()
 	if err := e.json.Encode(row); err != nil {
 		encoders.Put(e)
-		return dst, err
+		return dst, &Misfit{Cause: err}
 	}
 	text := e.text.Bytes()
 	out = append(dst, text[:len(text)-1]...) // Encode writes a line feed at the end
