@@ -28,6 +28,8 @@
 //   - watch.go: get --watch.
 //   - describe.go: describe, which shows a thing and everything around it.
 //   - types.go: the row types of functions, as get, apply and explain show them.
+//   - doctor.go: doctor, which looks for everything that is wrong with a cluster.
+//   - doctor_visit.go: what doctor asks each coordinator at its own addresses.
 //   - explain.go: explain, which finds the rows of one shard key.
 //   - dead.go: dead, with list, show, edit and drop for dead letters.
 //   - redrive.go: dead redrive, which runs dead letters again.

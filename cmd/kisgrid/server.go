@@ -81,12 +81,18 @@ func (s *server) admin(f func(pb.AdminClient) error) error {
 	if err := s.resolve(); err != nil {
 		return err
 	}
+	return s.call(f)
+}
+
+// call does the same as admin, with flags that are resolved already.
+func (s *server) call(f func(pb.AdminClient) error) error {
 	address, dial, err := transport.Resolve(s.address)
 	if err != nil {
 		return err
 	}
-	s.transport.ProbeSilence = true
-	conn, err := transport.Dial(address, s.transport, append(dial, grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(takesBytes)))...)
+	config := s.transport
+	config.ProbeSilence = true
+	conn, err := transport.Dial(address, config, append(dial, grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(takesBytes)))...)
 	if err != nil {
 		return err
 	}
