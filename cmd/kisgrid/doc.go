@@ -30,6 +30,10 @@
 //   - types.go: the row types of functions, as get, apply and explain show them.
 //   - doctor.go: doctor, which looks for everything that is wrong with a cluster.
 //   - doctor_visit.go: what doctor asks each coordinator at its own addresses.
+//   - top.go: top, which shows how fast flows run.
+//   - keys_unix.go: single keys of a terminal, for top.
+//   - keys_other.go: the same, for systems where they are not read.
+//   - bench.go: bench, which runs rows through a flow again and again, and measures.
 //   - explain.go: explain, which finds the rows of one shard key.
 //   - dead.go: dead, with list, show, edit and drop for dead letters.
 //   - redrive.go: dead redrive, which runs dead letters again.

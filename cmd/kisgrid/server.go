@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -10,6 +11,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/wire"
+	"github.com/kisgrid/kisgrid/pkg/client"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
@@ -73,6 +75,19 @@ func (s *server) resolve() error {
 		s.transport.Token = transport.TokenFile(s.tokenFile)
 	}
 	return nil
+}
+
+// client dials as a client of the cluster, with the flags that resolve has completed and with more options.
+func (s *server) client(retryFor time.Duration, more ...client.Option) (*client.Client, error) {
+	t := &s.transport
+	dial := append(more, client.WithTLSFiles(t.TLSCA, t.TLSCert, t.TLSKey), client.WithTLSServerName(t.TLSServerName), client.WithRetryFor(retryFor))
+	if s.tokenFile != "" {
+		dial = append(dial, client.WithTokenSource(client.TokenFile(s.tokenFile)))
+	}
+	if t.TokenPlaintext {
+		dial = append(dial, client.WithTokenPlaintext())
+	}
+	return client.Dial(s.address, dial...)
 }
 
 // admin connects to a coordinator and calls f with a client of its Admin service. An error of f is returned with the coordinator's

@@ -54,22 +54,13 @@ Exit codes: 0 when every row is done, filtered or aborted; 1 when a row is dead,
 			}
 			sub.Types = func(ctx context.Context) (rowfile.Types, error) { return rowTypes(ctx, &s, sub.Flow) }
 			sub.ShardKey = func(ctx context.Context) (string, error) { return shardKeyOf(ctx, &s, sub.Flow) }
-			t := &s.transport // the flags for TLS
 			wait := newWaiting(cmd.ErrOrStderr(), s.address, retryFor)
 			provider, endTraces, err := tracing.Open(cmd.Context(), "kisgrid", wait.logger)
 			if err != nil {
 				return err
 			}
 			defer endTraces()
-			dial := []client.Option{oteltrace.WithTracing(provider), client.WithTLSFiles(t.TLSCA, t.TLSCert, t.TLSKey), client.WithTLSServerName(t.TLSServerName),
-				client.WithRetryFor(retryFor), client.WithLogger(wait.logger)}
-			if s.tokenFile != "" {
-				dial = append(dial, client.WithTokenSource(client.TokenFile(s.tokenFile)))
-			}
-			if t.TokenPlaintext {
-				dial = append(dial, client.WithTokenPlaintext())
-			}
-			c, err := client.Dial(s.address, dial...)
+			c, err := s.client(retryFor, oteltrace.WithTracing(provider), client.WithLogger(wait.logger))
 			if err != nil {
 				return err
 			}
