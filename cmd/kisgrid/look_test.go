@@ -1,0 +1,154 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator"
+)
+
+func TestPercentile(t *testing.T) {
+	var times []time.Duration
+	for i := range 200 {
+		times = append(times, time.Duration(i+1))
+	}
+	for p, want := range map[float64]time.Duration{0: 1, 50: 100, 90: 180, 99: 198, 99.9: 200, 100: 200} {
+		if got := percentile(times, p); got != want {
+			t.Errorf("the %g-th percentile of 1 to 200 is %d, want %d", p, got, want)
+		}
+	}
+	if got := percentile(times[:1], 99.9); got != 1 {
+		t.Errorf("the percentile of one time is %d", got)
+	}
+}
+
+func TestBenchResult(t *testing.T) {
+	began := time.Now()
+	b := bench{flow: "F", batchRows: 2, rate: 3, began: began, ended: began.Add(2 * time.Second)}
+	for i := range 4 {
+		b.note(&batch.Result{Rows: 2, NotDone: []batch.RowOutcome{{Outcome: batch.Dead}}}, time.Duration(4-i)*time.Millisecond, nil)
+	}
+	var out bytes.Buffer
+	if err := b.result().print(&out, &output{}); err != nil {
+		t.Fatal(err)
+	}
+	want := "F: 8 rows in 4 batches of 2, 2.0 s: 4 rows/s of 3 asked for\n4 done 0 filtered 0 aborted 4 dead 0 failed\n" +
+		"ms from Send to the answer of a batch: p50 2.0  p90 4.0  p99 4.0  p99.9 4.0  max 4.0  mean 2.5\n"
+	if out.String() != want {
+		t.Errorf("it prints\n%s\nwant\n%s", &out, want)
+	}
+}
+
+// counts makes the answer of one coordinator about one flow.
+func counts(by string, in, done uint64) []coordinator.FlowView {
+	return []coordinator.FlowView{{FlowStatus: cluster.FlowStatus{Flow: "F", State: "active"},
+		Rows: map[string]uint64{"in": in, "done": done, "in_flight": in - done}, Counted: coordinator.Counted{By: by}}}
+}
+
+func TestRates(t *testing.T) {
+	looked := func(at int, answers ...[]coordinator.FlowView) *counted {
+		c := &counted{at: time.Unix(int64(at), 0), flows: map[string]flowCount{}}
+		for _, a := range answers {
+			c.add(a)
+		}
+		return c
+	}
+	for name, c := range map[string]struct {
+		before, now *counted
+		in, done    float64
+	}{
+		"two coordinators":              {looked(0, counts("a", 10, 4), counts("b", 5, 5)), looked(2, counts("b", 9, 7), counts("a", 14, 4)), 4, 1},
+		"a coordinator that came":       {looked(0, counts("a", 10, 4)), looked(2, counts("a", 10, 4), counts("b", 1000, 1000)), 0, 0},
+		"a coordinator that began anew": {looked(0, counts("a", 10, 4)), looked(2, counts("a", 1, 1)), 0, 0},
+	} {
+		f := rates(c.before, c.now).Flows[0]
+		if f.PerSecond["in"] != c.in || f.PerSecond["done"] != c.done {
+			t.Errorf("%s: %v, want %g in and %g done each second", name, f.PerSecond, c.in, c.done)
+		}
+	}
+	v := rates(looked(0, counts("a", 10, 4)), looked(1, counts("a", 12, 4)))
+	v.Missing = []string{"b"}
+	var out bytes.Buffer
+	for _, table := range v.tables() {
+		if err := table.Write(&out); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, want := range []string{"F     2     0", "active", "WORKER"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the screen lacks %q:\n%s", want, &out)
+		}
+	}
+	if notes := v.notes(); !strings.Contains(notes, "without the rows of b") {
+		t.Errorf("the notes do not tell of a coordinator without an answer:\n%s", notes)
+	}
+}
+
+func TestReadSeries(t *testing.T) {
+	all, err := readSeries(strings.NewReader("# HELP a b\na 1\nkisgrid_dead_letters{flow=\"F\"} 2.5e+03\n\nb{x=\"y z\"} +Inf\n"))
+	if err != nil || all["a"] != 1 || all[`kisgrid_dead_letters{flow="F"}`] != 2500 || len(all) != 3 {
+		t.Errorf("%v, %v", all, err)
+	}
+	if _, err := readSeries(strings.NewReader("a b\n")); err == nil {
+		t.Error("a page of something else was read")
+	}
+	if got := labelOf(`kisgrid_dead_letters{flow="F",x="y"}`, "x"); got != "y" {
+		t.Errorf("the label x is %q", got)
+	}
+}
+
+// The doctor's judgements of one coordinator that it has asked.
+func TestDoctorJudges(t *testing.T) {
+	c := cluster.Coordinator{ID: "c-1", Address: "c:7700", HTTP: "c:7702"}
+	for name, test := range map[string]struct {
+		v    visited
+		want []string // state and a part of the text, for each finding
+	}{
+		"all is well": {visited{series: series{"process_open_fds": 10, "process_max_fds": 1024, "kisgrid_dead_letters_up": 1}},
+			[]string{"ok its clock", "ok it has 10 files", "ok the store"}},
+		"no answer": {visited{err: batch.Errorf(batch.CodeUnavailable, "no way"), httpErr: batch.Errorf(batch.CodeUnavailable, "no way")},
+			[]string{"unknown it does not answer", "unknown its HTTP port"}},
+		"the clock is ahead": {visited{series: series{"kisgrid_dead_letters_up": 1}, ahead: 5 * time.Second, doubt: time.Second},
+			[]string{"wrong its clock is 5s ahead", "ok the store"}},
+		"the clock may be right": {visited{series: series{"kisgrid_dead_letters_up": 1}, ahead: -5 * time.Second, doubt: 4 * time.Second},
+			[]string{"ok its clock", "ok the store"}},
+		"few files are left": {visited{series: series{"process_open_fds": 900, "process_max_fds": 1024}},
+			[]string{"ok its clock", "wrong it has 900 files open, of 1024", "look it keeps no dead letters"}},
+		"letters": {visited{series: series{"kisgrid_dead_letters_up": 0, "kisgrid_dead_letters_limit": 100, `kisgrid_dead_letters{flow="F"}`: 95}},
+			[]string{"ok its clock", "wrong the store of dead letters does not", "wrong 95 letters are kept, of 100"}},
+	} {
+		var d doctor
+		d.judgePorts(c, &test.v)
+		if test.v.series != nil {
+			d.judgeClock(c, &test.v)
+			d.judgeFiles(c, &test.v)
+			d.judgeLetters(c, &test.v)
+		}
+		var got []string
+		for i, f := range d.findings {
+			got = append(got, f.State+" "+f.Text)
+			if i < len(test.want) && !strings.HasPrefix(got[i], test.want[i]) {
+				t.Errorf("%s: it finds %q, want %q", name, got[i], test.want[i])
+			}
+			if (f.State == stateGood) != (f.Do == "") {
+				t.Errorf("%s: %s: what to do is %q", name, got[i], f.Do)
+			}
+		}
+		if len(got) != len(test.want) {
+			t.Errorf("%s: it finds %q, want %q", name, got, test.want)
+		}
+	}
+}
+
+// Processes of several builds are named; one build, which is that of the command, is in order.
+func TestDoctorBuilds(t *testing.T) {
+	var d doctor
+	d.examineBuilds(map[string][]string{"v1": {"worker b", "worker a"}, "v2": {"coordinator c", "worker d", "worker e", "worker f"}})
+	if want := "v1 at worker a, worker b; v2 at coordinator c, worker d, worker e and 1 more"; !strings.Contains(d.findings[0].Text, want) || d.findings[0].State != stateLook {
+		t.Errorf("%+v, want %s", d.findings, want)
+	}
+}
