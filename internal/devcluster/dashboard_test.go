@@ -1,6 +1,7 @@
 package devcluster_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -123,6 +124,12 @@ func TestDashboard(t *testing.T) {
 			for _, wrong := range wrongIn(target.Expr, known) {
 				t.Errorf("%s: %s", p.Title, wrong)
 			}
+		}
+	}
+	// These things must be seen, whatever else is.
+	for _, name := range []string{"kisgrid_dead_letters", "kisgrid_connector_degraded", "kisgrid_coordinator_leader", "kisgrid_coordinator_build", "kisgrid_worker_build", "kisgrid_batch_seconds"} {
+		if !bytes.Contains(text, []byte(name)) {
+			t.Errorf("no panel shows %s", name)
 		}
 	}
 	if expressions < 15 {

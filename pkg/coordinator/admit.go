@@ -35,6 +35,9 @@ func (i *ingest) submission(ctx context.Context, flow string, stream batch.Strea
 	if err != nil {
 		return nil, err
 	}
+	if i.took != nil {
+		s.took = i.took.WithLabelValues(flow)
+	}
 	s.fitAnswersTo(takes, i.limits)
 	s.trace(i.tracer, in.GetTraceParent())
 	s.letters, s.reportOnly, s.keepsDead = i.letters, in.GetReportOnly(), i.letters.store != nil && !in.GetReportOnly()

@@ -184,11 +184,11 @@ func New(c Config) (*Coordinator, error) {
 	}, c.Store, fleetLog)
 	k.auditor = admin.NewAuditor(c.Store, k.id, c.Logger.Named("audit"))
 	k.letters = newLetterKeeper(c.DeadLetters, c.Logger.Named("dead-letters"))
-	k.fleet.flows.onFlowDeleted = []func(string){k.letters.forget, func(flow string) { k.rejections.DeleteLabelValues(flow) }}
+	k.fleet.flows.onFlowDeleted = []func(string){k.letters.forget, func(flow string) { k.rejections.DeleteLabelValues(flow) }, func(flow string) { k.ingest.took.DeleteLabelValues(flow) }}
 	k.ingest = &ingest{
 		id: k.id, loop: k.loop, board: k.board, revisions: &revisionFinder{board: k.board, fleet: k.fleet, lookups: k.lookups},
 		coordinators: k.fleet.Coordinators, tracer: tracer, letters: k.letters, limits: c.Limits, maxMessage: c.Transport.MessageBytes(),
-		budget: newBudget(c.Budget), ready: k.ready, draining: k.draining, streams: map[batch.StreamID]*stream{},
+		budget: newBudget(c.Budget), ready: k.ready, draining: k.draining, streams: map[batch.StreamID]*stream{}, took: newBatchTimes(),
 	}
 	pb.RegisterIngestServer(server, k.ingest)
 	calls := admin.New(admin.Config{
@@ -204,7 +204,7 @@ func New(c Config) (*Coordinator, error) {
 	}); err != nil {
 		return nil, fmt.Errorf("make a coordinator: %w", err)
 	}
-	c.Registry.MustRegister(&collector{coordinator: k}, k.rejections, k.letters.kept, k.letters.notKept, k.letters.redriven)
+	c.Registry.MustRegister(&collector{coordinator: k}, k.rejections, k.letters.kept, k.letters.notKept, k.letters.redriven, k.ingest.took)
 	return k, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/kisgrid/kisgrid/internal/wire"
@@ -32,8 +33,9 @@ type ingest struct {
 	limits       batch.Limits
 	maxMessage   int // the limit of one message, in bytes
 	budget       *budget
-	ready        <-chan struct{} // closed when the coordinator knows the flows
-	draining     <-chan struct{} // closed when no batch is taken any more
+	ready        <-chan struct{}          // closed when the coordinator knows the flows
+	draining     <-chan struct{}          // closed when no batch is taken any more
+	took         *prometheus.HistogramVec // the times that batches take, by flow; nil means that they are not measured
 
 	// carriers waits for the goroutines that read and write client streams. They may outlive the calls for a moment.
 	carriers sync.WaitGroup

@@ -57,9 +57,21 @@ var (
 		"1 while the store of dead letters answers, 0 while it does not; missing where there is none.", nil, nil)
 	lookupsMade = prometheus.NewDesc("kisgrid_etcd_enquiries_total",
 		"Requests to etcd for flows and revisions that clients named and this coordinator did not know; each may be for many.", nil, nil)
+	ownBuild = prometheus.NewDesc("kisgrid_coordinator_build",
+		"1, with the build of the coordinator's program.", []string{"build"}, nil)
 	isLeader = prometheus.NewDesc("kisgrid_coordinator_leader",
 		"1 for the coordinator that decides revisions.", nil, nil)
 )
+
+// newBatchTimes makes the metric of the times that batches take, from when their clients first sent them. Batches of a flow with a Load that
+// waits may take minutes.
+func newBatchTimes() *prometheus.HistogramVec {
+	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "kisgrid_batch_seconds",
+		Help:    "Time from when a client first sent a batch until all its rows had ended, by this coordinator's clock.",
+		Buckets: prometheus.ExponentialBuckets(0.001, 2, 18),
+	}, []string{"flow"})
+}
 
 // collector is the prometheus.Collector of a coordinator. It reads the coordinator's state whenever metrics are asked for. The counts of
 // rows are all read at one moment, so that they add up.
@@ -68,7 +80,7 @@ type collector struct{ coordinator *Coordinator }
 // Describe sends the descriptions of all metrics of the collector, as prometheus.Collector demands.
 func (*collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		rowsIn, rowsEnded, rowsInFlight, rowsAgain, flowRevision, flowWanted, flowUnserved, connectorDegraded, lookupsMade, sessions, workerStates, workersUnreachable, isCutOff, streams, windowBytes, windowUsed, budgetBytes, isLeader,
+		rowsIn, rowsEnded, rowsInFlight, rowsAgain, flowRevision, flowWanted, flowUnserved, connectorDegraded, lookupsMade, sessions, workerStates, workersUnreachable, isCutOff, streams, windowBytes, windowUsed, budgetBytes, ownBuild, isLeader,
 		deadLetters, deadLettersLimit, deadLettersExpired, deadLettersUp,
 	} {
 		out <- d
@@ -126,6 +138,7 @@ func (m *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge(budgetBytes, float64(c.ingest.budget.remaining()))
 	c.letters.collectDead(ctx, gauge, counter)
+	gauge(ownBuild, 1, c.config.Build)
 	gauge(isLeader, oneIf(c.leading.Load()))
 }
 

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/kisgrid/kisgrid/internal/bitset"
 	"github.com/kisgrid/kisgrid/internal/ranges"
 	"github.com/kisgrid/kisgrid/internal/wire"
@@ -53,6 +55,7 @@ type submission struct {
 	answers       *heldAnswers                // counts the bytes of answers until the client has read them; nil means that they are not counted
 	streamed      bool                        // the client gets answers one by one; false means all at once, when the batch has ended
 	tellFinished  bool                        // answers list every row that has ended
+	took          prometheus.Observer         // gets the time that the batch took; nil means that it is not measured
 	span          *batchSpan                  // nil means that tracing is off
 	outputDropped atomic.Bool                 // output is dropped when it comes; set by any goroutine
 	omitted       atomic.Pointer[batch.Error] // why output is missing; nil means that all of it is there; set by any goroutine
@@ -99,6 +102,9 @@ func (s *submission) release() {
 // the client has left, the ending is dropped.
 func (s *submission) put(e ending) {
 	e.submission = s
+	if e.last && s.took != nil {
+		s.took.Observe(time.Since(s.born).Seconds())
+	}
 	s.stripDropped(e.result)
 	if !s.streamed {
 		e.result.taken() // otherwise the worker would wait for rows that come after this result, while the client waits for all rows

@@ -190,6 +190,9 @@ func New(c Config) (*Worker, error) {
 		drain: make(chan struct{}), ended: make(chan struct{}),
 	}
 	w.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "kisgrid_worker_build", Help: "1, with the build of the worker's program."}, []string{"build"})
+	build.WithLabelValues(c.Build).Set(1)
+	w.registry.MustRegister(build)
 	metrics := connector.NewMetrics(w.registry)
 	if c.Connectors == nil {
 		c.Connectors = map[string]connector.Opener{
