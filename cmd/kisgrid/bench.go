@@ -180,7 +180,7 @@ func (b *bench) run(ctx context.Context, stream *client.Stream, rows [][]byte) e
 		if b.rate > 0 {
 			due = b.began.Add(time.Duration(float64(n) * float64(b.batchRows) / b.rate * float64(time.Second)))
 		}
-		if !b.wait(sending, due, places) {
+		if due.Sub(b.began) >= b.duration || !b.wait(sending, due, places) {
 			break
 		}
 		var c client.Columns
