@@ -34,6 +34,7 @@
 //   - keys_unix.go: single keys of a terminal, for top.
 //   - keys_other.go: the same, for systems where they are not read.
 //   - bench.go: bench, which runs rows through a flow again and again, and measures.
+//   - peek.go: peek, which shows the content of one key of a connector.
 //   - explain.go: explain, which finds the rows of one shard key.
 //   - dead.go: dead, with list, show, edit and drop for dead letters.
 //   - redrive.go: dead redrive, which runs dead letters again.

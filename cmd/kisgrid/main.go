@@ -74,7 +74,7 @@ Each subcommand has its own --help. A flag such as --server can also be set in t
 		applyCommand(), diffCommand(), editCommand(), getCommand(), describeCommand(), deleteCommand(), exportCommand(), rolloutCommand(),
 		pauseCommand(false), pauseCommand(true), cordonCommand(false), cordonCommand(true), drainCommand(),
 		submitCommand(), deadCommand(), explainCommand(),
-		doctorCommand(), topCommand(), benchCommand(),
+		doctorCommand(), topCommand(), benchCommand(), peekCommand(),
 		runCommand(), testCommand(), lintCommand(), evalCommand(), schemaCommand(),
 		auditCommand(), configCommand(), tokenCommand(), versionCommand(),
 	)

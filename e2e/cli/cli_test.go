@@ -44,7 +44,7 @@ func start(t *testing.T) *shell {
 	if err != nil {
 		t.Skip("there is no shell: ", err)
 	}
-	s.env = append(os.Environ(), "KISGRID_SERVER="+c.Address, "HTTP="+c.HTTP, "KISGRID_CONFIG="+filepath.Join(s.dir, "contexts.yml"), "TZ=UTC", "LC_ALL=C", "PATH="+testprocess.Bin()+":"+os.Getenv("PATH"))
+	s.env = append(os.Environ(), "KISGRID_SERVER="+c.Address, "HTTP="+c.HTTP, "REDIS="+g.Redis, "REDIS_ADDR="+g.Redis, "KISGRID_CONFIG="+filepath.Join(s.dir, "contexts.yml"), "TZ=UTC", "LC_ALL=C", "PATH="+testprocess.Bin()+":"+os.Getenv("PATH"))
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)

@@ -50,6 +50,7 @@
 //
 //   - redis.go: Config, Open and the life of a Connection.
 //   - options.go: the options that a connector's document sets.
+//   - peek.go: Peek, which reads one key for people.
 //   - client.go: Client, go-redis's own client for functions that need more than Save and Load.
 //   - save.go: Save, from effects to their verdicts.
 //   - save_trip.go: one round trip of a batch of Saves.
