@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/kisgrid/kisgrid/internal/redisreply"
@@ -37,6 +38,7 @@ func Peek(ctx context.Context, doc *definition.Connector, key string, most int) 
 	if err != nil {
 		return nil, err
 	}
+	setLogger.Do(func() { goredis.SetLogger(clientLog{hclog.NewNullLogger()}) }) // its lines say what the error says
 	client := goredis.NewUniversalClient(o.client)
 	defer client.Close()
 	redisreply.Own(client)
