@@ -29,7 +29,7 @@ func doctorCommand() *cobra.Command {
 		Use:   "doctor",
 		Short: "Look for everything that is wrong with a cluster, and say how to mend it",
 		Long: `doctor asks one coordinator about etcd, coordinators, workers, flows and connectors. Then it asks each coordinator itself, at its address and
-at its HTTP port, for its build, its clock, its open files and its store of dead letters.
+at its HTTP port, for its build, its clock, its open files and its store of dead letters, and each worker for its clock and open files.
 
 It prints one line for each finding: wrong, which needs mending; look, which may be as you want it; unknown, which could not be found out from
 this machine. With --all it also prints what is in order. The exit code is 1 when something is wrong.`,
@@ -73,7 +73,7 @@ const (
 // finding is one thing that the doctor has found out.
 type finding struct {
 	State string `json:"state"`
-	// Check says which thing was looked at: etcd, coordinator, leader, worker, flow, connector, build, clock, files or letters.
+	// Check says which thing was looked at: etcd, coordinator, leader, worker, flow, connector, build, limits, clock, files or letters.
 	Check string `json:"check"`
 	// Subject is the name or the address of the thing; empty for the cluster as a whole.
 	Subject string `json:"subject,omitempty"`
@@ -154,6 +154,7 @@ func (d *doctor) examine(ctx context.Context, a pb.AdminClient) error {
 		builds[or(w.Build, "unknown")] = append(builds[or(w.Build, "unknown")], "worker "+w.ID)
 	}
 	d.examineBuilds(builds)
+	d.judgeLimits()
 	return d.visit(ctx)
 }
 
@@ -295,11 +296,7 @@ func (d *doctor) examineBuilds(builds map[string][]string) {
 		for _, build := range slices.Sorted(maps.Keys(builds)) {
 			names := builds[build]
 			slices.Sort(names)
-			text := strings.Join(names[:min(len(names), 3)], ", ")
-			if len(names) > 3 {
-				text += fmt.Sprintf(" and %d more", len(names)-3)
-			}
-			texts = append(texts, fmt.Sprintf("%s at %s", build, text))
+			texts = append(texts, fmt.Sprintf("%s at %s", build, few(names)))
 		}
 		d.find(stateLook, "build", "", "processes are of different builds: "+strings.Join(texts, "; "), "finish the upgrade: coordinators first, then workers")
 	case len(builds) == 1 && builds[own] == nil:

@@ -17,7 +17,7 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// visited is the answer of one coordinator that the doctor has asked at its own addresses.
+// visited is the answer of one coordinator or worker that the doctor has asked at its own addresses.
 type visited struct {
 	err, httpErr error // why its gRPC port, or its HTTP port, does not answer
 	series       series
@@ -36,17 +36,29 @@ const (
 	maxPageBytes = 16 << 20        // of a page of metrics
 )
 
-// visit asks each coordinator at its own addresses. Its error is that of the context.
+// visit asks each coordinator at its own addresses, and each worker at its HTTP port. Its error is that of the context.
 func (d *doctor) visit(ctx context.Context) error {
 	answers := make([]visited, len(d.coordinators))
+	pages := make([]visited, len(d.workers))
 	var asking sync.WaitGroup
 	places := make(chan struct{}, maxVisits)
-	for i, c := range d.coordinators {
+	visit := func(into *visited, ask func() visited) {
 		asking.Go(func() {
 			places <- struct{}{}
 			defer func() { <-places }()
-			answers[i] = d.ask(ctx, c)
+			*into = ask()
 		})
+	}
+	for i, c := range d.coordinators {
+		visit(&answers[i], func() visited { return d.ask(ctx, c) })
+	}
+	for i, w := range d.workers {
+		if w.HTTP != "" {
+			visit(&pages[i], func() (v visited) {
+				d.scrapeInTime(ctx, w.HTTP, &v)
+				return v
+			})
+		}
 	}
 	asking.Wait()
 	if ctx.Err() != nil {
@@ -59,8 +71,8 @@ func (d *doctor) visit(ctx context.Context) error {
 		if v.series == nil {
 			continue
 		}
-		d.judgeClock(c, v)
-		d.judgeFiles(c, v)
+		d.judgeClock(c.ID, v)
+		d.judgeFiles(c.ID, v)
 		if limit, ok := v.series["kisgrid_dead_letters_limit"]; ok {
 			limits[limit] = append(limits[limit], c.ID)
 		} else {
@@ -75,7 +87,63 @@ func (d *doctor) visit(ctx context.Context) error {
 		}
 		d.find(stateWrong, "letters", "", "coordinators keep different numbers of dead letters of a flow: "+strings.Join(texts, "; "), "start all coordinators with the same --dead-letters flags")
 	}
+	d.judgeWorkers(pages)
 	return nil
+}
+
+// judgeWorkers looks at clocks and files of workers. One finding counts the workers whose ports do not answer from here.
+func (d *doctor) judgeWorkers(pages []visited) {
+	var silent []string
+	for i, w := range d.workers {
+		v := &pages[i]
+		switch {
+		case v.httpErr != nil:
+			silent = append(silent, w.ID)
+		case v.series != nil:
+			d.judgeClock(w.ID, v)
+			d.judgeFiles(w.ID, v)
+		}
+	}
+	if n := len(silent); n > 0 {
+		d.find(stateUnknown, "worker", silent[0], fmt.Sprintf("the HTTP ports of this and %d other workers do not answer from here, so their clocks and files are not known", n-1),
+			"no harm if only the cluster reaches them; else open the ports")
+	}
+}
+
+// judgeLimits compares the limits for rows and batches of all processes.
+func (d *doctor) judgeLimits() {
+	names := map[cluster.Limits][]string{}
+	for _, c := range d.coordinators {
+		if c.Limits != nil {
+			names[*c.Limits] = append(names[*c.Limits], "coordinator "+c.ID)
+		}
+	}
+	for _, w := range d.workers {
+		if w.Limits != nil {
+			names[*w.Limits] = append(names[*w.Limits], "worker "+w.ID)
+		}
+	}
+	if len(names) < 2 {
+		d.find(stateGood, "limits", "", "all processes have the same limits for rows and batches", "")
+		return
+	}
+	var texts []string
+	for l, of := range names {
+		slices.Sort(of)
+		texts = append(texts, fmt.Sprintf("%d bytes a row, %d bytes and %d rows a batch at %s", l.RowBytes, l.BatchBytes, l.BatchRows, few(of)))
+	}
+	slices.Sort(texts)
+	d.find(stateWrong, "limits", "", "limits differ: "+strings.Join(texts, "; "), "start all coordinators and workers with the same --max-batch-bytes and --max-batch-rows; a batch that one takes may be refused by another")
+}
+
+// few joins some of many names.
+func few(names []string) string {
+	const most = 3
+	text := strings.Join(names[:min(len(names), most)], ", ")
+	if len(names) > most {
+		text += fmt.Sprintf(" and %d more", len(names)-most)
+	}
+	return text
 }
 
 // ask asks one coordinator. It takes at most twice the timeout.
@@ -93,13 +161,18 @@ func (d *doctor) ask(ctx context.Context, c cluster.Coordinator) (v visited) {
 	if c.HTTP == "" {
 		return v
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.timeout)
-	defer cancel()
-	v.httpErr = d.scrape(ctx, c.HTTP, &v)
+	d.scrapeInTime(ctx, c.HTTP, &v)
 	return v
 }
 
-// scrape reads the metrics and the clock of a coordinator.
+// scrapeInTime does the same as scrape within the timeout, and notes the error.
+func (d *doctor) scrapeInTime(ctx context.Context, address string, v *visited) {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	v.httpErr = d.scrape(ctx, address, v)
+}
+
+// scrape reads the metrics and the clock of a process at its HTTP port.
 func (d *doctor) scrape(ctx context.Context, address string, v *visited) error {
 	tls, err := d.server.transport.ClientTLS()
 	if err != nil {
@@ -148,28 +221,28 @@ func (d *doctor) judgePorts(c cluster.Coordinator, v *visited) {
 	}
 }
 
-// judgeClock compares the clock of a coordinator with the one here.
-func (d *doctor) judgeClock(c cluster.Coordinator, v *visited) {
+// judgeClock compares the clock of a process with the one here.
+func (d *doctor) judgeClock(id string, v *visited) {
 	if off := v.ahead.Abs(); off-v.doubt > maxSkew {
 		direction := "ahead of"
 		if v.ahead < 0 {
 			direction = "behind"
 		}
-		d.find(stateWrong, "clock", c.ID, fmt.Sprintf("its clock is %s %s the one here", off.Round(time.Second), direction), "let NTP set the clocks of all machines, this one too")
+		d.find(stateWrong, "clock", id, fmt.Sprintf("its clock is %s %s the one here", off.Round(time.Second), direction), "let NTP set the clocks of all machines, this one too")
 		return
 	}
-	d.find(stateGood, "clock", c.ID, "its clock is that of this machine", "")
+	d.find(stateGood, "clock", id, "its clock is that of this machine", "")
 }
 
-// judgeFiles looks at how many files a coordinator has open, of those that it may open.
-func (d *doctor) judgeFiles(c cluster.Coordinator, v *visited) {
+// judgeFiles looks at how many files a process has open, of those that it may open.
+func (d *doctor) judgeFiles(id string, v *visited) {
 	open, most := v.series["process_open_fds"], v.series["process_max_fds"]
 	switch {
 	case most == 0: // not known on this system
 	case open > mostFiles*most:
-		d.find(stateWrong, "files", c.ID, fmt.Sprintf("it has %.0f files open, of %.0f", open, most), "raise the limit of the process (ulimit -n, LimitNOFILE); each client and worker takes one")
+		d.find(stateWrong, "files", id, fmt.Sprintf("it has %.0f files open, of %.0f", open, most), "raise the limit of the process (ulimit -n, LimitNOFILE); each client and worker takes one")
 	default:
-		d.find(stateGood, "files", c.ID, fmt.Sprintf("it has %.0f files open, of %.0f", open, most), "")
+		d.find(stateGood, "files", id, fmt.Sprintf("it has %.0f files open, of %.0f", open, most), "")
 	}
 }
 

@@ -124,8 +124,8 @@ func TestDoctorJudges(t *testing.T) {
 		var d doctor
 		d.judgePorts(c, &test.v)
 		if test.v.series != nil {
-			d.judgeClock(c, &test.v)
-			d.judgeFiles(c, &test.v)
+			d.judgeClock(c.ID, &test.v)
+			d.judgeFiles(c.ID, &test.v)
 			d.judgeLetters(c, &test.v)
 		}
 		var got []string
@@ -150,5 +150,35 @@ func TestDoctorBuilds(t *testing.T) {
 	d.examineBuilds(map[string][]string{"v1": {"worker b", "worker a"}, "v2": {"coordinator c", "worker d", "worker e", "worker f"}})
 	if want := "v1 at worker a, worker b; v2 at coordinator c, worker d, worker e and 1 more"; !strings.Contains(d.findings[0].Text, want) || d.findings[0].State != stateLook {
 		t.Errorf("%+v, want %s", d.findings, want)
+	}
+}
+
+// Processes with different limits are named, and those of earlier builds do not tell.
+func TestDoctorLimits(t *testing.T) {
+	d := doctor{coordinators: []cluster.Coordinator{{ID: "c", Limits: &cluster.Limits{RowBytes: 1, BatchBytes: 2, BatchRows: 3}}, {ID: "old"}}}
+	d.judgeLimits()
+	if d.findings[0].State != stateGood {
+		t.Errorf("the same limits: %+v", d.findings)
+	}
+	d.workers = []coordinator.WorkerView{{Worker: cluster.Worker{ID: "w", Limits: &cluster.Limits{RowBytes: 1, BatchBytes: 2, BatchRows: 4}}}}
+	d.findings = nil
+	d.judgeLimits()
+	if want := "2 bytes and 3 rows a batch at coordinator c; 1 bytes a row, 2 bytes and 4 rows a batch at worker w"; d.findings[0].State != stateWrong || !strings.Contains(d.findings[0].Text, want) {
+		t.Errorf("%+v, want %s", d.findings, want)
+	}
+}
+
+// Workers whose ports do not answer are counted in one finding.
+func TestDoctorWorkers(t *testing.T) {
+	var d doctor
+	var pages []visited
+	for _, id := range []string{"a", "b", "c"} {
+		d.workers = append(d.workers, coordinator.WorkerView{Worker: cluster.Worker{ID: id, HTTP: id}})
+		pages = append(pages, visited{httpErr: batch.Errorf(batch.CodeUnavailable, "no way")})
+	}
+	pages[1] = visited{series: series{"process_open_fds": 1000, "process_max_fds": 1024}}
+	d.judgeWorkers(pages)
+	if len(d.findings) != 3 || d.findings[1].Check != "files" || d.findings[1].State != stateWrong || !strings.Contains(d.findings[2].Text, "this and 1 other workers") {
+		t.Errorf("%+v", d.findings)
 	}
 }

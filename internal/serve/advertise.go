@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/kisgrid/kisgrid/internal/network"
@@ -121,4 +122,15 @@ func allHere(endpoints []string) bool {
 		}
 	}
 	return true
+}
+
+// HTTPAddress returns the address of a listener, as host:port, for others to dial. If the listener takes connections to all addresses of
+// the machine, the host is that of known, an address by which others know this machine.
+func HTTPAddress(listening net.Addr, known string) string {
+	tcp, ok := listening.(*net.TCPAddr)
+	host, _, err := net.SplitHostPort(known)
+	if !ok || err != nil || !tcp.IP.IsUnspecified() {
+		return listening.String()
+	}
+	return net.JoinHostPort(host, strconv.Itoa(tcp.Port))
 }

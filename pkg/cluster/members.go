@@ -27,6 +27,10 @@ type Worker struct {
 	Expressions int `json:"expressions,omitempty"`
 	// Lanes is the number of lanes that a flow has here, if its document does not ask for a number.
 	Lanes int `json:"lanes"`
+	// HTTP is the host:port at which the worker serves metrics. It is empty if the worker serves none, and in records of earlier builds.
+	HTTP string `json:"http,omitempty"`
+	// Limits are those of the worker for one part. They are nil in records of earlier builds.
+	Limits *Limits `json:"limits,omitempty"`
 	// Build names the build of the program, in any text.
 	Build string `json:"build,omitempty"`
 	// Draining says that the worker takes no new rows, and gives back the rows that it has not begun.
@@ -40,6 +44,18 @@ type Worker struct {
 	// Created is the revision of etcd at which the record was first written. Of two workers with one name, the later one is the successor.
 	// Only records that were read from etcd have it.
 	Created int64 `json:"-"`
+}
+
+// Limits are the limits of a process for rows and batches. All processes of a cluster should have the same.
+type Limits struct {
+	RowBytes   int `json:"row_bytes"`
+	BatchBytes int `json:"batch_bytes"`
+	BatchRows  int `json:"batch_rows"`
+}
+
+// LimitsOf returns the limits for a record.
+func LimitsOf(l batch.Limits) *Limits {
+	return &Limits{RowBytes: l.RowBytes, BatchBytes: l.BatchBytes, BatchRows: l.BatchRows}
 }
 
 // The values of Worker.Session.
@@ -66,6 +82,8 @@ type Coordinator struct {
 	Address string `json:"address"`
 	// HTTP is the host:port at which the coordinator serves metrics. Empty means that it serves none.
 	HTTP string `json:"http,omitempty"`
+	// Limits are those of the coordinator for one batch. They are nil in records of earlier builds.
+	Limits *Limits `json:"limits,omitempty"`
 	// Build names the build of the program, in any text.
 	Build string `json:"build,omitempty"`
 	// Leader says that the coordinator leads, as far as it knows.

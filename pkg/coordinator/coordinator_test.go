@@ -270,7 +270,7 @@ func TestRecord(t *testing.T) {
 		t.Errorf("metrics are %s", body)
 	}
 	local := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 7702}
-	if got := httpAddress(local, "grid.example:80"); got != "127.0.0.1:7702" {
+	if got := serve.HTTPAddress(local, "grid.example:80"); got != "127.0.0.1:7702" {
 		t.Errorf("a listener of its own host is told as %s", got)
 	}
 }

@@ -2,20 +2,19 @@ package coordinator
 
 import (
 	"context"
-	"net"
 	"reflect"
-	"strconv"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/serve"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 )
 
 // register keeps this coordinator's key in etcd, with its record, until ctx is done. When the key is lost, it registers again. It always
 // returns nil.
 func (c *Coordinator) register(ctx context.Context) error {
-	record := cluster.Coordinator{ID: c.id, Address: c.config.Advertise, Build: c.config.Build, Started: time.Now().UTC()}
+	record := cluster.Coordinator{ID: c.id, Address: c.config.Advertise, Build: c.config.Build, Started: time.Now().UTC(), Limits: cluster.LimitsOf(c.config.Limits)}
 	if c.config.HTTP != nil {
-		record.HTTP = httpAddress(c.config.HTTP.Addr(), c.config.Advertise)
+		record.HTTP = serve.HTTPAddress(c.config.HTTP.Addr(), c.config.Advertise)
 	}
 	for ctx.Err() == nil {
 		record = c.currentRecord(ctx, record)
@@ -84,15 +83,4 @@ func (c *Coordinator) rowsAtCordoned(ctx context.Context) map[string]cluster.Cor
 		return nil // counted may still be written to
 	}
 	return counted
-}
-
-// httpAddress returns the address of a listener, as host:port, for others to dial. If the listener takes connections to all addresses of
-// the machine, the host is that of known, an address by which others know this machine.
-func httpAddress(listening net.Addr, known string) string {
-	tcp, ok := listening.(*net.TCPAddr)
-	host, _, err := net.SplitHostPort(known)
-	if !ok || err != nil || !tcp.IP.IsUnspecified() {
-		return listening.String()
-	}
-	return net.JoinHostPort(host, strconv.Itoa(tcp.Port))
 }

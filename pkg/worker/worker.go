@@ -165,6 +165,7 @@ type Worker struct {
 	registry   *prometheus.Registry
 	connectors *connector.Pool
 	server     *server
+	pages      string      // the address of metrics and health, for the record; empty if none are served. Set by serve, before member runs
 	member     *membership // the record in etcd; set by serve, before the goroutines that use it start
 
 	// ctx is the context of everything that Run started. cut ends it at once, also while the worker drains.
@@ -299,7 +300,7 @@ func (w *Worker) serve() error {
 		name = address
 	}
 	w.member = newMembership(w, store, name, address, calls.SetReady)
-	pages, err := w.servePages()
+	pages, err := w.servePages(address)
 	if err != nil {
 		return err
 	}
@@ -370,9 +371,9 @@ func (w *Worker) Drain(ctx context.Context) error {
 	return w.result
 }
 
-// servePages starts the HTTP server for metrics and health. If Config.HTTP is empty it starts nothing, and Close of the
-// result does nothing.
-func (w *Worker) servePages() (*httpServer, error) {
+// servePages starts the HTTP server for metrics and health, and notes its address for the worker's record. If Config.HTTP is empty it starts
+// nothing, and Close of the result does nothing. known is the address by which others know the worker.
+func (w *Worker) servePages(known string) (*httpServer, error) {
 	p := &httpServer{}
 	if w.config.HTTP == "" {
 		return p, nil
@@ -388,6 +389,7 @@ func (w *Worker) servePages() (*httpServer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w, or turn the metrics off with an empty --http", err)
 	}
+	w.pages = serve.HTTPAddress(listener.Addr(), known)
 	p.server = server
 	p.serving.Go(func() {
 		serve := server.Serve
