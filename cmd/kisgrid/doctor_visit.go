@@ -110,30 +110,49 @@ func (d *doctor) judgeWorkers(pages []visited) {
 	}
 }
 
-// judgeLimits compares the limits for rows and batches of all processes.
+// judgeLimits compares the limits for rows and batches of coordinators with each other, and those of workers with them. Coordinators cut parts to
+// the limits of a worker, so that smaller ones only cost time; workers have no limit of their own for a row.
 func (d *doctor) judgeLimits() {
-	names := map[cluster.Limits][]string{}
+	coordinators, all := map[cluster.Limits][]string{}, map[cluster.Limits][]string{}
 	for _, c := range d.coordinators {
 		if c.Limits != nil {
-			names[*c.Limits] = append(names[*c.Limits], "coordinator "+c.ID)
+			l := *c.Limits
+			coordinators[l] = append(coordinators[l], c.ID)
+			l.RowBytes = 0
+			all[l] = append(all[l], "coordinator "+c.ID)
 		}
 	}
 	for _, w := range d.workers {
 		if w.Limits != nil {
-			names[*w.Limits] = append(names[*w.Limits], "worker "+w.ID)
+			l := *w.Limits
+			l.RowBytes = 0
+			all[l] = append(all[l], "worker "+w.ID)
 		}
 	}
-	if len(names) < 2 {
+	switch {
+	case len(coordinators) > 1:
+		d.find(stateWrong, "limits", "", "coordinators have different limits: "+limitTexts(coordinators),
+			"start all with the same --max-row-bytes, --max-batch-bytes and --max-batch-rows; one refuses what another takes")
+	case len(all) > 1:
+		d.find(stateLook, "limits", "", "limits differ: "+limitTexts(all), "start workers with the --max-batch-bytes and --max-batch-rows of the coordinators; smaller ones make smaller parts")
+	default:
 		d.find(stateGood, "limits", "", "all processes have the same limits for rows and batches", "")
-		return
 	}
+}
+
+// limitTexts says which limits there are, and where.
+func limitTexts(limits map[cluster.Limits][]string) string {
 	var texts []string
-	for l, of := range names {
+	for l, of := range limits {
 		slices.Sort(of)
-		texts = append(texts, fmt.Sprintf("%d bytes a row, %d bytes and %d rows a batch at %s", l.RowBytes, l.BatchBytes, l.BatchRows, few(of)))
+		text := fmt.Sprintf("%d bytes and %d rows a batch at %s", l.BatchBytes, l.BatchRows, few(of))
+		if l.RowBytes > 0 {
+			text = fmt.Sprintf("%d bytes a row, ", l.RowBytes) + text
+		}
+		texts = append(texts, text)
 	}
 	slices.Sort(texts)
-	d.find(stateWrong, "limits", "", "limits differ: "+strings.Join(texts, "; "), "start all coordinators and workers with the same --max-batch-bytes and --max-batch-rows; a batch that one takes may be refused by another")
+	return strings.Join(texts, "; ")
 }
 
 // few joins some of many names.

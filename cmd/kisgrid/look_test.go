@@ -160,10 +160,23 @@ func TestDoctorLimits(t *testing.T) {
 	if d.findings[0].State != stateGood {
 		t.Errorf("the same limits: %+v", d.findings)
 	}
-	d.workers = []coordinator.WorkerView{{Worker: cluster.Worker{ID: "w", Limits: &cluster.Limits{RowBytes: 1, BatchBytes: 2, BatchRows: 4}}}}
+	limits := func(row, bytes, rows int) *cluster.Limits {
+		return &cluster.Limits{RowBytes: row, BatchBytes: bytes, BatchRows: rows}
+	}
+	d.workers = []coordinator.WorkerView{{Worker: cluster.Worker{ID: "w", Limits: limits(9, 2, 3)}}}
 	d.findings = nil
 	d.judgeLimits()
-	if want := "2 bytes and 3 rows a batch at coordinator c; 1 bytes a row, 2 bytes and 4 rows a batch at worker w"; d.findings[0].State != stateWrong || !strings.Contains(d.findings[0].Text, want) {
+	if d.findings[0].State != stateGood {
+		t.Errorf("a worker's limit for a row counts: %+v", d.findings)
+	}
+	d.workers[0].Limits, d.findings = limits(1, 2, 4), nil
+	d.judgeLimits()
+	if want := "2 bytes and 3 rows a batch at coordinator c; 2 bytes and 4 rows a batch at worker w"; d.findings[0].State != stateLook || !strings.Contains(d.findings[0].Text, want) {
+		t.Errorf("%+v, want %s", d.findings, want)
+	}
+	d.coordinators[1].Limits, d.findings = limits(5, 2, 3), nil
+	d.judgeLimits()
+	if want := "1 bytes a row, 2 bytes and 3 rows a batch at c; 5 bytes a row, 2 bytes and 3 rows a batch at old"; d.findings[0].State != stateWrong || !strings.Contains(d.findings[0].Text, want) {
 		t.Errorf("%+v, want %s", d.findings, want)
 	}
 }

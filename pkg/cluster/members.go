@@ -46,7 +46,7 @@ type Worker struct {
 	Created int64 `json:"-"`
 }
 
-// Limits are the limits of a process for rows and batches. All processes of a cluster should have the same.
+// Limits are the limits of a process for rows and batches. All processes of a cluster should have the same. RowBytes counts at coordinators only.
 type Limits struct {
 	RowBytes   int `json:"row_bytes"`
 	BatchBytes int `json:"batch_bytes"`
