@@ -29,7 +29,7 @@ var (
 	first    = flag.Bool("world.first", false, "end at the first breach, and do not shrink it")
 	shrink   = flag.Duration("world.shrink", 2*time.Minute, "how long shrinking one breach may take; 0 shrinks none")
 	jobs     = flag.Int("world.jobs", 0, "how many processes run at the same time; 0 means one for each processor")
-	patience = flag.Duration("world.patience", 0, "how long one life may take in real time; 0 means 5m, or 10m with the race detector")
+	patience = flag.Duration("world.patience", 0, "how much processor time one life may take, and how long it may take none; 0 means 5m, or 10m with the race detector")
 	folder   = flag.String("world.folder", "", "the `folder` for scripts of breaches; empty means that they are only printed")
 	summary  = flag.String("world.json", "", "a `file` for what came of the seeds, as JSON")
 	script   = flag.String("world.script", "", "a `file` with a script to live through instead of seeds")

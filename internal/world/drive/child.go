@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/kisgrid/kisgrid/internal/bubble"
@@ -24,7 +23,7 @@ import (
 type Children struct {
 	// Test is the name of the test that calls Life.
 	Test string
-	// Patience is how long a life may take in real time; 0 means five minutes, since machines may be busy.
+	// Patience is how much processor time a life may take, and how long it may take next to none; 0 means five minutes.
 	Patience time.Duration
 	// Lines asks for Outcome.Lines.
 	Lines bool
@@ -79,18 +78,10 @@ func (c Children) Live(ctx context.Context, s *scenario.Scenario) (*Outcome, err
 	if patience == 0 {
 		patience = 5 * time.Minute
 	}
-	hung := false
-	var mu sync.Mutex
-	watchdog := time.AfterFunc(patience, func() {
-		mu.Lock()
-		hung = true
-		mu.Unlock()
-		cmd.Process.Signal(syscall.SIGQUIT)                               //nolint:errcheck // it may have ended by itself; SIGQUIT prints all stacks
-		time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() }) // an error says that it has ended
-	})
+	dog := watch(cmd.Process, patience)
 	report, readErr := io.ReadAll(read)
 	waitErr := cmd.Wait()
-	watchdog.Stop()
+	hung := dog.ended()
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -98,8 +89,6 @@ func (c Children) Live(ctx context.Context, s *scenario.Scenario) (*Outcome, err
 	if readErr == nil {
 		readErr = json.Unmarshal(report, outcome)
 	}
-	mu.Lock()
-	defer mu.Unlock()
 	if waitErr != nil || readErr != nil {
 		outcome.Breaches = append(outcome.Breaches, ending(output.String(), hung, errors.Join(waitErr, readErr)))
 	}

@@ -11,6 +11,7 @@
 //   - outcome.go: what is known of one life.
 //   - life.go: the child's side: one scenario from standard input.
 //   - child.go: the parent's side: starts a child, waits for it, and reads from its output why it ended.
+//   - watchdog.go: ends a child that hangs.
 //   - drive.go: lives through many seeds.
 //   - breach.go: shrinks the scenario of a breach, prints it and keeps it in a file.
 //   - tally.go: adds outcomes up, for the table at the end.

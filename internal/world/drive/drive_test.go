@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -14,8 +15,11 @@ import (
 	"github.com/kisgrid/kisgrid/internal/world/scenario"
 )
 
-// hangs is the seed with which TestLife does not end.
-const hangs = 1 << 60
+// The seeds with which TestLife does not end: it waits for ever, or works for ever.
+const (
+	hangs = 1 << 60
+	spins = 1<<60 + 1
+)
 
 // TestLife is the child of the other tests: a life without a cluster, in which some scenarios go wrong.
 func TestLife(t *testing.T) {
@@ -42,6 +46,10 @@ func TestLife(t *testing.T) {
 		case s.Seed == hangs:
 			for { // the watchdog ends it
 				time.Sleep(time.Hour)
+			}
+		case s.Seed == spins:
+			for n := 0; ; n++ {
+				o.Rows = n
 			}
 		case has("redis-full"):
 			o.Breaches = []Breach{{Oracle: "OrderPerKey", Subject: "k1", Text: "row 2 ran before row 1", Story: "1s: row 2 ran\n2s: row 1 ran\n"}, {Oracle: "OneOutcome", Text: "too"}}
@@ -114,16 +122,47 @@ func TestDrive(t *testing.T) {
 	}
 }
 
-// TestHang has the watchdog end a life that goes on for ever: its stacks say where it is.
+// TestHang has the watchdog end lives that go on for ever, with and without work. Where they wait, their stacks say where.
 func TestHang(t *testing.T) {
-	s := scenario.Generate(1)
-	s.Seed, s.Faults = hangs, nil
-	o, err := Children{Test: "TestLife", Patience: 3 * time.Second}.Live(t.Context(), s)
-	if err != nil {
-		t.Fatal(err)
+	for _, seed := range []uint64{hangs, spins} {
+		s := scenario.Generate(1)
+		s.Seed, s.Faults = seed, nil
+		o, err := Children{Test: "TestLife", Patience: 2 * time.Second}.Live(t.Context(), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The stack of a goroutine that works may not be known: another thread gets the signal.
+		if b, found := o.has(Breach{Oracle: Hang}); !found || seed == hangs && !strings.Contains(b.Story, "drive_test.go") {
+			t.Errorf("seed %d: breaches %v", seed, o.Breaches)
+		}
 	}
-	if b, found := o.has(Breach{Oracle: Hang}); !found || !strings.Contains(b.Story, "drive_test.go") {
-		t.Errorf("breaches %v", o.Breaches)
+}
+
+// TestPatience shows that a life hangs which uses much processor time, or none for long, and that one is only slow which gets little of it.
+func TestPatience(t *testing.T) {
+	begin := time.Now()
+	for _, c := range []struct {
+		name  string
+		used  []time.Duration // processor time after each minute
+		hangs bool
+	}{
+		{"quick", []time.Duration{time.Second, 2 * time.Second}, false},
+		{"slow", []time.Duration{time.Second, 2 * time.Second, 2 * time.Second, 2 * time.Second, 3 * time.Second, 4 * time.Second, 4 * time.Second, 5 * time.Second}, false},
+		{"spins", []time.Duration{time.Minute, 2 * time.Minute, 5 * time.Minute}, true},
+		{"waits for ever", []time.Duration{time.Second, time.Second, time.Second, time.Second, time.Second, time.Second}, true},
+		{"waits for ever, and its runtime does little", []time.Duration{time.Second, 1010 * time.Millisecond, 1020 * time.Millisecond, 1030 * time.Millisecond, 1040 * time.Millisecond, 1050 * time.Millisecond}, true},
+	} {
+		p := patience{limit: 5 * time.Minute, since: begin}
+		hangs := false
+		for i, used := range c.used {
+			hangs = hangs || p.over(begin.Add(time.Duration(i+1)*time.Minute), used)
+		}
+		if hangs != c.hangs {
+			t.Errorf("%s: hangs: %v", c.name, hangs)
+		}
+	}
+	if used := processorTime(os.Getpid(), -1); used < 0 && runtime.GOOS == "linux" {
+		t.Error("the processor time of this process is not known")
 	}
 }
 

@@ -40,7 +40,7 @@ type Breach struct {
 const (
 	Panic    = "Panic"    // a panic, or a fatal error of the Go runtime
 	Deadlock = "Deadlock" // everything in the cluster waits, and nothing will ever come
-	Hang     = "Hang"     // the life did not end in real time
+	Hang     = "Hang"     // the life did not end: see Children.Patience
 	DataRace = "DataRace" // the race detector reported something
 	Failed   = "Failed"   // the test failed without an outcome
 )
