@@ -280,6 +280,12 @@ var breaches = []struct {
 	{"NothingLeft", "metrics of a deleted flow", "plain", func(h *history.History) {
 		h.Documents = append(h.Documents, history.Document{At: time.Minute, Epoch: 1, Revision: 9, Kind: "flow", Name: "F", Deleted: true})
 	}},
+	{"NothingLeft", "a metric of a flow that was deleted, and had left all others", "plain", func(h *history.History) {
+		h.Documents = append(h.Documents, history.Document{At: time.Minute, Epoch: 1, Revision: 9, Kind: "flow", Name: "G", Deleted: true})
+		snap := h.Final.Snaps["w1"]
+		snap.Metrics = append(snap.Metrics, sample("kisgrid_function_rows_total", 1, "flow", "G"))
+		h.Final.Snaps["w1"] = snap
+	}},
 	{"Definitions", "no status", "plain", func(h *history.History) { delete(h.Final.Etcd, "status/flow/F") }},
 	{"Definitions", "a status of nothing", "plain", func(h *history.History) { h.Final.Etcd["status/flow/X"] = history.EtcdKey{Value: "{}"} }},
 	{"Definitions", "an older revision is wanted", "plain", status4(`{"wanted":4,"active":4,"state":"active"}`)},

@@ -223,6 +223,9 @@ func (l *Life) membersLeft() {
 	}
 }
 
+// flowMetrics begin the names of metrics that go with their flow.
+var flowMetrics = []string{"kisgrid_rows_", "kisgrid_flow_", "kisgrid_batch_", "kisgrid_function_", "kisgrid_lane_", "kisgrid_stream_", "kisgrid_dead_rows_", "kisgrid_revisions_"}
+
 // deletedLeft reports metrics of flows whose document is gone.
 func (l *Life) deletedLeft() {
 	gone := map[string]history.Document{}
@@ -240,7 +243,7 @@ func (l *Life) deletedLeft() {
 		var told []string
 		for _, m := range s.Metrics {
 			d, deleted := gone[m.Labels["flow"]]
-			if !deleted || !hasPrefix(m.Name, "kisgrid_rows_", "kisgrid_flow_", "kisgrid_stream_", "kisgrid_dead_rows_", "kisgrid_revisions_") || slices.Contains(told, m.Labels["flow"]) {
+			if !deleted || !hasPrefix(m.Name, flowMetrics...) || slices.Contains(told, m.Labels["flow"]) {
 				continue
 			}
 			told = append(told, m.Labels["flow"])
