@@ -307,6 +307,11 @@ var breaches = []struct {
 		probeLate(h)
 		h.Batches[2].Tries[0].Code = batch.CodeNoCapableWorker
 	}},
+	{"StatusTrue", "active, but a row's time was up, after few rows that hang", "plain", func(h *history.History) {
+		hanging(h)
+		probeLate(h)
+		h.Batches[1].Rows = h.Batches[1].Rows[:3]
+	}},
 	{"StatusTrue", "unserved, but it runs", "plain", func(h *history.History) {
 		set(h.Final.Snaps["c1"], "kisgrid_flow_unserved", 1)
 		set(h.Final.Snaps["c2"], "kisgrid_flow_unserved", 1)

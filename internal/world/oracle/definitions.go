@@ -218,7 +218,7 @@ func (l *Life) probe(b *history.Batch, t *history.Try) {
 		l.excused("a connector is degraded, and the status says so")
 		return
 	}
-	if !ran && outOfTime(t) && l.stillWaits(b.Flow, t.Ended) {
+	if !ran && outOfTime(t) && l.lanesHeldUp(b.Flow, t.Ended) {
 		l.excused("rows that nobody waits for any more hold up the flow's lanes")
 		return
 	}

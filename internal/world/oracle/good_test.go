@@ -348,8 +348,11 @@ func misfitAfterSave(h *history.History, often int) {
 	answer(h, 0, 1, batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeRowUndecodable, Function: "F_calculate"})
 }
 
-// hanging makes the rows of the second batch hang, and its client go away.
+// hanging gives the second batch rows that hang, 150 seconds together at the least, and makes its client go away.
 func hanging(h *history.History) {
+	for n := range 6 {
+		h.Batches[1].Rows = append(h.Batches[1].Rows, history.Row{Key: "k3", N: 100 + n, Bytes: 30})
+	}
 	t := h.Batches[1].Tries[0]
 	*t = history.Try{At: 100 * time.Second, Sent: 100 * time.Second, ID: t.ID, Ended: 110 * time.Second, Gone: true}
 	for place := range h.Batches[1].Rows {

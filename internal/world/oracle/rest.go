@@ -76,7 +76,7 @@ func WindowsFull(l *Life) {
 			}
 		}
 	}
-	if len(wrong) > 0 && l.stillWaits("", l.Final.At) {
+	if len(wrong) > 0 && l.stillWaits() {
 		l.excused("rows of one key wait one after the other, for longer than calm lasts")
 		return
 	}
@@ -164,7 +164,7 @@ func (l *Life) registeredOften() {
 // records of effects expire; metrics of deleted flows go. So after all processes have ended no goroutine and no connection is left, etcd has
 // no key under a lease, and every record in Redis has an end, except dead letters and the one key that
 // docs/redis.md calls kept for ever, kisgrid:window. Excused are metrics of a flow that was deleted less than a
-// minute before the end, or of which workers still have rows that wait one after the other.
+// minute before the end, or of which workers still have rows in functions that do not return.
 func NothingLeft(l *Life) {
 	if l.Final == nil {
 		return
@@ -252,8 +252,8 @@ func (l *Life) deletedLeft() {
 				l.excused("the flow was deleted less than a minute ago")
 				continue
 			}
-			if l.stillWaits(d.Name, l.Final.At) {
-				l.excused("rows of the deleted flow still wait, one after the other")
+			if l.lanesHeldUp(d.Name, l.Final.At) {
+				l.excused("rows that nobody waits for any more are still in functions of the deleted flow")
 				continue
 			}
 			l.breach(Subject{Flow: d.Name, Process: process}, "%s still has the metric %s of flow %s, which was deleted at %s", process, m.Name, d.Name, d.At)

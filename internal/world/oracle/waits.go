@@ -24,20 +24,54 @@ func (l *Life) mayWait(b *history.Batch, t *history.Try, until time.Duration) bo
 	return f != nil && f.form.Stretch && l.patience(f) > until-t.At // its rows' round trips, one after the other
 }
 
-// stillWaits reports whether workers may have rows of a flow that wait at a time, although nobody waits for their answers any more. An empty
-// name means any flow.
-func (l *Life) stillWaits(flow string, at time.Duration) bool {
+// stillWaits reports whether workers may have rows that wait when the record looks at the processes for the last time, although nobody waits
+// for their answers any more.
+func (l *Life) stillWaits() bool {
 	for _, b := range l.Batches {
-		if flow != "" && b.Flow != flow {
-			continue
-		}
 		for _, t := range b.Tries {
-			if b.Client != Probe && l.mayWait(b, t, at) && (t.Ended == 0 || t.Gone || !t.Answered || slices.ContainsFunc(t.NotDone, func(o batch.RowOutcome) bool { return o.Outcome == batch.Failed })) {
+			if b.Client != Probe && l.mayWait(b, t, l.Final.At) && unwaited(t) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// unwaited reports whether rows of a try may still be at a worker although nobody waits for their answers any more.
+func unwaited(t *history.Try) bool {
+	return t.Ended == 0 || t.Gone || !t.Answered || slices.ContainsFunc(t.NotDone, func(o batch.RowOutcome) bool { return o.Outcome == batch.Failed })
+}
+
+// lanesHeldUp reports whether rows for which nobody waits any more may hold up the lanes of a flow at a time after calm began, because their
+// functions do not return: one after the other, each for as long as it asks for, or for the function's timeout. Functions that block return
+// when calm begins.
+func (l *Life) lanesHeldUp(flow string, at time.Duration) bool {
+	f := l.flows[flow]
+	if f == nil {
+		return false
+	}
+	s := l.settingsOf(f)
+	busy := time.Duration(0)
+	for _, b := range l.Batches {
+		if b.Flow != flow || b.Client == Probe || !slices.ContainsFunc(b.Tries, unwaited) {
+			continue
+		}
+		copies := len(b.Tries)
+		for _, t := range b.Tries {
+			copies = max(copies, l.copies(b, t))
+		}
+		for _, row := range b.Rows {
+			for _, a := range forms.ParseActions(row.Do) {
+				switch a.Kind {
+				case "hang":
+					busy += time.Duration(copies) * (s.longestTimeout + time.Second) // a call is left behind a second after its timeout
+				case "slow", "sleep":
+					busy += time.Duration(copies) * a.Lasts
+				}
+			}
+		}
+	}
+	return busy > at-l.Calm
 }
 
 // copies returns how often the first function ran for some row of a batch at most: how many copies of the batch workers had, one after the
