@@ -35,7 +35,7 @@ type flags struct {
 	limits                         batch.Limits
 	steps, txnOps                  int
 	access                         string
-	accessPlaintext                bool
+	accessPlaintext, refuseDirect  bool
 	transport                      transport.Config
 	pprof                          bool
 	logging                        command.Logging
@@ -91,6 +91,7 @@ SIGTERM or SIGINT drains the coordinator: it takes no new batches, and ends when
 	serve.BindFlags(&f.transport, fs)
 	fs.StringVar(&f.access, "access-file", "", "`file` that says who may do what, and which processes are coordinators and workers (default: everybody who can connect may do everything)")
 	fs.BoolVar(&f.accessPlaintext, "access-plaintext", false, "take tokens also without TLS from other machines, because something else encrypts the connections")
+	fs.BoolVar(&f.refuseDirect, "refuse-direct-changes", false, "refuse documents that somebody writes or deletes in etcd, and not through a coordinator")
 	fs.BoolVar(&f.pprof, "pprof", false, "serve profiles below /debug/pprof/ of --http, for who can reach that port")
 	f.logging.BindFlags(fs)
 	f.tracing.BindFlags(fs)
@@ -157,7 +158,7 @@ func (f *flags) run(ctx context.Context, errs io.Writer) error {
 		return err
 	}
 	config := coordinator.Config{
-		Store: store, Listener: listener, Advertise: advertise, Transport: f.transport, AccessFile: f.access, AccessPlaintext: f.accessPlaintext, Lease: f.lease, NoWorker: f.noWorker,
+		Store: store, Listener: listener, Advertise: advertise, Transport: f.transport, AccessFile: f.access, AccessPlaintext: f.accessPlaintext, RefuseDirect: f.refuseDirect, Lease: f.lease, NoWorker: f.noWorker,
 		Limits: f.limits, MaxSteps: f.steps, Budget: f.budget, DeadLetters: letters, HTTPHosts: f.httpHosts, Build: command.Build(), Profiles: f.pprof, Logger: log, Tracing: provider,
 	}
 	if f.http != "" {

@@ -54,6 +54,7 @@ func TestFlags(t *testing.T) {
 		{"tls-require-client-cert", "false", "true", "KISGRID_TLS_REQUIRE_CLIENT_CERT", "true"},
 		{"access-file", "", "a.yml", "KISGRID_ACCESS_FILE", "b.yml"},
 		{"access-plaintext", "false", "true", "KISGRID_ACCESS_PLAINTEXT", "true"},
+		{"refuse-direct-changes", "false", "true", "KISGRID_REFUSE_DIRECT_CHANGES", "true"},
 		{"pprof", "false", "true", "KISGRID_PPROF", "true"},
 		{"log-level", "info", "debug", "KISGRID_LOG_LEVEL", "warn"},
 		{"log-format", "text", "json", "KISGRID_LOG_FORMAT", "json"},

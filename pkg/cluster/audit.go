@@ -24,6 +24,12 @@ const (
 	AuditAge  = 90 * 24 * time.Hour
 )
 
+// AuditDelete is the action of entries about documents that a coordinator has deleted.
+const AuditDelete = "delete"
+
+// AuditBatch is the most entries that one call of PutAudit takes.
+const AuditBatch = 64
+
 // UnknownAuthor is the author of a change of documents that has no entry in the audit log: somebody wrote into etcd directly, or through a
 // coordinator of a build that had no audit log.
 const UnknownAuthor = "etcd, unknown"
@@ -41,6 +47,11 @@ type AuditEntry struct {
 	// Revision is the etcd revision of a change of documents; 0 for every other entry. In etcd it is there only if the entry was not
 	// written in the transaction of the change.
 	Revision int64 `json:"revision,omitempty"`
+}
+
+// Names reports whether the entry is about the document with this key. It is also true for an entry that leaves names out.
+func (e *AuditEntry) Names(key Key) bool {
+	return slices.Contains(e.Documents, key.String()) || len(e.Documents) > maxNamed
 }
 
 // maxNamed is the most documents, and the most flows, that an entry names.
@@ -100,7 +111,7 @@ func (s *Store) ChangeDocuments(ctx context.Context, expect map[Key]int64, put [
 	return revision, s.PutAudit(ctx, e), nil
 }
 
-// PutAudit writes entries of the audit log, in one transaction. There may be at most 64 entries.
+// PutAudit writes entries of the audit log, in one transaction. There may be at most AuditBatch entries.
 func (s *Store) PutAudit(ctx context.Context, entries ...AuditEntry) error {
 	t := s.transaction("writing the audit log")
 	for _, e := range entries {

@@ -81,6 +81,9 @@ type HistoryEntry struct {
 	Accepted time.Time
 	ShardKey string
 	Enabled  bool
+	// Author is who wrote the newest of the documents, as the audit log said when the revision was accepted. It is UnknownAuthor if the log
+	// had no entry, and empty if the change was older than the log, or in an entry of a leader of an earlier build.
+	Author string
 	// Digest is the digest of Documents. An entry that was read has it; in an entry to be written it is ignored.
 	Digest batch.Digest
 }

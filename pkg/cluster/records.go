@@ -35,6 +35,7 @@ type entryRecord struct {
 	Accepted  time.Time        `json:"accepted"`
 	ShardKey  string           `json:"shard_key,omitempty"`
 	Enabled   bool             `json:"enabled"`
+	Author    string           `json:"author,omitempty"`
 	Documents []documentRecord `json:"documents"`
 }
 
@@ -53,7 +54,7 @@ func encodeEntry(e HistoryEntry) (string, error) {
 	if err := checkName(e.Flow); err != nil {
 		return "", batch.Errorf(batch.CodeInternal, "writing the history of flow %q: %w", e.Flow, err)
 	}
-	record := entryRecord{Accepted: e.Accepted, ShardKey: e.ShardKey, Enabled: e.Enabled}
+	record := entryRecord{Accepted: e.Accepted, ShardKey: e.ShardKey, Enabled: e.Enabled, Author: e.Author}
 	for _, d := range e.Documents {
 		r := documentRecord{Kind: d.Kind, Name: d.Name, Revision: d.Revision}
 		text, err := encode(string(d.YAML))
@@ -80,7 +81,7 @@ func decodeEntry(flow string, revision int64, value []byte) (*HistoryEntry, erro
 	if len(record.Documents) == 0 {
 		return nil, errors.New("it has no documents")
 	}
-	entry := &HistoryEntry{Flow: flow, Revision: revision, Accepted: record.Accepted, ShardKey: record.ShardKey, Enabled: record.Enabled}
+	entry := &HistoryEntry{Flow: flow, Revision: revision, Accepted: record.Accepted, ShardKey: record.ShardKey, Enabled: record.Enabled, Author: record.Author}
 	for _, r := range record.Documents {
 		d := definition.Document{Kind: r.Kind, Name: r.Name, YAML: []byte(r.YAML), Revision: r.Revision}
 		if r.YAML == "" {

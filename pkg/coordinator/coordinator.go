@@ -59,6 +59,9 @@ type Config struct {
 	// AccessPlaintext allows an access file without TLS also where other machines can reach the listener, because something else encrypts the
 	// connections. Workers and coordinators then prove nothing to each other.
 	AccessPlaintext bool
+	// RefuseDirect makes this coordinator, when it leads, refuse documents that were written into etcd, and deletions of flows, past all
+	// coordinators, for example with etcdctl. Give all coordinators the same value.
+	RefuseDirect bool
 	// DialWorker makes the network connection to a worker, over which TLS runs if Transport has it. Default: TCP to the worker's address.
 	DialWorker func(context.Context, cluster.Worker) (net.Conn, error)
 	// Profiles adds the pages below /debug/pprof/ to the HTTP port. They slow the process down for every client that can reach the port.
@@ -193,7 +196,7 @@ func New(c Config) (*Coordinator, error) {
 	pb.RegisterIngestServer(server, k.ingest)
 	calls := admin.New(admin.Config{
 		ID: k.id, Address: c.Advertise, Build: c.Build, Started: processStart, Store: c.Store, Letters: c.DeadLetters, Board: k.board,
-		Fleet: k.fleet, Rows: k.loop, Budget: k.ingest.budget, Limits: c.Limits, MaxSteps: c.MaxSteps, Draining: k.draining,
+		Fleet: k.fleet, Rows: k.loop, Budget: k.ingest.budget, Limits: c.Limits, MaxSteps: c.MaxSteps, RefuseDirect: c.RefuseDirect, Draining: k.draining,
 		Auditor: k.auditor,
 		Runner:  &letterRunner{loop: k.loop, board: k.board, letters: k.letters, budget: k.ingest.budget, limits: c.Limits},
 	})

@@ -57,7 +57,7 @@ func (c *Coordinator) lead(ctx context.Context) {
 	leads(true)
 	err = leader.Lead(ctx, leader.Config{
 		Leadership: leadership, Store: c.config.Store, Fleet: c.fleet, News: c.fleet.leaderNews, HistoryAge: c.config.historyAge,
-		MaxSteps: c.config.MaxSteps, Rejections: c.rejections, Log: log,
+		MaxSteps: c.config.MaxSteps, RefuseDirect: c.config.RefuseDirect, ID: c.id, Rejections: c.rejections, Log: log,
 	})
 	leads(false)
 	switch {

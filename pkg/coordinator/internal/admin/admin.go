@@ -28,6 +28,8 @@ type Config struct {
 	Limits  batch.Limits
 	// MaxSteps is the most steps that a new flow document may have.
 	MaxSteps int
+	// RefuseDirect says that the leader refuses documents that no coordinator has written.
+	RefuseDirect bool
 	// Auditor notes who changes something, or reads rows.
 	Auditor *Auditor
 	// Draining is closed when the coordinator is about to stop: it takes no batches any more, and calls that wait should end.

@@ -99,7 +99,11 @@ func (a *admin) change(ctx context.Context, who access.Caller, in []*pb.Document
 	if err != nil {
 		return comparison{}, err
 	}
-	c := compare(stored, given)
+	refused, err := a.refusedDocuments(ctx, stored, given)
+	if err != nil {
+		return comparison{}, err
+	}
+	c := compare(stored, given, refused)
 	if prune {
 		c.remove(prunable(who, stored, given, before), before)
 	}

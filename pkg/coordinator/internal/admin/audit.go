@@ -20,7 +20,6 @@ import (
 // Limits of the audit log's writer.
 const (
 	auditQueue = 1024            // so many entries may wait for etcd; further ones are in the log of the process only
-	auditBatch = 64              // so many entries are written at once
 	auditPause = time.Second     // the pause after etcd did not take entries
 	auditFlush = 2 * time.Second // how long the end of the process waits for the last entries
 )
@@ -95,9 +94,9 @@ func (a *Auditor) Run(ctx context.Context) {
 	}
 }
 
-// gather adds the entries that wait, up to auditBatch, without blocking.
+// gather adds the entries that wait, up to cluster.AuditBatch, without blocking.
 func (a *Auditor) gather(some []cluster.AuditEntry) []cluster.AuditEntry {
-	for len(some) < auditBatch {
+	for len(some) < cluster.AuditBatch {
 		select {
 		case e := <-a.entries:
 			some = append(some, e)

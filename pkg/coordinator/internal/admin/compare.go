@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"strings"
@@ -70,8 +71,42 @@ func (c *comparison) wanted(flow string) batch.Revision {
 	return wanted
 }
 
-// compare compares given documents with the stored ones. The caller must set the field after of the result.
-func compare(stored, given []definition.Document) comparison {
+// refusedDocuments returns the keys of given documents that are stored with the same text, but which the leader refuses, because no coordinator
+// wrote them. They have to be written once more, so that the audit log knows them.
+func (a *admin) refusedDocuments(ctx context.Context, stored, given []definition.Document) (map[cluster.Key]bool, error) {
+	if !a.RefuseDirect {
+		return nil, nil
+	}
+	texts := map[cluster.Key]string{}
+	for _, d := range given {
+		texts[flowstate.KeyOf(d)] = string(d.YAML)
+	}
+	at := map[int64][]cluster.Key{}
+	now := a.Board.Load()
+	for _, d := range stored {
+		key := flowstate.KeyOf(d)
+		if text, is := texts[key]; is && text == string(d.YAML) && !now.RunsDocument(d) {
+			at[d.Revision] = append(at[d.Revision], key)
+		}
+	}
+	authors, err := a.Store.Authors(ctx, slices.Collect(maps.Keys(at))...)
+	if err != nil {
+		return nil, err
+	}
+	refused := map[cluster.Key]bool{}
+	for revision, keys := range at {
+		if author := authors[revision]; author == "" || author == cluster.UnknownAuthor {
+			for _, key := range keys {
+				refused[key] = true
+			}
+		}
+	}
+	return refused, nil
+}
+
+// compare compares given documents with the stored ones. Those in again count as changed, also if they are the same. The caller must set the
+// field after of the result.
+func compare(stored, given []definition.Document, again map[cluster.Key]bool) comparison {
 	c := comparison{given: given, expect: map[cluster.Key]int64{}}
 	old := map[cluster.Key]definition.Document{}
 	for _, d := range stored {
@@ -83,7 +118,7 @@ func compare(stored, given []definition.Document) comparison {
 		before, there := old[key]
 		change := &pb.Change{Kind: string(d.Kind), Name: d.Name, Action: "create"}
 		switch {
-		case there && string(before.YAML) == string(d.YAML):
+		case there && string(before.YAML) == string(d.YAML) && !again[key]:
 			change.Action = "unchanged"
 		default:
 			if there {

@@ -19,7 +19,7 @@ import (
 func TestCompare(t *testing.T) {
 	t.Parallel()
 	stored := []definition.Document{at(7, flowDocument("W", "", "echo")), at(3, funcDocument("echo"))}
-	c := compare(stored, []definition.Document{flowDocument("W", "", "echo", "copies: 2"), funcDocument("echo"), flowDocument("X", "", "echo")})
+	c := compare(stored, []definition.Document{flowDocument("W", "", "echo", "copies: 2"), funcDocument("echo"), flowDocument("X", "", "echo")}, nil)
 	c.after = leader.CompileDocuments(c.all, nil, definition.MaxSteps)
 	if err := c.check(new(flowstate.Snapshot).RunsDocument); err != nil {
 		t.Fatal(err)
@@ -42,7 +42,7 @@ func TestConflict(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mine := compare(stored, []definition.Document{flowDocument("W", "", "echo", "copies: 2")})
+	mine := compare(stored, []definition.Document{flowDocument("W", "", "echo", "copies: 2")}, nil)
 	if _, err := putAll(t, store, flowDocument("W", "", "echo", "copies: 3")); err != nil { // somebody else
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestWriteInParts(t *testing.T) {
 				return now, nil
 			}
 			write := func() (comparison, error) {
-				c := compare(stored, docs)
+				c := compare(stored, docs, nil)
 				c.after = leader.CompileDocuments(c.all, nil, definition.MaxSteps)
 				if err := c.check(new(flowstate.Snapshot).RunsDocument); err != nil {
 					t.Fatal(err)
@@ -128,7 +128,7 @@ func TestWhatRunsIsTakenIn(t *testing.T) {
 	running := leader.CompileDocuments([]definition.Document{at(5, old), at(3, funcDocument("echo"))}, nil, definition.MaxSteps).Flows["F"].Revision
 	runs := &flowstate.Snapshot{Flows: map[string]*flowstate.Flow{"F": {Name: "F", Active: running}}}
 	check := func(given definition.Document, now *flowstate.Snapshot) error {
-		c := compare(stored, []definition.Document{given})
+		c := compare(stored, []definition.Document{given}, nil)
 		c.after = leader.CompileDocuments(c.all, nil, definition.MaxSteps)
 		return c.check(now.RunsDocument)
 	}
@@ -156,7 +156,7 @@ func TestPartChangedMeanwhile(t *testing.T) {
 		changed[i] = d
 		changed[i].YAML = append(append([]byte(nil), d.YAML...), "# changed\n"...)
 	}
-	c := compare(stored, changed)
+	c := compare(stored, changed, nil)
 	c.after = leader.CompileDocuments(c.all, nil, definition.MaxSteps)
 	first := true
 	err = c.write(store.Parts(c.put), func(expect map[cluster.Key]int64, put []definition.Document, _ []cluster.Key) (int64, error) {

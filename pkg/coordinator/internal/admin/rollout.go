@@ -1,12 +1,14 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
 
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -66,9 +68,13 @@ func (a *admin) History(ctx context.Context, in *pb.HistoryRequest) (*pb.History
 	}
 	out := &pb.HistoryResponse{}
 	for _, e := range entries {
+		author := authors[e.Revision] // the log may have got its entry after the revision was accepted
+		if author == "" || author == cluster.UnknownAuthor {
+			author = cmp.Or(e.Author, author)
+		}
 		out.Revisions = append(out.Revisions, &pb.Accepted{
 			Revision: e.Revision, AcceptedUnixMilliseconds: e.Accepted.UnixMilli(), Enabled: e.Enabled,
-			Active: e.Revision == active, Documents: fromDocuments(e.Documents), Author: authors[e.Revision],
+			Active: e.Revision == active, Documents: fromDocuments(e.Documents), Author: author,
 		})
 	}
 	return out, nil

@@ -15,6 +15,7 @@
 //   - leader.go: the loop of the leader, its view of etcd, and the removal of old history.
 //   - reconcile.go: one pass over all flows: which candidates are new, what the workers say, what is written.
 //   - intake.go: the rules that only new documents must keep.
+//   - direct_changes.go: changes that somebody made in etcd past all coordinators, and how they are refused.
 //   - document_status.go: the statuses of functions and connectors, which follow from those of flows.
 //   - desired_state.go: documents compiled to candidates.
 //   - rollout.go: how far the workers are with a revision, and how that reads.

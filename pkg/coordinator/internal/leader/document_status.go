@@ -52,6 +52,9 @@ func (l *leader) writeDocumentStatuses(ctx context.Context) error {
 	if err := l.Leadership.PutDocumentStatuses(ctx, put, gone); err != nil {
 		return err
 	}
+	for _, key := range gone {
+		l.direct.deleted(key, l.writtenDocuments[key].Wanted, l.writtenDocuments[key].Flows...)
+	}
 	l.writtenDocuments, l.documentsWrittenAt = now, time.Now()
 	return nil
 }

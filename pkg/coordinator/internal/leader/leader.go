@@ -41,6 +41,7 @@ type leader struct {
 	passTimer          *time.Timer
 	// earlier has, by flow, the documents in the flow's history. It has only flows whose candidate breaks a rule of intake.
 	earlier map[string]acceptedEarlier
+	direct  directChanges // what is known of changes that were made past all coordinators
 }
 
 // Config is what a leader needs of the coordinator that was elected. Every field must be set.
@@ -54,7 +55,10 @@ type Config struct {
 	HistoryAge time.Duration
 	MaxSteps   int                    // the most steps that a new flow document may have
 	Rejections *prometheus.CounterVec // counts the revisions that this leader rejects, by flow
-	Log        hclog.Logger
+	// RefuseDirect makes the leader refuse new documents, and deletions of flows, that the audit log does not know.
+	RefuseDirect bool
+	ID           string // the coordinator's id, for entries of the audit log
+	Log          hclog.Logger
 }
 
 // Lead decides the revisions of all flows until the leadership is lost, and returns why, or until ctx is done, and returns nil. It blocks.
@@ -64,7 +68,7 @@ func Lead(ctx context.Context, c Config) error {
 	l := &leader{
 		Config: c, passTimer: time.NewTimer(time.Hour), countedRejected: map[string]batch.Revision{},
 		toldLenient: map[string]batch.Revision{}, orphans: map[string]time.Time{},
-		earlier: map[string]acceptedEarlier{},
+		earlier: map[string]acceptedEarlier{}, direct: newDirectChanges(),
 	}
 	defer l.passTimer.Stop()
 	trim := time.NewTicker(l.HistoryAge / 10)
@@ -197,7 +201,7 @@ func (l *leader) pass(ctx context.Context) error {
 			return err
 		}
 	}
-	err := errors.Join(l.reconcileAll(ctx), l.writeDocumentStatuses(ctx))
+	err := errors.Join(l.reconcileAll(ctx), l.writeDocumentStatuses(ctx), l.noteDeletions(ctx))
 	if err != nil {
 		pointFailedPass.Hit()
 		l.statuses = nil

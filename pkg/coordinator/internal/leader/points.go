@@ -12,6 +12,7 @@ var (
 	pointRejected    = point.New("leader/rollout: a worker rejected the revision")
 	pointLagging     = point.New("leader/rollout: a worker has not answered yet")
 	pointLenient     = point.New("leader/rollout: documents stay that would be refused if they were new")
+	pointDirect      = point.New("leader/rollout: a document was written past all coordinators")
 	pointOtherStatus = point.New("leader/statuses: others are in etcd than were written")
 	pointFailedPass  = point.New("leader/statuses: not written, and read again")
 	pointTrimmed     = point.New("leader/history: that of a deleted flow was removed")

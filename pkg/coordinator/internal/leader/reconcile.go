@@ -10,18 +10,24 @@ import (
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
 // reconcileAll ends the rollouts and deletes the statuses of flows whose documents were deleted, and then reconciles all other flows.
 func (l *leader) reconcileAll(ctx context.Context) error {
 	var failed []error
+	kept, err := l.keepDeleted(ctx)
+	if err != nil {
+		return err
+	}
 	for _, name := range slices.Sorted(maps.Keys(l.statuses)) {
-		if l.desired.Flows[name] == nil {
+		if l.desired.Flows[name] == nil && !kept[name] {
 			l.Fleet.RequestRollouts(ctx, RolloutRequest{Flow: name})
 			if err := l.Leadership.DeleteStatus(ctx, name); err != nil {
 				failed = append(failed, err)
 				continue
 			}
+			l.direct.deleted(cluster.Key{Kind: definition.KindFlow, Name: name}, l.statuses[name].Wanted, name)
 			delete(l.statuses, name)
 			delete(l.running, name)
 			delete(l.countedRejected, name)
@@ -37,12 +43,17 @@ func (l *leader) reconcileAll(ctx context.Context) error {
 
 // reconcile takes each flow whose status is not settled one step further:
 //
-//  1. It finds the candidate's documents that are new, and rejects the candidate if one of them breaks a rule of intake.
+//  1. It finds the candidate's documents that are new, and rejects the candidate if one of them breaks a rule of intake, or was written past
+//     all coordinators and RefuseDirect is set.
 //  2. It asks the workers how far they are with the candidate's revision.
 //  3. It decides the flow's status from their answers, and writes it where it has changed.
 func (l *leader) reconcile(ctx context.Context) error {
 	var steps []*Candidate
 	var wishes []RolloutRequest
+	unknown, err := l.directDocuments(ctx)
+	if err != nil {
+		return err
+	}
 	for _, name := range slices.Sorted(maps.Keys(l.desired.Flows)) {
 		c := l.desired.Flows[name]
 		now, known := l.statuses[name]
@@ -60,7 +71,7 @@ func (l *leader) reconcile(ctx context.Context) error {
 		if c.Revision != nil && known && now.Wanted == c.number && now.Active == c.number && runs.revision == c.ID() && now.State == c.settledState() {
 			continue
 		}
-		c = c.takenIn(took)
+		c = c.takenIn(took).refused(name, unknown)
 		w := RolloutRequest{name, c.Revision}
 		if c.Revision != nil && !c.Revision.Enabled {
 			w.Revision = nil
@@ -73,6 +84,7 @@ func (l *leader) reconcile(ctx context.Context) error {
 	}
 	var decisions []cluster.Decision
 	var decided []*Candidate
+	var accepted []int64 // the revisions that become active
 	for i, c := range steps {
 		flow := wishes[i].Flow
 		d := cluster.Decision{Status: decide(flow, c, rollouts[i], batch.Revision{Number: l.statuses[flow].Active, Digest: l.running[flow].revision.Digest})}
@@ -85,8 +97,18 @@ func (l *leader) reconcile(ctx context.Context) error {
 			d.Entry = &cluster.HistoryEntry{
 				Flow: flow, Revision: c.number, Documents: c.Documents, Accepted: d.Status.Updated, ShardKey: c.Revision.ShardKey, Enabled: c.Revision.Enabled,
 			}
+			accepted = append(accepted, c.number)
 		}
 		decisions, decided = append(decisions, d), append(decided, c)
+	}
+	authors, err := l.Store.Authors(ctx, accepted...)
+	if err != nil {
+		return err
+	}
+	for _, d := range decisions {
+		if d.Entry != nil {
+			d.Entry.Author = authors[d.Entry.Revision]
+		}
 	}
 	var failed []error
 	wishes = nil
