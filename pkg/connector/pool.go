@@ -54,7 +54,7 @@ func NewPool(openers map[string]Opener, lookup func(string) (string, bool), log 
 // block. Call Notify before any other method.
 func (p *Pool) Notify(changed func()) { p.changed = changed }
 
-// Restrict says which variables and files of this process documents may read. Call it before any other method. Without it the
+// Restrict says which variables and files of this process documents may read, and where they may connect to. Call it before any other method. Without it the
 // default of definition.Access holds for new documents. A document that runs already may go on reading more; the log has a
 // warning about that.
 func (p *Pool) Restrict(access definition.Access) { p.access = access }
@@ -76,6 +76,9 @@ func (p *Pool) Get(ctx context.Context, c *definition.Connector) (Connection, er
 	if err != nil {
 		return nil, err
 	}
+	if err := p.access.CheckAddresses(resolved); err != nil {
+		return nil, definition.NewRedactor(secrets...).Error(err)
+	}
 	pc, err := p.join(ctx, resolved, secrets, warnings, p.openers[c.Type])
 	if err != nil {
 		return nil, err
@@ -93,7 +96,7 @@ func (p *Pool) Get(ctx context.Context, c *definition.Connector) (Connection, er
 }
 
 // Check returns an error if, in this process, the document of a connector that runs already is wrong: its type is unknown, the
-// environment lacks a ${NAME}, or it names a variable or file that it may not read. It opens nothing, so a store that is away is
+// environment lacks a ${NAME}, or it names a variable or file that it may not read, or an address to which it may not connect. It opens nothing, so a store that is away is
 // no mistake. Reading something that only the default Access forbids is no mistake either.
 func (p *Pool) Check(c *definition.Connector) error { return p.check(c, true) }
 
@@ -110,7 +113,9 @@ func (p *Pool) check(c *definition.Connector, accepted bool) error {
 	if err != nil {
 		return err
 	}
-	_, err = p.access.CheckFiles(resolved, accepted)
+	if _, err = p.access.CheckFiles(resolved, accepted); err == nil {
+		err = p.access.CheckAddresses(resolved)
+	}
 	return definition.NewRedactor(secrets...).Error(err)
 }
 

@@ -12,7 +12,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
-// Access says which environment variables and files of a process the documents of connectors may read. It protects secrets:
+// Access says which environment variables and files of a process the documents of connectors may read, and where they may connect to. It protects secrets:
 // somebody who may write documents could otherwise read any secret of the process, since the document also names the address to
 // which it is sent. The zero Access is the default.
 type Access struct {
@@ -22,6 +22,11 @@ type Access struct {
 	// Files are the folders in which the files of password_file, tls_ca, tls_cert and tls_key may lie. The place counts at which
 	// a file really lies, after .. and symbolic links are followed. nil, the default, means no folder.
 	Files []string
+	// Addresses are the addresses to which connectors may connect, each in one of these forms: host or host:port, where the host may begin
+	// with *. for all names below a domain, or be * for all hosts; a range of IP addresses such as 10.0.0.0/8, which has the hosts that a
+	// document names by IP address; or the path of a unix socket. nil, the default, means all addresses. Only addresses that stand in the
+	// document count: nodes that a Sentinel or a Cluster names are not checked.
+	Addresses []string
 }
 
 // programs are patterns of the names of variables that belong to KisGrid's own programs, and that may have their secrets.
@@ -40,6 +45,11 @@ func (a Access) Valid() error {
 	}
 	if slices.Contains(a.Files, "") {
 		return errors.New("a folder has no name: give the path of each")
+	}
+	for _, entry := range a.Addresses {
+		if _, err := parseAddressRule(entry); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -102,8 +112,8 @@ func (a Access) CheckFiles(c *Connector, accepted bool) (warnings []string, err 
 	return mistakes.unless(accepted && a.Files == nil)
 }
 
-// CheckSet returns the errors of CheckNames and CheckFiles for all connectors of a set, as for documents that are new. A file
-// whose path has a ${NAME} in it is not checked: workers check it when they know the path.
+// CheckSet returns the errors of CheckNames, CheckFiles and CheckAddresses for all connectors of a set, as for documents that are new. A file
+// whose path has a ${NAME} in it is not checked, and neither is such an address: workers check them when they know the value.
 func (a Access) CheckSet(s *Set) error {
 	var mistakes Mistakes
 	for _, name := range sortedKeys(s.Connectors) {
@@ -115,7 +125,8 @@ func (a Access) CheckSet(s *Set) error {
 		c.Params = maps.Clone(c.Params)
 		maps.DeleteFunc(c.Params, func(_, value string) bool { return strings.Contains(value, "${") })
 		_, wrongFiles := a.CheckFiles(&c, false)
-		for _, err := range []error{wrongNames, wrongFiles} {
+		c.Addrs = slices.DeleteFunc(slices.Clone(c.Addrs), func(addr string) bool { return strings.Contains(addr, "${") })
+		for _, err := range []error{wrongNames, wrongFiles, a.CheckAddresses(&c)} {
 			more, _ := errors.AsType[Mistakes](err)
 			mistakes = append(mistakes, more...)
 		}

@@ -33,6 +33,7 @@
 //   - scalars.go: texts, numbers, durations and lists.
 //   - template.go: keys with fields of the row in them.
 //   - access.go: variables and files that connectors' documents may read.
+//   - access_address.go: addresses to which connectors may connect.
 //   - resolve.go: ${NAME} in connectors' documents.
 //   - redact.go: values of ${NAME} taken out of messages.
 //   - diff.go: the difference between two states of documents.

@@ -185,6 +185,7 @@ func (c *Connector) Marshal() (Document, error) {
 	w.text("username", c.Username)
 	w.text("password_file", c.PasswordFile)
 	w.integer("replicas", c.Replicas)
+	w.texts("flows", c.Flows)
 	w.textMap("params", c.Params)
 	w.texts("load", c.Load)
 	w.texts("save", c.Save)

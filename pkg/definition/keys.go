@@ -108,6 +108,7 @@ var (
 		{name: "tls", value: schema{"type": "boolean"}, about: "Whether the connection uses TLS. Default false."},
 		{name: "username", value: textSchema, about: "The name of the user."},
 		{name: "password_file", value: textSchema, about: "A file of the worker that has the password."},
+		{name: "flows", value: schema{"type": "array", "minItems": 1, "items": textSchema}, about: "The flows that may use the connector. A name with a * at its end stands for all names that begin so. Default: all flows."},
 		{name: "replicas", value: integerSchema(0, maxInt32), about: "How many replicas must have a Save before it counts as done. Default 0."},
 	}
 	globalKeys = documentKeys{

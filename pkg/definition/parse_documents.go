@@ -61,6 +61,17 @@ func parseConnector(v value) *Connector {
 	if v, ok := o.values["addrs"]; ok && len(c.Addrs) == 0 && v.node.Kind == yaml.ScalarNode && c.Type != "memory" {
 		v.mistake("has no address: write at least one")
 	}
+	c.Flows = o.texts("flows")
+	if v, ok := o.values["flows"]; ok && !v.null() {
+		if v.node.Kind == yaml.SequenceNode && len(v.node.Content) == 0 {
+			v.mistake("names no flow, so that none may use the connector: name one, or leave the key out for all flows")
+		}
+		for _, pattern := range c.Flows {
+			if i := strings.Index(pattern, "*"); pattern == "" || i >= 0 && i < len(pattern)-1 {
+				v.mistake("has %s, which names no flow: write a name, or the beginning of names and a * at its end", quote(pattern))
+			}
+		}
+	}
 	o.checkReferences(c)
 	return c
 }

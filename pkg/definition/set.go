@@ -156,12 +156,29 @@ func (s *Set) checkFlow(f *Flow) Mistakes {
 			Problem: fmt.Sprintf("no document describes the function %s%s", quote(step.Name), hint),
 		})
 	}
-	mistakes = mistakes.cut()
+	mistakes = append(mistakes, s.checkConnectors(f)...).cut()
 	if size := s.bundle(f).size(); size > MaxBytes {
 		mistakes = append(mistakes, &Mistake{
 			Document: f.Document.String(), Code: batch.CodeBadDocument,
 			Problem: fmt.Sprintf("the flow's documents have %d bytes together, over the limit of %d bytes", size, MaxBytes),
 		})
+	}
+	return mistakes
+}
+
+// checkConnectors returns a mistake for each step of the flow whose function uses a connector that the flow may not use.
+func (s *Set) checkConnectors(f *Flow) (mistakes Mistakes) {
+	for i, step := range f.Functions {
+		function := s.Functions[step.Name]
+		if function == nil {
+			continue
+		}
+		if c := s.Connectors[function.Connector]; c != nil && c.Flows != nil && !matches(c.Flows, f.Name) {
+			mistakes = append(mistakes, &Mistake{
+				Document: f.Document.String(), Line: step.Line, Key: fmt.Sprintf("flows[%d].fname", i), Code: batch.CodeBadDocument,
+				Problem: fmt.Sprintf("function %s uses the connector %s, whose document does not name this flow under flows: take another connector, or add the flow there", quote(step.Name), quote(c.Name)),
+			})
+		}
 	}
 	return mistakes
 }

@@ -204,6 +204,9 @@ type Connector struct {
 	PasswordFile string
 	// Replicas is `replicas`: how many replicas must have a Save before it is acknowledged. Default 0.
 	Replicas int
+	// Flows is `flows`: patterns of the names of the flows that may use the connector. A pattern with a * at its end stands for all names
+	// that begin so. nil means all flows.
+	Flows    []string
 	Document Document
 }
 
