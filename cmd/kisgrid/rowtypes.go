@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"slices"
 
-
 	"github.com/kisgrid/kisgrid/internal/rowfile"
-	"github.com/kisgrid/kisgrid/internal/yamltext"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -30,10 +28,11 @@ func rowTypes(ctx context.Context, s *server, flow string) (rowfile.Types, error
 		if err != nil {
 			return err
 		}
-		for _, name := range functionsOf(flows.GetResources()[0].GetDocument().GetYaml()) {
-			types.Add(declaredTypes(name, functions.GetResources()))
-			types.Add(describedTypes(name, workers.GetResources()))
-		}
+		types = rowfile.FlowTypes(flows.GetResources()[0].GetDocument().GetYaml(), func(function string) []byte {
+			return documentOf(function, functions.GetResources())
+		}, func(function string) string {
+			return rowTypeOf(function, workers.GetResources())
+		})
 		return nil
 	})
 	return types, err
@@ -58,43 +57,25 @@ func shardKeyOf(ctx context.Context, s *server, flow string) (key string, err er
 	return key, err
 }
 
-// functionsOf returns the names of the functions of a flow's document, or none if it can't be read.
-func functionsOf(document []byte) (names []string) {
-	var flow struct {
-		Flows []struct {
-			Name string `yaml:"fname"`
-		} `yaml:"flows"`
-	}
-	if yamltext.Unmarshal(document, &flow) != nil {
-		return nil
-	}
-	for _, f := range flow.Flows {
-		names = append(names, f.Name)
-	}
-	return names
-}
-
-// declaredTypes returns the types that the document of a function declares, or nil.
-func declaredTypes(name string, functions []*pb.Resource) rowfile.Types {
+// documentOf returns the text of a function's document, or nil if there is none.
+func documentOf(name string, functions []*pb.Resource) []byte {
 	i := slices.IndexFunc(functions, func(r *pb.Resource) bool { return r.GetName() == name })
 	if i < 0 {
 		return nil
 	}
-	return rowfile.DeclaredTypes(functions[i].GetDocument().GetYaml())
+	return functions[i].GetDocument().GetYaml()
 }
 
-// describedTypes returns the types that a worker's description of a function tells, or nil.
-func describedTypes(name string, workers []*pb.Resource) rowfile.Types {
+// rowTypeOf returns the row type that a worker's description of a function tells, or "".
+func rowTypeOf(name string, workers []*pb.Resource) string {
 	for _, r := range workers {
 		var w cluster.Worker
 		if json.Unmarshal(r.GetStatus(), &w) != nil {
 			continue // a worker of a build that describes itself in another way
 		}
-		for _, f := range w.Functions {
-			if types, err := rowfile.ParseTypes(f.In); f.Name == name && err == nil {
-				return types
-			}
+		if in := w.RowType(name); in != "" {
+			return in
 		}
 	}
-	return nil
+	return ""
 }

@@ -23,6 +23,28 @@ func DeclaredTypes(document []byte) Types {
 	return types
 }
 
+// FlowTypes returns the types of the fields of a flow's rows. document is the flow's document. The first function of the flow that has a field
+// tells its type: its document, which declared returns, or the row type that a worker names for the function, which described returns. Both
+// functions return nothing for a function that is not known. The result is empty if no function tells anything.
+func FlowTypes(document []byte, declared func(function string) []byte, described func(function string) string) Types {
+	var flow struct {
+		Flows []struct {
+			Name string `yaml:"fname"`
+		} `yaml:"flows"`
+	}
+	types := Types{}
+	if yamltext.Unmarshal(document, &flow) != nil {
+		return types
+	}
+	for _, f := range flow.Flows {
+		types.Add(DeclaredTypes(declared(f.Name)))
+		if row, err := ParseTypes(described(f.Name)); err == nil {
+			types.Add(row)
+		}
+	}
+	return types
+}
+
 // Add adds the types of fields that t does not have.
 func (t Types) Add(others Types) {
 	for field, other := range others {

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/kisgrid/kisgrid/internal/transport"
+	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
 // Limits of the HTTP port.
@@ -40,6 +41,8 @@ type HTTPConfig struct {
 	// API answers the requests for /openapi.json and for paths that begin with /v1/ or /kisgrid.v1., and limits their bodies, times and certificates itself. nil
 	// means that there are no such paths.
 	API http.Handler
+	// RefuseAPI refuses a request of the API with status 503, because there are too many connections. err says so. nil means plain text.
+	RefuseAPI func(w http.ResponseWriter, err error)
 }
 
 // NewHTTPServer makes the HTTP server. The caller serves it on a listener of Listen, with ServeTLS(l, "", "") where its
@@ -83,7 +86,7 @@ func NewHTTPServer(c HTTPConfig) (*http.Server, error) {
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
-	places := &httpConns{connections: newConnLimiter(maxHTTPConnections, maxHTTPConnections*3/4), entries: map[net.Conn]*connEntry{}}
+	places := &httpConns{connections: newConnLimiter(maxHTTPConnections, maxHTTPConnections*3/4), refuseAPI: c.RefuseAPI, entries: map[net.Conn]*connEntry{}}
 	return &http.Server{
 		Handler:           places.limit(pages),
 		Protocols:         &protocols,
@@ -103,12 +106,17 @@ func NewHTTPServer(c HTTPConfig) (*http.Server, error) {
 // withAPI passes requests for paths of the API on to it, and others to the pages.
 func withAPI(api, pages http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/openapi.json" || strings.HasPrefix(r.URL.Path, "/v1/") || strings.HasPrefix(r.URL.Path, "/kisgrid.v1.") {
+		if isAPI(r) {
 			api.ServeHTTP(w, r)
 			return
 		}
 		pages.ServeHTTP(w, r)
 	})
+}
+
+// isAPI reports whether a request is for a path of the API.
+func isAPI(r *http.Request) bool {
+	return r.URL.Path == "/openapi.json" || strings.HasPrefix(r.URL.Path, "/v1/") || strings.HasPrefix(r.URL.Path, "/kisgrid.v1.")
 }
 
 // isProbe reports whether a request is a health probe, which limits must not keep out.
@@ -117,6 +125,7 @@ func isProbe(r *http.Request) bool { return r.URL.Path == "/livez" || r.URL.Path
 // httpConns applies a connLimiter to an HTTP server. It keeps the limiter's entry of each open connection.
 type httpConns struct {
 	connections *connLimiter
+	refuseAPI   func(http.ResponseWriter, error) // refuses requests of the API; nil means plain text
 	mu          sync.Mutex
 	entries     map[net.Conn]*connEntry // guarded by mu
 }
@@ -155,7 +164,12 @@ func (h *httpConns) limit(pages http.Handler) http.Handler {
 			if err := a.beginCall(); err != nil {
 				w.Header().Set("Connection", "close")
 				w.Header().Set("Retry-After", "1")
-				http.Error(w, err.Error()+": close a connection and try again", http.StatusServiceUnavailable)
+				err = batch.Errorf(batch.CodeUnavailable, "%w: close a connection and try again", err)
+				if h.refuseAPI != nil && isAPI(r) {
+					h.refuseAPI(w, err)
+					return
+				}
+				http.Error(w, err.Error(), http.StatusServiceUnavailable)
 				return
 			}
 			defer a.endCall()

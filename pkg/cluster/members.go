@@ -46,6 +46,16 @@ type Worker struct {
 	Created int64 `json:"-"`
 }
 
+// RowType returns the text of the row type that a function of the worker takes; "" if the worker does not have the function, or tells no type.
+func (w *Worker) RowType(function string) string {
+	for _, f := range w.Functions {
+		if f.Name == function {
+			return f.In
+		}
+	}
+	return ""
+}
+
 // Limits are the limits of a process for rows and batches. All processes of a cluster should have the same. RowBytes counts at coordinators only.
 type Limits struct {
 	RowBytes   int `json:"row_bytes"`

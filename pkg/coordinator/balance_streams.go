@@ -100,9 +100,11 @@ func (i *ingest) askToMove(now time.Time) {
 	}
 	var candidates []*stream
 	for _, s := range i.streams {
-		if now.Sub(s.askedToMove) < s.movePatience {
+		switch {
+		case s.stays:
+		case now.Sub(s.askedToMove) < s.movePatience:
 			n--
-		} else {
+		default:
 			candidates = append(candidates, s)
 		}
 	}

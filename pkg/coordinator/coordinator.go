@@ -203,11 +203,12 @@ func New(c Config) (*Coordinator, error) {
 	pb.RegisterAdminServer(server, calls)
 	if k.api, err = httpapi.New(httpapi.Config{
 		Ingest: k.ingest, Admin: calls, Unary: intercept.Unary, Stream: intercept.Stream, Caller: callerName, Limits: c.Limits, MessageBytes: c.Transport.MessageBytes(),
-		Budget: k.ingest.budget, Requests: c.Store.Requests(), Hosts: append(ownHosts(c.Advertise), c.HTTPHosts...), RequireCert: c.Transport.RequireClientCert, Draining: k.draining,
+		Budget: k.ingest.budget, Requests: c.Store.Requests(), Hosts: append(ownHosts(c.Advertise), c.HTTPHosts...), RequireCert: c.Transport.RequireClientCert, Draining: k.draining, Types: k.rowTypes,
 	}); err != nil {
 		return nil, fmt.Errorf("make a coordinator: %w", err)
 	}
 	c.Registry.MustRegister(&collector{coordinator: k}, k.rejections, k.letters.kept, k.letters.notKept, k.letters.redriven, k.ingest.took)
+	c.Registry.MustRegister(k.api.Collectors()...)
 	return k, nil
 }
 

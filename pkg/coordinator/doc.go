@@ -17,6 +17,7 @@
 //   - leadership.go: the election of the leader.
 //   - metrics.go: the metrics.
 //   - http.go: the HTTP port: the API, metrics and health.
+//   - row_types.go: the types of the fields of a flow's rows, for CSV.
 //   - views.go: the statuses that the command line reads.
 //   - ingest.go: the service that takes batches, and the call with one batch.
 //   - gathered_answer.go: the answers of one batch, gathered into one.

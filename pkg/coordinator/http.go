@@ -29,7 +29,7 @@ func ownHosts(address string) (hosts []string) {
 
 // serveHTTP serves the API, metrics and health on the HTTP listener until ctx is done, and then returns nil.
 func (c *Coordinator) serveHTTP(ctx context.Context) error {
-	server, err := serve.NewHTTPServer(serve.HTTPConfig{Transport: c.config.Transport, Metrics: c.config.Registry, Profiles: c.config.Profiles, API: c.api, Ready: func(context.Context) error {
+	server, err := serve.NewHTTPServer(serve.HTTPConfig{Transport: c.config.Transport, Metrics: c.config.Registry, Profiles: c.config.Profiles, API: c.api, RefuseAPI: c.api.Refuse, Ready: func(context.Context) error {
 		select {
 		case <-c.ready:
 			return nil

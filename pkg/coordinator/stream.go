@@ -13,6 +13,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/httpapi"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/refuse"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -44,6 +45,7 @@ type stream struct {
 	tellFinished    bool                    // the client wants to know of each row that has ended, before its batch has
 
 	askedToMove  time.Time     // guarded by ingest.mu: when the client was last asked to move the stream
+	stays        bool          // the client can't move the stream, because it is one HTTP request
 	movePatience time.Duration // guarded by ingest.mu: for how long after that the stream counts as moving
 
 	writes atomic.Uint64 // number of beginnings and ends of writes to the client; it is odd while a write is under way
@@ -209,7 +211,7 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (_ *stream, failed error) {
 	s := &stream{
 		ingest: i, server: server, id: id, flow: o.GetFlow(), window: w, endings: newQueue[ending](), moveRequests: make(chan int, 1), movedHere: o.GetMoving(),
 		done: make(chan struct{}), revision: r.ID(), unanswered: map[uint64]*submission{},
-		maxAnswer: i.clientTakes(o.GetTakesBytes()), acceptsOmission: o.GetTakesBytes() > 0, tellFinished: o.GetTellFinished(),
+		maxAnswer: i.clientTakes(o.GetTakesBytes()), acceptsOmission: o.GetTakesBytes() > 0, tellFinished: o.GetTellFinished(), stays: httpapi.IsRequest(server.Context()),
 	}
 	opened := &pb.Opened{
 		Protocol: wire.Protocol, Coordinator: i.id, Revision: r.Number, Digest: wire.FromDigest(r.Digest), ShardKey: r.ShardKey,

@@ -65,6 +65,7 @@ type API struct {
 	carriers sync.WaitGroup
 	calls    sync.WaitGroup // requests under way
 	keyRate  *rate.Limiter  // of requests with a key of idempotency
+	metrics  metrics
 }
 
 // New makes the HTTP API of a coordinator.
@@ -73,7 +74,7 @@ func New(c Config) (*API, error) {
 	if c.Caller == nil {
 		c.Caller = func(context.Context) string { return "" }
 	}
-	a := &API{Config: c, mux: http.NewServeMux(), keyRate: rate.NewLimiter(keysPerSecond, keysAtOnce)}
+	a := &API{Config: c, mux: http.NewServeMux(), keyRate: rate.NewLimiter(keysPerSecond, keysAtOnce), metrics: newMetrics()}
 	for _, host := range c.Hosts {
 		a.guard.hosts = append(a.guard.hosts, strings.ToLower(strings.TrimSuffix(host, ".")))
 	}
@@ -103,6 +104,8 @@ func New(c Config) (*API, error) {
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.calls.Add(1)
 	defer a.calls.Done()
+	w, end := a.metrics.begin(w, r)
+	defer end()
 	secure(w.Header())
 	if len(r.TransferEncoding) > 0 && r.ProtoMajor == 1 {
 		// Where a proxy before this server sees the end of the body elsewhere, the rest is not taken for another request.

@@ -17,6 +17,12 @@ import (
 // look for it, and drops metadata. It implements grpc.ServerTransportStream.
 type inProcess string
 
+// IsRequest reports whether ctx is that of a call that an HTTP request makes, and not a client of gRPC.
+func IsRequest(ctx context.Context) bool {
+	_, is := grpc.ServerTransportStreamFromContext(ctx).(inProcess)
+	return is
+}
+
 // Method returns the full name of the call's method.
 func (m inProcess) Method() string { return string(m) }
 

@@ -90,6 +90,13 @@ func problemOf(err error) problem {
 	return p
 }
 
+// Refuse answers a request that did not come to ServeHTTP, because the port has no room for it, with the problem document of an error.
+func (a *API) Refuse(w http.ResponseWriter, err error) {
+	secure(w.Header())
+	refuse(w, err)
+	a.metrics.requests.WithLabelValues(callOther, strconv.Itoa(problemOf(err).Status)).Inc()
+}
+
 // refuse answers a request with the problem document of an error. Nothing of the answer may have been written before.
 func refuse(w http.ResponseWriter, err error) {
 	p := problemOf(err)
