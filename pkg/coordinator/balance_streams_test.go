@@ -164,6 +164,31 @@ func TestStreamsThatCanNotMove(t *testing.T) {
 	}
 }
 
+// TestHTTPStreamsStay: streams of HTTP requests are not asked to move, and others move in their place.
+func TestHTTPStreamsStay(t *testing.T) {
+	s := newSpreading(0, 10, 0)
+	here := s.all[0]
+	n := 0
+	for _, st := range here.streams {
+		st.stays = n < 8
+		n++
+	}
+	here.coordinators = func() map[string]cluster.Coordinator { return s.told }
+	here.askToMove(time.Now())
+	asked := 0
+	for _, st := range here.streams {
+		if len(st.moveRequests) > 0 {
+			asked++
+			if st.stays {
+				t.Error("a stream was asked to move that can't")
+			}
+		}
+	}
+	if asked != 2 {
+		t.Errorf("%d streams were asked to move, want the two that can", asked)
+	}
+}
+
 // TestStreamIsAskedToMove has a coordinator come beside one that has all streams.
 func TestStreamIsAskedToMove(t *testing.T) {
 	t.Parallel()

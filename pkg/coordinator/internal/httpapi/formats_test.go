@@ -43,6 +43,20 @@ func TestFormats(t *testing.T) {
 	}
 }
 
+// TestCSVTypes sends cells that look like numbers and like nothing: the type of the flow's rows says what they are.
+func TestCSVTypes(t *testing.T) {
+	t.Parallel()
+	a := post(t, "/v1/flows/Named/rows", "id,name,note\n1,12,\n2,true,null\nx,12,y\n", "Content-Type", "text/csv")
+	if a.summary == nil || a.summary.Done != 2 || a.summary.Dead != 1 || a.rows[2].Code != "ROW_UNDECODABLE" {
+		t.Fatal(a.text)
+	}
+	for row, want := range map[int64]string{0: `{"id":1,"name":"12","note":null}`, 1: `{"id":2,"name":"true","note":"null"}`} {
+		if got := a.rows[row].Output; len(got) != 1 || string(got[0]) != want {
+			t.Errorf("row %d has the output %s, want %s", row, got, want)
+		}
+	}
+}
+
 func TestNoRows(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -56,6 +56,7 @@ func register(r *kis.Registry) {
 		}
 		return fmt.Appendf(nil, `{"id":%d}`, row.ID), nil
 	}))
+	r.Func("Named", kis.Calculate(func(_ context.Context, row named) (named, error) { return row, nil }))
 	r.Func("RowID", kis.Calculate(func(ctx context.Context, _ json.RawMessage) (json.RawMessage, error) {
 		return json.Marshal(kis.From(ctx).RowID().String())
 	}))
@@ -66,13 +67,20 @@ func register(r *kis.Registry) {
 	}))
 }
 
+// named is a row whose name is a text, also if it looks like a number.
+type named struct {
+	ID   int64   `json:"id"`
+	Name string  `json:"name"`
+	Note *string `json:"note"`
+}
+
 func document(kind definition.Kind, name, body string) definition.Document {
 	field := map[definition.Kind]string{definition.KindFlow: "flow_name", definition.KindFunc: "fname"}[kind]
 	return definition.Document{Kind: kind, Name: name, YAML: fmt.Appendf(nil, "kistype: %s\n%s: %s\n%s", kind, field, name, body)}
 }
 
 func documents() (docs []definition.Document) {
-	for name, mode := range map[string]string{"Pass": "Calculate", "Wait": "Calculate", "Fussy": "Calculate", "RowID": "Calculate", "Twice": "Expand"} {
+	for name, mode := range map[string]string{"Pass": "Calculate", "Wait": "Calculate", "Fussy": "Calculate", "Named": "Calculate", "RowID": "Calculate", "Twice": "Expand"} {
 		docs = append(docs,
 			document(definition.KindFunc, name, "fmode: "+mode+"\n"),
 			document(definition.KindFlow, name, "status: 1\nshard_key: id\nflows: [{fname: "+name+"}]\n"),

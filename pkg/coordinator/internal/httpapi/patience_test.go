@@ -71,7 +71,9 @@ func newAPI(t *testing.T, requests Requests) *API {
 	t.Helper()
 	a, err := New(Config{
 		Ingest: oneStream{}, Requests: requests, Budget: roomy{}, MessageBytes: 1 << 20,
-		Unary: func(ctx context.Context, in any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) { return handler(ctx, in) },
+		Unary: func(ctx context.Context, in any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+			return handler(ctx, in)
+		},
 		Stream: func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 			return handler(srv, stream)
 		},
