@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -396,6 +397,43 @@ func TestMask(t *testing.T) {
 	for field, want := range map[string]bool{"card": true, "Card": true, "customer": true, "customer.iban.x": true, "customer.name": false, "id": false} {
 		if got := MasksField(masks, field); got != want {
 			t.Errorf("MasksField(%s) is %v", field, got)
+		}
+	}
+}
+
+// TestKubernetesFile reads the file of the Kubernetes component, and checks what the certificates that the other components make may do.
+func TestKubernetesFile(t *testing.T) {
+	path := "../../deploy/k8s/components/access/access.yml"
+	g, err := Open(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.NeedProcesses(); err != nil {
+		t.Error(err)
+	}
+	certificates, err := os.ReadFile("../../deploy/k8s/components/cert-manager/certificates.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"coordinator", "worker", "client", "deployer"} {
+		if !strings.Contains(string(certificates), "secretName: "+name+"-tls\n") || !strings.Contains(string(file), "{san: "+name+"}") {
+			t.Errorf("the certificate %s is not in both files", name)
+		}
+	}
+	for name, rights := range map[string][]Right{"client": {View, Submit}, "deployer": {View, Define, Connect}, "worker": nil, "coordinator": nil} {
+		who, err := g.Identify(call(certificate(pkix.Name{CommonName: name}, name)))
+		if (err == nil) != (rights != nil) {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		for _, r := range Rights() {
+			if may := err == nil && who.May(r, "Any"); may != slices.Contains(rights, r) {
+				t.Errorf("%s may %v: %v", name, r, may)
+			}
 		}
 	}
 }
