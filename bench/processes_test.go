@@ -37,6 +37,7 @@ const (
 	// flow they keep.
 	lettersVariable = "KISGRID_BENCH_LETTERS"
 	mostVariable    = "KISGRID_BENCH_MOST"
+	httpVariable    = "KISGRID_BENCH_HTTP" // the address at which a coordinator serves HTTP; without it none
 )
 
 var roles = map[string]func(ctx context.Context, next, name string) error{
@@ -192,6 +193,11 @@ func runCoordinator(ctx context.Context, etcd, _ string) error {
 		return err
 	}
 	config := coordinator.Config{Store: store, Listener: l}
+	if at := os.Getenv(httpVariable); at != "" {
+		if config.HTTP, err = serve.Listen(ctx, nil, at); err != nil {
+			return err
+		}
+	}
 	if redis := os.Getenv(lettersVariable); redis != "" {
 		most, err := strconv.Atoi(os.Getenv(mostVariable))
 		if err != nil {

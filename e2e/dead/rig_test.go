@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -34,16 +35,16 @@ type rig struct {
 	redis *goredis.Client
 }
 
-// start starts a cluster with as many coordinators as coordinators says, which get the flags. Without flags dead letters are kept
-// in the cluster's Redis.
+// start starts a cluster with as many coordinators as coordinators says, which get the flags. Without a flag --dead-letters
+// they are kept in the cluster's Redis.
 func start(t *testing.T, coordinators int, register func(*kis.Registry), flags ...string) *rig {
 	t.Helper()
 	r := &rig{Grid: testgrid.New(t), t: t}
 	testgrid.StartRedis(t, r.Redis)
 	r.redis = testgrid.RedisClient(t, r.Redis)
 	r.Etcd, r.Lease = testgrid.EmbeddedEtcd(t, devcluster.EtcdConfig{}).Address(), "2s"
-	if len(flags) == 0 {
-		flags = []string{"--dead-letters", "redis://" + r.Redis}
+	if !slices.ContainsFunc(flags, func(flag string) bool { return strings.HasPrefix(flag, "--dead-letters") }) {
+		flags = append(flags, "--dead-letters", "redis://"+r.Redis)
 	}
 	for range coordinators {
 		r.AddCoordinator(flags...).Start()

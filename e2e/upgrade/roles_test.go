@@ -53,6 +53,8 @@ func TestRoles(t *testing.T) {
 	ofCoordinator, ofWorker := settings(certificate("coordinator.svc")), settings(certificate("worker.svc"), g.Worker.Env...)
 	withFile := "KISGRID_ACCESS_FILE=" + file
 
+	p := &producer{t: t, flow: "Roles", news: make(chan struct{}, 1)}
+
 	startWorker := func(build string, env ...string) {
 		g.Worker.Path, g.Worker.Env = program(build, "worker"), append(env, ofWorker...)
 		g.StartWorker("").Await("session began")
@@ -60,7 +62,6 @@ func TestRoles(t *testing.T) {
 	startCoordinator := func(c *testgrid.Coordinator, build string, env ...string) {
 		g.Coordinator.Env = append(env, ofCoordinator...)
 		g.startCoordinator(c, build)
-		c.Await("session began")
 	}
 	replaceWorkers := func(env ...string) {
 		for range len(g.Workers) {
@@ -72,6 +73,7 @@ func TestRoles(t *testing.T) {
 		for _, c := range g.Coordinators {
 			c.Stop()
 			startCoordinator(c, "", env...)
+			p.awaitProgress() // through the other one at least
 		}
 	}
 	for range 2 {
@@ -86,7 +88,7 @@ func TestRoles(t *testing.T) {
 		flow("Roles"))
 	g.definitions.Await("Roles", "is active", isActive)
 	own := certificate("client.svc")
-	p := &producer{t: t, flow: "Roles", client: g.Dial(client.WithTLSFiles(own.CA, own.Cert, own.Key)), news: make(chan struct{}, 1)}
+	p.client = g.Dial(client.WithTLSFiles(own.CA, own.Cert, own.Key))
 	load, calm := context.WithCancel(t.Context())
 	defer calm()
 	var producing sync.WaitGroup
