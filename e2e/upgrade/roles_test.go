@@ -32,6 +32,7 @@ workers: [{san: worker.svc}]
 // the end a certificate that is not in the file is refused.
 func TestRoles(t *testing.T) {
 	g := startStores(t)
+	g.Lease = "2s"
 	a, err := authority.New("grid", time.Hour)
 	if err != nil {
 		t.Fatal(err)
