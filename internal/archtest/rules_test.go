@@ -47,7 +47,7 @@ var arrows = []struct {
 	{"internal/command", []string{"pkg/batch", "pkg/cluster", "pkg/deadletter", "pkg/definition", "internal/transport", "internal/serve"}},
 	{"internal/authority", nil},
 	{"internal/access", []string{"pkg/batch", "internal/wire", "proto/kisgrid/v1"}},
-	{"internal/rowfile", []string{"pkg/batch", "internal/yamltext"}},
+	{"internal/rowfile", []string{"pkg/batch", "internal/jsonrule", "internal/yamltext"}},
 	{"internal/terminal", nil},
 	{"internal/submission", []string{"pkg/batch", "internal/rowfile", "internal/terminal"}},
 	{"internal/casefile", []string{"internal/rowfile", "pkg/flowexec", "pkg/kis", "pkg/connector", "pkg/connector/memory", "pkg/definition", "pkg/batch", "internal/yamltext"}},
@@ -60,7 +60,7 @@ var arrows = []struct {
 	}},
 	{"pkg/coordinator/internal/flowstate", []string{"pkg/cluster", "pkg/definition", "pkg/expr", "pkg/batch", "internal/wire", "proto/kisgrid/v1"}},
 	{"pkg/coordinator/internal/refuse", []string{"pkg/batch"}},
-	{"pkg/coordinator/internal/httpapi", []string{"pkg/batch", "pkg/cluster", "internal/wire", "internal/bitset", "internal/rowfile", "proto/kisgrid/v1", "proto/gateway…"}},
+	{"pkg/coordinator/internal/httpapi", []string{"pkg/batch", "pkg/cluster", "internal/wire", "internal/bitset", "internal/rowfile", "internal/jsonrule", "proto/kisgrid/v1", "proto/gateway…"}},
 	{"pkg/coordinator/internal/leader", []string{"pkg/coordinator/internal/flowstate", "pkg/cluster", "pkg/definition", "pkg/batch"}},
 	{"pkg/coordinator/internal/admin", []string{
 		"pkg/coordinator/internal/flowstate", "pkg/coordinator/internal/leader", "pkg/coordinator/internal/refuse",

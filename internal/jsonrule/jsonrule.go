@@ -1,5 +1,3 @@
-// Package jsonrule answers what encoding/json does with a type or with a field's name. Packages that read rows without
-// encoding/json ask it, so that they treat rows in the same way.
 package jsonrule
 
 import (

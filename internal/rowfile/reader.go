@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/kisgrid/kisgrid/internal/jsonrule"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
@@ -183,7 +184,7 @@ func (n *ndjson) next() ([]byte, int, error) {
 	if over {
 		return nil, number, &BadRow{Code: batch.CodeRowTooLarge, Reason: tooLong(n.lines.limit)}
 	}
-	if json.Valid(n.row) {
+	if jsonrule.Valid(n.row) {
 		return n.row, number, nil
 	}
 	if first {

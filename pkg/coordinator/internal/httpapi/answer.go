@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kisgrid/kisgrid/internal/bitset"
+	"github.com/kisgrid/kisgrid/internal/jsonrule"
 	"github.com/kisgrid/kisgrid/internal/rowfile"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -452,7 +453,7 @@ func (l *lineWriter) refuse(e *pb.Error) {
 
 // appendRow appends a row of output as JSON on one line. A row that is no JSON becomes a string.
 func appendRow(to, row []byte) []byte {
-	if bytes.IndexByte(row, '\n') < 0 && bytes.IndexByte(row, '\r') < 0 && json.Valid(row) {
+	if bytes.IndexByte(row, '\n') < 0 && bytes.IndexByte(row, '\r') < 0 && jsonrule.Valid(row) {
 		return append(to, row...)
 	}
 	var one bytes.Buffer

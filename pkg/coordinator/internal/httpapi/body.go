@@ -35,6 +35,7 @@ type patientBody struct {
 	length      int64       // of the body; -1 means that it is not known
 	compressed  bool        // the headers say that the body is compressed
 	lastRow     time.Time   // when the last row had come, or when the reader went on after it had waited for room
+	rowCame     bool        // a row has come since lastRow
 	isWaiting   atomic.Bool // a read is under way, so that there is no row to take at the moment
 	onWait      signal      // is woken when a read begins
 	discard     atomic.Bool // rows are thrown away
@@ -63,6 +64,9 @@ func (b *patientBody) interrupt() {
 
 // Read implements io.Reader.
 func (b *patientBody) Read(p []byte) (int, error) {
+	if b.rowCame {
+		b.rowCame, b.lastRow = false, time.Now()
+	}
 	p = p[:min(int64(len(p)), b.left+1)] // one more than may come shows that there is more
 	if err := b.control.SetReadDeadline(b.lastRow.Add(rowPatience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return 0, err
@@ -122,7 +126,7 @@ func (s *submitter) addRows() error {
 		if err != nil {
 			return err
 		}
-		s.body.lastRow = time.Now()
+		s.body.rowCame = true
 	}
 }
 
