@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 
@@ -55,11 +56,32 @@ func run(from, add, to string) error {
 			operation.Responses.Set("default", &openapi3.ResponseRef{Ref: "#/components/responses/Problem", Value: problem.Value})
 		}
 	}
+	if err := describeReadable(doc.Components.Schemas); err != nil {
+		return err
+	}
 	text, err := json.MarshalIndent(doc, "", " ")
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(to, append(text, '\n'), 0o644)
+}
+
+// describeReadable describes bytes that the API writes as the JSON that they are.
+func describeReadable(schemas openapi3.Schemas) error {
+	resource, letter := schemas["v1Resource"], schemas["v1DeadLetter"]
+	if resource == nil || resource.Value.Properties["status"] == nil || letter == nil || letter.Value.Properties["row"] == nil {
+		return errors.New("the status of a resource or the row of a dead letter has another name than before")
+	}
+	status := openapi3.NewObjectSchema()
+	status.Description = resource.Value.Properties["status"].Value.Description
+	resource.Value.Properties["status"] = status.NewRef()
+	row := openapi3.NewSchema()
+	row.Description = "The row, where it is JSON. Its numbers have the texts that they had."
+	letter.Value.Properties["row"] = row.NewRef()
+	other := openapi3.NewBytesSchema()
+	other.Description = "The row, where it is not JSON."
+	letter.Value.Properties["row_base64"] = other.NewRef()
+	return nil
 }
 
 // read reads a file with JSON.

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
-	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	gateway "github.com/kisgrid/kisgrid/proto/gateway/kisgrid/v1"
@@ -19,7 +18,8 @@ const maxCallBytes = 8 << 20
 // adminCalls makes the handler of the calls of Admin as JSON: proto/http.yaml has their paths.
 func (a *API) adminCalls() (http.Handler, error) {
 	mux := runtime.NewServeMux(
-		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.JSONPb{MarshalOptions: protojson.MarshalOptions{UseProtoNames: true}}),
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.JSONPb{MarshalOptions: jsonOptions}),
+		runtime.WithForwardResponseRewriter(readable),
 		runtime.WithErrorHandler(func(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {
 			refuse(w, err)
 		}),

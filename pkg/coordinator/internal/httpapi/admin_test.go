@@ -101,7 +101,7 @@ func TestCallsAsDescribed(t *testing.T) {
 	}{
 		{"GET", "/v1/version", "", 200, `"platform"`},
 		{"GET", "/v1/resources/flows", "", 200, `"name":"Fussy"`},
-		{"GET", "/v1/resources/flows/Pass", "", 200, `"name":"Pass"`},
+		{"GET", "/v1/resources/flows/Pass", "", 200, `"state":"active"`},
 		{"GET", "/v1/resources/flows/None", "", 404, `"code":"NOT_FOUND"`},
 		{"GET", "/v1/resources/nonsense", "", 404, `"code"`},
 		{"GET", "/v1/flows/Pass/history", "", 200, `"revisions"`},

@@ -20,5 +20,6 @@
 //   - keys.go: keys of idempotency.
 //   - answer.go: the lines of an answer, written while they come.
 //   - admin.go: the calls of the command line as JSON.
+//   - readable.go: bytes in answers that are JSON themselves.
 //   - inprocess.go: a gRPC client and its service in one process.
 package httpapi
