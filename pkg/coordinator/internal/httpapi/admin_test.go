@@ -113,6 +113,8 @@ func TestCallsAsDescribed(t *testing.T) {
 		{"POST", "/v1/apply", `{"nonsense":1}`, 400, `"code":"BAD_MESSAGE"`},
 		{"POST", "/v1/delete", `{"documents":[{"kind":"flow","name":"None"}]}`, 404, `"code":"NOT_FOUND"`},
 		{"POST", "/v1/dead/drop", `{"filter":{"flow":"Pass"},"dry_run":true}`, 200, ``},
+		{"POST", "/v1/dead/drop", `{"filter":{"flow":"Pass","where":"true"},"dry_run":true}`, 400, `"code":"BAD_MESSAGE"`}, // and not all letters of the flow
+		{"POST", "/v1/dead/redrive", `{"filter":{"flow":"Pass","code":"nonsense"},"dry_run":true}`, 400, `"code":"BAD_MESSAGE"`},
 		{"POST", "/v1/version", "", 405, `"code"`},
 	} {
 		r, response, text := ask(t, c.method, c.path, c.body)
