@@ -451,6 +451,8 @@ func TestPoolRestricts(t *testing.T) {
 			{"a name, in a program", definition.Access{}, inProgram, true, false, false},
 			{"another name", definition.Access{Env: []string{"ADDR"}}, name, false, false, false},
 			{"a name that may be read", definition.Access{Env: []string{"KISGRID_A*"}}, name, true, true, true},
+			{"another address", definition.Access{Files: []string{"/etc"}, Addresses: []string{"elsewhere"}}, file, false, false, false},
+			{"the address", definition.Access{Files: []string{"/etc"}, Addresses: []string{"*"}}, file, true, true, true},
 		} {
 			s := &shop{}
 			p := s.pool(t)
