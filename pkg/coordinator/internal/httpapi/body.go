@@ -101,6 +101,7 @@ func (s *submitter) readBody() {
 		s.readErr = err
 	}
 	s.mu.Unlock()
+	close(s.noted)
 	s.work.wake()
 	if !errors.Is(err, io.EOF) {
 		s.throwAway()

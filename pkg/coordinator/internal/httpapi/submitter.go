@@ -45,6 +45,8 @@ type submitter struct {
 	release func()        // gives the memory of reserve back; nil means that there is none
 	read    chan struct{} // closed when the goroutine that reads the body has ended; nil before it has begun
 
+	noted chan struct{} // closed when that goroutine has noted why no more rows come; nil before it has begun
+
 	room signal // wakes the reader: there is room in next
 	work signal // wakes RecvMsg: there may be a batch to send
 
@@ -294,7 +296,7 @@ func (s *submitter) opened(o *pb.Opened) error {
 	if err := s.out.control.EnableFullDuplex(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
-	s.read = make(chan struct{})
+	s.read, s.noted = make(chan struct{}), make(chan struct{})
 	s.api.carriers.Go(func() {
 		defer close(s.read)
 		s.readBody()
@@ -320,9 +322,16 @@ func (s *submitter) finish() {
 	if s.release != nil {
 		defer s.release()
 	}
+	if s.noted != nil && s.ctx.Err() != nil {
+		// A read that fails ends the context before the reader knows why: it says whether the client was too slow, or is gone.
+		select {
+		case <-s.noted:
+		case <-time.After(lingerBody):
+		}
+	}
 	s.mu.Lock()
 	err := s.refusal
-	if err == nil {
+	if err == nil || s.readErr != nil && batch.CodeOf(err) == batch.CodeCancelled {
 		err = s.readErr
 	}
 	if err == nil && s.rows == 0 {
