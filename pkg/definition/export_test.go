@@ -227,7 +227,8 @@ func drawSet(t *rapid.T) *Set {
 	fields := rapid.MapOfN(field, value, 1, 3)
 	duration := rapid.Custom(func(t *rapid.T) time.Duration { return time.Duration(rapid.Int64Range(1, 1<<62).Draw(t, "ns")) })
 	reference := rapid.Custom(func(t *rapid.T) string { // a text that may have ${NAME}
-		return strings.ReplaceAll(text.Draw(t, "text"), "${", "$") + rapid.SampledFrom([]string{"", "${A}", "${A_1:b, c}x", "$${"}).Draw(t, "reference")
+		literal := text.Filter(func(s string) bool { return !strings.Contains(s, "${") }).Draw(t, "text")
+		return literal + rapid.SampledFrom([]string{"", "${A}", "${A_1:b, c}x", "$${"}).Draw(t, "reference")
 	})
 	template := rapid.Custom(func(t *rapid.T) Template {
 		literal := strings.NewReplacer("{", "{{", "}", "}}").Replace(text.Filter(func(s string) bool { return !strings.HasPrefix(s, "=") }).Draw(t, "literal")) // = would begin an expression
@@ -245,7 +246,7 @@ func drawSet(t *rapid.T) *Set {
 			Addrs:  rapid.SliceOfN(rapid.SampledFrom([]string{"a:1", "${ADDRS:a:1, b:2}", "redis://x/0?a=b"}), 1, 3).Draw(t, "addrs"),
 			Params: rapid.MapOfN(key, reference, 0, 3).Draw(t, "params"), Load: texts.Draw(t, "load"), Save: texts.Draw(t, "save"),
 			TLS: rapid.Bool().Draw(t, "tls"), Username: reference.Draw(t, "username"), PasswordFile: reference.Draw(t, "password_file"),
-			Replicas: rapid.IntRange(0, 9).Draw(t, "replicas"),
+			Replicas: rapid.IntRange(0, 9).Draw(t, "replicas"), Flows: rapid.SampledFrom([][]string{nil, {"*"}, {"Pay", "*"}}).Draw(t, "for flows"),
 		}
 	}
 	connector := rapid.SampledFrom(slices.Sorted(maps.Keys(s.Connectors)))
