@@ -10,11 +10,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/internal/serve"
 )
 
@@ -157,7 +157,7 @@ func TestSlowHeaders(t *testing.T) {
 		"no second":    {"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n", 61 * time.Second, 59 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				server, err := serve.NewHTTPServer(serve.HTTPConfig{})
 				if err != nil {
 					t.Fatal(err)

@@ -145,7 +145,8 @@ func TestHTTPAccess(t *testing.T) {
 		{"nobody", nil, "", "POST", rows, nil, 401, "UNAUTHENTICATED"},
 		{"a worker's certificate", s.authority, "worker.svc", "POST", rows, nil, 401, "UNAUTHENTICATED"},
 		{"a coordinator's certificate", s.authority, "coordinator.svc", "POST", rows, nil, 401, "UNAUTHENTICATED"},
-		{"another authority", stranger, "shop.svc", "POST", rows, nil, 0, "certificate"},
+		// There is no answer. Its error is not always about the certificate: the server may close the connection while the client still writes.
+		{"another authority", stranger, "shop.svc", "POST", rows, nil, 0, ""},
 		{"a token", nil, "", "POST", rows, bearer("sender"), 409, "FLOW_DISABLED"},
 		{"a token for another right", nil, "", "POST", rows, bearer("viewer"), 403, "PERMISSION_DENIED"},
 		{"a token that sees", nil, "", "GET", see, bearer("viewer"), 200, `"name":"W"`},

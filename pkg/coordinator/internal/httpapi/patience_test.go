@@ -14,12 +14,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -131,7 +131,7 @@ func TestOutsideTheWindow(t *testing.T) {
 // TestTooManyKeys makes more requests with keys than a coordinator takes at once. Those above are refused with the time to wait, and count in
 // the metrics; after that time another one is taken.
 func TestTooManyKeys(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		a := newAPI(t, oldRequests(0))
 		for i := range keysAtOnce + 5 {
 			w := keyed(a, fmt.Sprint(i))
@@ -190,7 +190,7 @@ func TestSlowBody(t *testing.T) {
 		"a row": {"x", "408"}, "rows": {"{\"id\":1}\n", "200 OK"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				a := newAPI(t, nil)
 				l := &pipes{conns: make(chan net.Conn), ended: make(chan struct{})}
 				server := &http.Server{Handler: a}
