@@ -47,10 +47,17 @@ type AuditEntry struct {
 	// Revision is the etcd revision of a change of documents; 0 for every other entry. In etcd it is there only if the entry was not
 	// written in the transaction of the change.
 	Revision int64 `json:"revision,omitempty"`
+	// Announced has the digest of each document that is to be written, by kind/name, and an empty one for each that is to be deleted. It is
+	// nil unless the entry was written before its change, and nobody has noted since then whether the change was made.
+	Announced map[string]string `json:"announced,omitempty"`
 }
 
 // Names reports whether the entry is about the document with this key. It is also true for an entry that leaves names out.
 func (e *AuditEntry) Names(key Key) bool {
+	if e.Announced != nil {
+		_, is := e.Announced[key.String()]
+		return is
+	}
 	return slices.Contains(e.Documents, key.String()) || len(e.Documents) > maxNamed
 }
 
@@ -60,15 +67,15 @@ const maxNamed = 50
 // auditNumber tells apart the entries that this process writes within one nanosecond of its clock.
 var auditNumber atomic.Uint64
 
-// encodeAudit returns the key and the value of an entry. Keys are in the order of time.
-func (s *Store) encodeAudit(e AuditEntry) (key, value string, err error) {
+// encodeAudit returns the name and the value of an entry. Its key is the name below audit() or announced(). Names are in the order of time.
+func (s *Store) encodeAudit(e AuditEntry) (name, value string, err error) {
 	for _, list := range []*[]string{&e.Flows, &e.Documents} {
 		if n := len(*list); n > maxNamed {
 			*list = append(slices.Clone((*list)[:maxNamed]), fmt.Sprintf("and %d more", n-maxNamed))
 		}
 	}
 	value, err = encode(e)
-	return fmt.Sprintf("%s%020d-%s-%d", s.keys.audit().from, e.At.UnixNano(), e.Coordinator, auditNumber.Add(1)), value, err
+	return fmt.Sprintf("%020d-%s-%d", e.At.UnixNano(), e.Coordinator, auditNumber.Add(1)), value, err
 }
 
 // readAudit parses an entry. Changed documents that were written in the same transaction have the entry's own revision.
@@ -77,15 +84,15 @@ func readAudit(kv *mvccpb.KeyValue) (AuditEntry, error) {
 	if err := json.Unmarshal(kv.Value, &e); err != nil {
 		return e, err
 	}
-	if e.Revision == 0 && len(e.Documents) > 0 {
+	if e.Revision == 0 && len(e.Documents) > 0 && e.Announced == nil {
 		e.Revision = kv.ModRevision
 	}
 	return e, nil
 }
 
 // ChangeDocuments does what PutDocuments does, and writes an entry of the audit log about it, in the same transaction if that has room for one
-// more operation, and otherwise in another one after it. If that fails, the documents are written all the same, and the change counts as
-// one of an unknown author; the error of the log is in failed.
+// more operation. Otherwise the entry is announced before the change, and gets its place in the log after it, so that no change is ever
+// without an author. If only the last step fails, the entry stays announced, and the error of the log is in failed.
 func (s *Store) ChangeDocuments(ctx context.Context, expect map[Key]int64, put []definition.Document, del []Key, e AuditEntry) (revision int64, failed, err error) {
 	for _, d := range put {
 		e.Documents = append(e.Documents, Key{d.Kind, d.Name}.String())
@@ -93,55 +100,85 @@ func (s *Store) ChangeDocuments(ctx context.Context, expect map[Key]int64, put [
 	for _, key := range del {
 		e.Documents = append(e.Documents, key.String())
 	}
-	key, value, err := s.encodeAudit(e)
+	name, value, err := s.encodeAudit(e)
 	if err != nil {
 		return 0, nil, err
 	}
-	within := false
-	revision, err = s.putDocuments(ctx, expect, put, del, func(t *transaction) {
-		if len(t.then) < t.store.maxOps && t.bytes+len(key)+len(value)+entryOverhead+requestOverhead <= maxBytes {
-			within = true
-			t.put(key, value)
-		}
-	})
-	if err != nil || within {
+	t, expected, err := s.documentsTransaction(expect, put, del)
+	if err != nil {
+		return 0, nil, err
+	}
+	if err := t.check(); err != nil {
+		return 0, nil, err
+	}
+	within := t.hasRoom(s.keys.audit().from+name, value)
+	if within {
+		t.put(s.keys.audit().from+name, value)
+	} else if err := s.announce(ctx, name, e, put, del); err != nil {
+		return 0, nil, err
+	}
+	revision, err = s.commitDocuments(ctx, t, expected, expect)
+	switch {
+	case within:
 		return revision, nil, err
+	case err != nil:
+		s.withdraw(ctx, name, err)
+		return 0, nil, err
 	}
 	e.Revision = revision
-	return revision, s.PutAudit(ctx, e), nil
+	return revision, s.enterAnnounced(ctx, name, e), nil
 }
 
 // PutAudit writes entries of the audit log, in one transaction. There may be at most AuditBatch entries.
 func (s *Store) PutAudit(ctx context.Context, entries ...AuditEntry) error {
 	t := s.transaction("writing the audit log")
 	for _, e := range entries {
-		key, value, err := s.encodeAudit(e)
+		name, value, err := s.encodeAudit(e)
 		if err != nil {
 			return err
 		}
-		t.put(key, value)
+		t.put(s.keys.audit().from+name, value)
 	}
 	_, err := t.commit(ctx)
 	return err
 }
 
-// Audit reads the entries of the audit log that were written at an etcd revision or later, oldest first.
+// Audit reads the entries of the audit log that were written at an etcd revision or later, oldest first. Entries that are announced are among
+// them in any case.
 func (s *Store) Audit(ctx context.Context, since int64) ([]AuditEntry, error) {
+	announced, err := s.readAnnounced(ctx) // read first, since they move to the log
+	if err != nil {
+		return nil, err
+	}
 	kvs, _, err := s.list(ctx, s.keys.audit(), clientv3.WithMinModRev(since))
 	if err != nil {
 		return nil, err
 	}
-	return decodeAll(s, kvs, readAudit), nil
+	entries := decodeAll(s, kvs, readAudit)
+	if len(announced) == 0 {
+		return entries, nil
+	}
+	entered := map[string]bool{}
+	for _, kv := range kvs {
+		entered[strings.TrimPrefix(string(kv.Key), s.keys.audit().from)] = true
+	}
+	for _, a := range announced {
+		if !entered[a.name] {
+			entries = append(entries, a.AuditEntry)
+		}
+	}
+	slices.SortStableFunc(entries, func(a, b AuditEntry) int { return a.At.Compare(b.At) })
+	return entries, nil
 }
 
 // Authors returns who made the changes of documents at these etcd revisions: UnknownAuthor for a change that has no entry in the audit log,
-// and nothing for one that is older than the log, or than the first change that the log has.
+// and nothing for one that is older than the log (BeginAudit).
 func (s *Store) Authors(ctx context.Context, revisions ...int64) (map[int64]string, error) {
 	if len(revisions) == 0 {
 		return nil, nil
 	}
-	first, err := s.page(ctx, s.keys.audit().from, s.keys.audit().to, clientv3.WithLimit(1))
-	if err != nil || len(first.Kvs) == 0 {
+	began, err := s.page(ctx, s.keys.auditBegan(), "")
+	if err != nil {
 		return nil, err
 	}
 	entries, err := s.Audit(ctx, slices.Min(revisions))
@@ -155,16 +192,33 @@ func (s *Store) Authors(ctx context.Context, revisions ...int64) (map[int64]stri
 		}
 	}
 	for _, r := range revisions {
-		if authors[r] == "" && r >= first.Kvs[0].ModRevision {
+		if authors[r] == "" && len(began.Kvs) > 0 && r >= began.Kvs[0].CreateRevision {
 			authors[r] = UnknownAuthor
 		}
 	}
 	return authors, nil
 }
 
-// TrimAudit removes entries of the audit log that are not among the last keep, or are older than age by this process's clock.
-func (l *Leadership) TrimAudit(ctx context.Context, keep int, age time.Duration) error {
-	kvs, _, err := l.store.list(ctx, l.store.keys.audit(), clientv3.WithKeysOnly())
+// BeginAudit notes in etcd, once for the cluster, that each change of documents through a coordinator has an entry in the audit log from now
+// on.
+func (l *Leadership) BeginAudit(ctx context.Context) error {
+	began, err := l.store.page(ctx, l.store.keys.auditBegan(), "")
+	if err != nil || len(began.Kvs) > 0 {
+		return err
+	}
+	t := l.store.transaction("beginning the audit log")
+	t.put(l.store.keys.auditBegan(), time.Now().UTC().Format(time.RFC3339))
+	return l.commit(ctx, t)
+}
+
+// TrimAudit removes entries of the audit log that are not among the last keep, or are older than age by this process's clock. It keeps
+// entries about changes at the etcd revisions in current, so that documents which are still in etcd keep their authors. Entries that were
+// announced long ago get their place in the log.
+func (l *Leadership) TrimAudit(ctx context.Context, keep int, age time.Duration, current map[int64]bool) error {
+	if err := l.enterForgotten(ctx); err != nil {
+		return err
+	}
+	kvs, _, err := l.store.list(ctx, l.store.keys.audit())
 	if err != nil {
 		return err
 	}
@@ -172,7 +226,10 @@ func (l *Leadership) TrimAudit(ctx context.Context, keep int, age time.Duration)
 	var old []string
 	for i, kv := range kvs {
 		at, err := auditTime(strings.TrimPrefix(string(kv.Key), l.store.keys.audit().from))
-		if i < len(kvs)-keep || err != nil || at < before {
+		if i >= len(kvs)-keep && err == nil && at >= before {
+			continue
+		}
+		if e, err := readAudit(kv); err != nil || !current[e.Revision] {
 			old = append(old, string(kv.Key))
 		}
 	}

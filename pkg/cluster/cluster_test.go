@@ -75,6 +75,7 @@ var conformance = []struct {
 	outside bool
 }{
 	{"changes have authors, and the audit log is bounded", false, testAudit, false},
+	{"changes that fill a transaction have authors, too", false, testAnnounced, false},
 	{"the age of a request counts from its lease", false, testRequests, false},
 	{"documents are shown raw", false, testDocuments, false},
 	{"documents from etcdctl", false, testEtcdctl, true},

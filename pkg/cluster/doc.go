@@ -12,6 +12,7 @@
 //
 //   - store.go: Config, Store, Open, Wait and Close.
 //   - audit.go: who has changed documents, and what else was done.
+//   - audit_announced.go: entries about changes that leave no room for them.
 //   - documents.go: documents are read, followed and written in transactions.
 //   - members.go: workers and coordinators: their records, and how they register.
 //   - control.go: flows that are paused and workers that are cordoned.

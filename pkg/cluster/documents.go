@@ -49,13 +49,17 @@ func (s *Store) readDocument(kv *mvccpb.KeyValue) (definition.Document, error) {
 // of etcd (Config.MaxOperations documents, 1.5 MiB) are refused with CodeBadDocument before anything is sent. After CodeUnavailable,
 // CodeDeadline and CodeCancelled the documents may have been written all the same.
 func (s *Store) PutDocuments(ctx context.Context, expect map[Key]int64, put []definition.Document, del []Key) (revision int64, err error) {
-	return s.putDocuments(ctx, expect, put, del, func(*transaction) {})
+	t, expected, err := s.documentsTransaction(expect, put, del)
+	if err != nil {
+		return 0, err
+	}
+	return s.commitDocuments(ctx, t, expected, expect)
 }
 
-// putDocuments does what PutDocuments does. complete may add to the transaction before it is sent.
-func (s *Store) putDocuments(ctx context.Context, expect map[Key]int64, put []definition.Document, del []Key, complete func(*transaction)) (revision int64, err error) {
-	t := s.transaction("writing documents")
-	expected := slices.SortedFunc(maps.Keys(expect), func(a, b Key) int { return strings.Compare(a.String(), b.String()) })
+// documentsTransaction makes the transaction of PutDocuments. expected are the keys of expect in the order in which commitDocuments needs them.
+func (s *Store) documentsTransaction(expect map[Key]int64, put []definition.Document, del []Key) (t *transaction, expected []Key, err error) {
+	t = s.transaction("writing documents")
+	expected = slices.SortedFunc(maps.Keys(expect), func(a, b Key) int { return strings.Compare(a.String(), b.String()) })
 	for _, key := range expected {
 		path := s.keys.document(key)
 		t.requireWritten(path, expect[key])
@@ -75,17 +79,21 @@ func (s *Store) putDocuments(ctx context.Context, expect map[Key]int64, put []de
 	for _, d := range put {
 		key := Key{d.Kind, d.Name}
 		if err := use(key); err != nil {
-			return 0, err
+			return nil, nil, err
 		}
 		t.put(s.keys.document(key), string(d.YAML))
 	}
 	for _, key := range del {
 		if err := use(key); err != nil {
-			return 0, err
+			return nil, nil, err
 		}
 		t.delete(s.keys.document(key))
 	}
-	complete(t)
+	return t, expected, nil
+}
+
+// commitDocuments sends a transaction that documentsTransaction made, and returns its revision.
+func (s *Store) commitDocuments(ctx context.Context, t *transaction, expected []Key, expect map[Key]int64) (revision int64, err error) {
 	answer, err := t.commit(ctx)
 	if err != nil {
 		return 0, err

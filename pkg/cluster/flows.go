@@ -81,8 +81,9 @@ type HistoryEntry struct {
 	Accepted time.Time
 	ShardKey string
 	Enabled  bool
-	// Author is who wrote the newest of the documents, as the audit log said when the revision was accepted. It is UnknownAuthor if the log
-	// had no entry, and empty if the change was older than the log, or in an entry of a leader of an earlier build.
+	// Author names the authors of the documents that the revision changed, as the audit log said when the revision was accepted: oldest
+	// change first, each once, with "; " between them. UnknownAuthor stands for one that the log did not know. Author is empty if the changes
+	// were older than the log, or the entry is of a leader of an earlier build.
 	Author string
 	// Digest is the digest of Documents. An entry that was read has it; in an entry to be written it is ignored.
 	Digest batch.Digest

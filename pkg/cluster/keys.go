@@ -22,7 +22,9 @@ func (k Key) String() string { return string(k.Kind) + "/" + k.Name }
 
 // keys builds and parses every key that KisGrid has in etcd. Below the prefix there are:
 //
+//	announced/<time>-<coordinator>-<n> an AuditEntry about a change that is being made
 //	audit/<time>-<coordinator>-<n>     an AuditEntry
+//	audit-began                        the time since which changes of documents have entries
 //	config/{flow,func,conn}/<name>     one YAML document
 //	history/flow/<name>/<revision>     a HistoryEntry
 //	idempotency/<hash>                 a KeptRequest, under a lease
@@ -51,7 +53,9 @@ func below(prefix string) keyRange {
 	return keyRange{from: prefix, to: clientv3.GetPrefixRangeEnd(prefix)}
 }
 
+func (k keys) announced() keyRange          { return below(k.prefix + "announced/") }
 func (k keys) audit() keyRange              { return below(k.prefix + "audit/") }
+func (k keys) auditBegan() string           { return k.prefix + "audit-began" }
 func (k keys) config() keyRange             { return below(k.prefix + "config/") }
 func (k keys) document(d Key) string        { return k.prefix + "config/" + d.String() }
 func (k keys) history(flow string) keyRange { return below(k.prefix + "history/flow/" + flow + "/") }

@@ -71,17 +71,30 @@ func (t *transaction) readOnFailure(key string) {
 	t.bytes += len(key) + entryOverhead
 }
 
-// commit sends the transaction. A transaction that etcd would refuse for its size is refused here, with an error that says what to do.
+// check returns an error that says what to do if etcd would refuse the transaction for its size.
+func (t *transaction) check() error {
+	switch n := max(len(t.conditions), len(t.then)); {
+	case n > t.store.maxOps:
+		return batch.Errorf(batch.CodeBadDocument, "%s: %d keys at once, etcd takes %d in one transaction: write them in parts (kisgrid apply --in-parts does), "+
+			"or raise etcd's --max-txn-ops, and then the coordinators' to the same", t.doing, n, t.store.maxOps)
+	case t.bytes+requestOverhead > maxBytes:
+		return batch.Errorf(batch.CodeBadDocument, "%s: %d bytes at once, etcd takes %d in one transaction: write less, or in parts (kisgrid apply --in-parts does)",
+			t.doing, t.bytes+requestOverhead, maxBytes)
+	}
+	return nil
+}
+
+// hasRoom reports whether etcd would also take the transaction with one more write, of this key and value.
+func (t *transaction) hasRoom(key, value string) bool {
+	return len(t.then) < t.store.maxOps && t.bytes+len(key)+len(value)+entryOverhead+requestOverhead <= maxBytes
+}
+
+// commit sends the transaction. One that etcd would refuse for its size is refused here, with the error of check.
 // Succeeded in the answer says whether the conditions held; if they did not, nothing was written. After an error of the connection the
 // transaction may have been written all the same.
 func (t *transaction) commit(ctx context.Context) (*clientv3.TxnResponse, error) {
-	switch n := max(len(t.conditions), len(t.then)); {
-	case n > t.store.maxOps:
-		return nil, batch.Errorf(batch.CodeBadDocument, "%s: %d keys at once, etcd takes %d in one transaction: write them in parts (kisgrid apply --in-parts does), "+
-			"or raise etcd's --max-txn-ops, and then the coordinators' to the same", t.doing, n, t.store.maxOps)
-	case t.bytes+requestOverhead > maxBytes:
-		return nil, batch.Errorf(batch.CodeBadDocument, "%s: %d bytes at once, etcd takes %d in one transaction: write less, or in parts (kisgrid apply --in-parts does)",
-			t.doing, t.bytes+requestOverhead, maxBytes)
+	if err := t.check(); err != nil {
+		return nil, err
 	}
 	call, cancel := context.WithTimeout(ctx, t.store.timeout)
 	defer cancel()

@@ -3,6 +3,7 @@ package coordinator
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -119,4 +120,43 @@ func TestAudit(t *testing.T) {
 		n := len(out.GetEntries())
 		return err == nil && n == 2 && out.GetEntries()[1].GetAction() == "pause" && out.GetEntries()[1].GetDetail() == "tests"
 	})
+}
+
+// TestAuthorsOfRevisions lets two callers change documents of a flow before the flow becomes active: the revision has both authors, and the next
+// one only the author of its own change.
+func TestAuthorsOfRevisions(t *testing.T) {
+	t.Parallel()
+	var f accessFile
+	f.add("alice", "W", access.Rights())
+	f.add("root", "'*'", access.Rights())
+	r := newRig(t, func(c *Config) { c.AccessFile = f.write(t) })
+	admin := pb.NewAdminClient(r.conn)
+	apply := func(who string, d definition.Document) {
+		t.Helper()
+		in := &pb.ApplyRequest{Documents: []*pb.Document{{Kind: string(d.Kind), Name: d.Name, Yaml: d.YAML}}}
+		if err := wire.FromStatus(drained(admin.Apply(f.as(t, who), in))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	authors := func() string {
+		h, err := admin.History(f.as(t, "alice"), &pb.HistoryRequest{Flow: "W"})
+		if err != nil {
+			return ""
+		}
+		var all []string
+		for _, e := range h.GetRevisions() {
+			all = append(all, e.GetAuthor())
+		}
+		return strings.Join(all, ", ")
+	}
+	later := funcDocument("echo")
+	later.YAML = append(slices.Clone(later.YAML), "# later\n"...)
+	apply("alice", funcDocument("other"))
+	apply("root", funcDocument("echo"))
+	apply("alice", flowDocument("W", "", "echo"))
+	apply("root", later)
+	r.join("w")
+	until(t, "the flow is active", func() bool { return authors() == "alice; root" })
+	apply("alice", flowDocument("W", "", "echo", "copies: 2"))
+	until(t, "the next revision is active", func() bool { return authors() == "alice; root, alice" })
 }

@@ -154,3 +154,76 @@ func TestDirectDeletions(t *testing.T) {
 		t.Errorf("the entry in the history is %v, %v, want the author %q", entries, err, wrote)
 	}
 }
+
+// TestFullTransactions writes and deletes as many documents as one transaction takes, with and without flows that wait for a worker, while direct
+// changes are refused. Nothing is ever rejected, and everything has its author. So it is for documents that are older than the audit log.
+func TestFullTransactions(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(c *Config) {
+		c.RefuseDirect = true
+		if _, err := c.Store.PutDocuments(t.Context(), nil, []definition.Document{funcDocument("echo"), flowDocument("Old", "", "echo")}, nil); err != nil {
+			t.Fatal(err)
+		}
+	})
+	// Every other flow is off.
+	all := func(lines ...string) (docs []definition.Document) {
+		for i := range cluster.DefaultMaxOperations {
+			more := lines
+			if i%2 == 0 {
+				more = append([]string{"status: 0"}, lines...)
+			}
+			docs = append(docs, flowDocument(fmt.Sprintf("F%d", i), "", "echo", more...))
+		}
+		return docs
+	}
+	settled := func(odd string) {
+		t.Helper()
+		r.awaitSnapshot("the flows that are on are "+odd, func(c *flowstate.Snapshot) bool {
+			for i := range cluster.DefaultMaxOperations {
+				e, state := c.Flows[fmt.Sprintf("F%d", i)], cluster.StateDisabled
+				if i%2 == 1 {
+					state = odd
+				}
+				if e == nil || e.Status.State != state {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	r.apply(false, all()...).next()
+	settled(cluster.StatePending)
+	r.apply(false, all("copies: 2")...).next()
+	r.join("w")
+	settled(cluster.StateActive)
+	var gone []*pb.DocumentName
+	for _, d := range all() {
+		gone = append(gone, &pb.DocumentName{Kind: string(d.Kind), Name: d.Name})
+	}
+	if _, err := pb.NewAdminClient(r.conn).Delete(t.Context(), &pb.DeleteRequest{Documents: gone}); err != nil {
+		t.Fatal(err)
+	}
+	r.awaitSnapshot("only the flow is left that is older than the log", func(c *flowstate.Snapshot) bool {
+		return len(c.Flows) == 1 && c.Flows["Old"] != nil && c.Flows["Old"].Status.State == cluster.StateActive
+	})
+	families, err := r.c.config.Registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			if family.GetName() == "kisgrid_revisions_rejected_total" && m.GetCounter().GetValue() != 0 {
+				t.Errorf("a flow was rejected: %v", m)
+			}
+		}
+	}
+	entries, err := r.store.Audit(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.Author == cluster.UnknownAuthor || e.Announced != nil {
+			t.Errorf("the log has %+v", e)
+		}
+	}
+}

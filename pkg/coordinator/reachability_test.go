@@ -257,6 +257,7 @@ func TestWorkerMoves(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	w, s := r.join("w")
+	until(t, "the coordinator has read Welcome", func() bool { return r.gauge("kisgrid_coordinator_sessions") == 1 })
 	moved := r.newWorker("elsewhere", "echo")
 	record := w.record
 	record.Address = moved.record.Address

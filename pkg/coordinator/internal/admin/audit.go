@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kisgrid/kisgrid/internal/access"
 	"github.com/kisgrid/kisgrid/internal/wire"
@@ -30,12 +31,19 @@ type Auditor struct {
 	log     hclog.Logger
 	id      string // of the coordinator
 	entries chan cluster.AuditEntry
+	missed  prometheus.Counter // entries that etcd lacks
 }
 
 // NewAuditor makes an Auditor of the coordinator with this id. Run must be called.
 func NewAuditor(store *cluster.Store, id string, log hclog.Logger) *Auditor {
-	return &Auditor{store: store, log: log, id: id, entries: make(chan cluster.AuditEntry, auditQueue)}
+	return &Auditor{
+		store: store, log: log, id: id, entries: make(chan cluster.AuditEntry, auditQueue),
+		missed: prometheus.NewCounter(prometheus.CounterOpts{Name: "kisgrid_audit_entries_missed_total", Help: "Entries of the audit log that etcd lacks, because too many waited for it; the log of the process has them."}),
+	}
 }
+
+// Collectors returns the metrics of the audit log, for a registry.
+func (a *Auditor) Collectors() []prometheus.Collector { return []prometheus.Collector{a.missed} }
 
 // entry makes the entry about something that the caller of ctx does.
 func (a *Auditor) entry(ctx context.Context, action, detail string, flows ...string) cluster.AuditEntry {
@@ -55,6 +63,7 @@ func (a *Auditor) record(ctx context.Context, action, detail string, flows ...st
 	select {
 	case a.entries <- e:
 	default:
+		a.missed.Inc()
 		a.log.Warn("the audit log in etcd lacks an entry, because too many wait for etcd; the entry is in this log", "action", action, "author", e.Author)
 	}
 }
@@ -87,6 +96,7 @@ func (a *Auditor) Run(ctx context.Context) {
 	defer cancel()
 	for len(waiting) > 0 {
 		if err := a.store.PutAudit(last, waiting...); err != nil {
+			a.missed.Add(float64(len(waiting) + len(a.entries)))
 			a.log.Warn("the audit log in etcd lacks the last entries; they are in this log", "entries", len(waiting)+len(a.entries), "error", err)
 			return
 		}
@@ -122,7 +132,7 @@ func (a *admin) putDocuments(ctx context.Context, action string, flows []string,
 	}
 	a.Auditor.tell(&e)
 	if failed != nil {
-		a.Auditor.log.Warn("the audit log in etcd lacks an entry; it is in this log", "action", action, "error", failed)
+		a.Auditor.log.Warn("an entry of the audit log is announced in etcd only, and gets its place later", "action", action, "error", failed)
 	}
 	return revision, nil
 }

@@ -95,7 +95,7 @@ func (a *admin) refusedDocuments(ctx context.Context, stored, given []definition
 	}
 	refused := map[cluster.Key]bool{}
 	for revision, keys := range at {
-		if author := authors[revision]; author == "" || author == cluster.UnknownAuthor {
+		if authors[revision] == cluster.UnknownAuthor {
 			for _, key := range keys {
 				refused[key] = true
 			}

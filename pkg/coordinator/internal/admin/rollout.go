@@ -8,7 +8,6 @@ import (
 
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
-	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -68,13 +67,9 @@ func (a *admin) History(ctx context.Context, in *pb.HistoryRequest) (*pb.History
 	}
 	out := &pb.HistoryResponse{}
 	for _, e := range entries {
-		author := authors[e.Revision] // the log may have got its entry after the revision was accepted
-		if author == "" || author == cluster.UnknownAuthor {
-			author = cmp.Or(e.Author, author)
-		}
 		out.Revisions = append(out.Revisions, &pb.Accepted{
 			Revision: e.Revision, AcceptedUnixMilliseconds: e.Accepted.UnixMilli(), Enabled: e.Enabled,
-			Active: e.Revision == active, Documents: fromDocuments(e.Documents), Author: author,
+			Active: e.Revision == active, Documents: fromDocuments(e.Documents), Author: cmp.Or(e.Author, authors[e.Revision]),
 		})
 	}
 	return out, nil

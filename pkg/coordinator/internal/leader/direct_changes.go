@@ -17,20 +17,12 @@ import (
 // A direct change is one that somebody made in etcd past all coordinators, for example with etcdctl, so that the audit log has no entry about
 // it. This is a guard against mistakes: whoever may write into etcd can write such an entry, too.
 
-// directPatience is how long a change may be without its entry in the audit log. Coordinators write both in one transaction, except for
-// changes that fill a transaction: then the entry comes in the next one.
-const directPatience = 5 * time.Second
-
 // directChanges is what a leader knows of direct changes. The goroutine of Lead owns it.
 type directChanges struct {
-	// known has the revisions of documents that coordinators wrote, unknown those that have no entry in the audit log, and when that was seen
-	// first. Both have only revisions that the last pass asked about.
-	known   map[int64]bool
-	unknown map[int64]time.Time
-	// kept are flows that go on although their documents were deleted, and when that was seen first.
-	kept map[string]time.Time
-	// gone are documents that were deleted, for as long as it is not known who deleted them.
-	gone map[cluster.Key]deletion
+	// made says whether the change of documents at an etcd revision is a direct one. It has only revisions that the last pass asked about.
+	made map[int64]bool
+	kept map[string]bool          // flows that go on although their documents were deleted
+	gone map[cluster.Key]deletion // documents that were deleted, for as long as it is not known who deleted them
 }
 
 // deletion is what is known of a document that is gone.
@@ -42,7 +34,7 @@ type deletion struct {
 
 // newDirectChanges makes directChanges that know of nothing.
 func newDirectChanges() directChanges {
-	return directChanges{known: map[int64]bool{}, unknown: map[int64]time.Time{}, kept: map[string]time.Time{}, gone: map[cluster.Key]deletion{}}
+	return directChanges{made: map[int64]bool{}, kept: map[string]bool{}, gone: map[cluster.Key]deletion{}}
 }
 
 // deleted notes that the document with this key is gone. after is the last revision at which it was seen.
@@ -50,15 +42,13 @@ func (d *directChanges) deleted(key cluster.Key, after int64, flows ...string) {
 	d.gone[key] = deletion{after, slices.Clone(flows), time.Now()}
 }
 
-// directDocuments returns the revisions of documents that flows ask for, that run in no flow, and that were written past all coordinators. It
-// returns nil unless RefuseDirect is set.
-func (l *leader) directDocuments(ctx context.Context) (unknown map[int64]bool, err error) {
+// directDocuments returns the revisions of documents that flows ask for, that run in no flow, and that were written past all coordinators;
+// made says so of each revision. It returns nil unless RefuseDirect is set. Documents that are older than the audit log are taken.
+func (l *leader) directDocuments(ctx context.Context) (made map[int64]bool, err error) {
 	if !l.RefuseDirect {
 		return nil, nil
 	}
-	unknown = map[int64]bool{}
-	known, since := map[int64]bool{}, map[int64]time.Time{}
-	asked := map[int64]bool{}
+	made = map[int64]bool{}
 	var ask []int64
 	running := sync.OnceValue(l.runningDigests)
 	for name, c := range l.desired.Flows {
@@ -67,39 +57,26 @@ func (l *leader) directDocuments(ctx context.Context) (unknown map[int64]bool, e
 			continue
 		}
 		for _, d := range c.Documents {
-			if asked[d.Revision] || runs.documents[flowstate.KeyOf(d)] == d.Revision || running()[definition.Digest([]definition.Document{d})] {
+			if _, asked := made[d.Revision]; asked || runs.documents[flowstate.KeyOf(d)] == d.Revision || running()[definition.Digest([]definition.Document{d})] {
 				continue
 			}
-			asked[d.Revision] = true
-			first, there := l.direct.unknown[d.Revision]
-			switch {
-			case l.direct.known[d.Revision]:
-				known[d.Revision] = true
-			case there && time.Since(first) >= directPatience:
-				unknown[d.Revision], since[d.Revision] = true, first
-			default:
+			direct, known := l.direct.made[d.Revision]
+			made[d.Revision] = direct
+			if !known {
 				ask = append(ask, d.Revision)
 			}
 		}
 	}
+	// Coordinators write or announce the entry of a change no later than the change, so the answer is final.
 	authors, err := l.Store.Authors(ctx, ask...)
 	if err != nil {
 		return nil, err
 	}
 	for _, revision := range ask {
-		if author := authors[revision]; author != "" && author != cluster.UnknownAuthor {
-			known[revision] = true
-			continue
-		}
-		// A change that is older than the log is refused, too. Otherwise a direct change would be accepted once the log is trimmed.
-		unknown[revision], since[revision] = true, time.Now()
-		if first, there := l.direct.unknown[revision]; there {
-			since[revision] = first
-		}
-		l.passAgainSoon()
+		made[revision] = authors[revision] == cluster.UnknownAuthor
 	}
-	l.direct.known, l.direct.unknown = known, since
-	return unknown, nil
+	l.direct.made = made
+	return made, nil
 }
 
 // runningDigests returns the digests of all documents that run in some flow.
@@ -113,15 +90,15 @@ func (l *leader) runningDigests() DocumentSet {
 	return all
 }
 
-// refused returns the candidate as it may be rolled out: without a revision, so that it is rejected, if one of its documents has a revision in
-// unknown. flow is the candidate's flow. Other reasons to reject it come first.
-func (c *Candidate) refused(flow string, unknown map[int64]bool) *Candidate {
-	if c.Revision == nil || len(unknown) == 0 {
+// refused returns the candidate as it may be rolled out: without a revision, so that it is rejected, if direct says of the revision of one of
+// its documents that this was a direct change. flow is the candidate's flow. Other reasons to reject it come first.
+func (c *Candidate) refused(flow string, direct map[int64]bool) *Candidate {
+	if c.Revision == nil || len(direct) == 0 {
 		return c
 	}
 	var reasons []string
 	for _, d := range c.Documents {
-		if unknown[d.Revision] {
+		if direct[d.Revision] {
 			reasons = append(reasons, fmt.Sprintf("%s was written into etcd at revision %d, and not through a coordinator, which is refused here: kisgrid apply writes the document that is wanted, this one or the one before (kisgrid rollout history %s)",
 				flowstate.KeyOf(d), d.Revision, flow))
 		}
@@ -142,13 +119,13 @@ func (l *leader) keepDeleted(ctx context.Context) (kept map[string]bool, err err
 		return nil, nil
 	}
 	kept = map[string]bool{}
-	after, since := map[cluster.Key]int64{}, map[string]time.Time{}
+	after := map[cluster.Key]int64{}
 	for name, s := range l.statuses {
 		if l.desired.Flows[name] != nil || l.running[name].revision.Number == 0 {
 			continue
 		}
-		if first, there := l.direct.kept[name]; there && time.Since(first) >= directPatience {
-			kept[name], since[name] = true, first
+		if l.direct.kept[name] {
+			kept[name] = true
 			continue
 		}
 		after[cluster.Key{Kind: definition.KindFlow, Name: name}] = s.Wanted
@@ -158,13 +135,9 @@ func (l *leader) keepDeleted(ctx context.Context) (kept map[string]bool, err err
 		return nil, err
 	}
 	for _, key := range direct {
-		kept[key.Name], since[key.Name] = true, time.Now()
-		if first, there := l.direct.kept[key.Name]; there {
-			since[key.Name] = first
-		}
-		l.passAgainSoon() // the entry of the audit log may come after the deletion
+		kept[key.Name] = true
 	}
-	l.direct.kept = since
+	l.direct.kept = kept
 	var decisions []cluster.Decision
 	for _, name := range slices.Sorted(maps.Keys(kept)) {
 		key := cluster.Key{Kind: definition.KindFlow, Name: name}
@@ -186,17 +159,11 @@ func (l *leader) keepDeleted(ctx context.Context) (kept map[string]bool, err err
 	return kept, nil
 }
 
-// noteDeletions writes an entry of the audit log about documents that were deleted past all coordinators. It does so once the log has had
-// directPatience for the entries of coordinators.
+// noteDeletions writes an entry of the audit log about documents that were deleted past all coordinators.
 func (l *leader) noteDeletions(ctx context.Context) error {
 	after := map[cluster.Key]int64{}
 	for key, d := range l.direct.gone {
-		if time.Since(d.seen) >= directPatience {
-			after[key] = d.after
-		}
-	}
-	if len(after) < len(l.direct.gone) {
-		l.passAgainSoon()
+		after[key] = d.after
 	}
 	direct, err := l.directDeletions(ctx, after)
 	if err != nil {
@@ -215,9 +182,7 @@ func (l *leader) noteDeletions(ctx context.Context) error {
 			return err
 		}
 	}
-	for key := range after {
-		delete(l.direct.gone, key)
-	}
+	clear(l.direct.gone)
 	return nil
 }
 
@@ -234,7 +199,7 @@ func (l *leader) directDeletions(ctx context.Context, after map[cluster.Key]int6
 	return slices.SortedFunc(func(yield func(cluster.Key) bool) {
 		for key, revision := range after {
 			known := slices.ContainsFunc(entries, func(e cluster.AuditEntry) bool {
-				return e.Action == cluster.AuditDelete && e.Revision > revision && e.Names(key)
+				return e.Action == cluster.AuditDelete && e.Names(key) && (e.Revision > revision || e.Announced != nil)
 			})
 			if !known && !yield(key) {
 				return

@@ -42,6 +42,8 @@ type leader struct {
 	// earlier has, by flow, the documents in the flow's history. It has only flows whose candidate breaks a rule of intake.
 	earlier map[string]acceptedEarlier
 	direct  directChanges // what is known of changes that were made past all coordinators
+
+	auditBegan bool // says whether etcd has noted that there is an audit log
 }
 
 // Config is what a leader needs of the coordinator that was elected. Every field must be set.
@@ -201,6 +203,12 @@ func (l *leader) pass(ctx context.Context) error {
 			return err
 		}
 	}
+	if !l.auditBegan {
+		if err := l.Leadership.BeginAudit(ctx); err != nil {
+			return err
+		}
+		l.auditBegan = true
+	}
 	err := errors.Join(l.reconcileAll(ctx), l.writeDocumentStatuses(ctx), l.noteDeletions(ctx))
 	if err != nil {
 		pointFailedPass.Hit()
@@ -213,11 +221,18 @@ func (l *leader) pass(ctx context.Context) error {
 // except the newest cluster.HistoryKeep; of a flow that was deleted longer ago than that it removes all. The history does not tell when a
 // flow was deleted, so the leader counts from when it first saw that.
 func (l *leader) trim(ctx context.Context) error {
-	if err := l.Leadership.TrimAudit(ctx, cluster.AuditKeep, cluster.AuditAge); err != nil {
+	if l.desired == nil {
+		return nil // it is not known yet which documents there are
+	}
+	current := map[int64]bool{}
+	for _, d := range l.stored {
+		current[d.Revision] = true
+	}
+	if err := l.Leadership.TrimAudit(ctx, cluster.AuditKeep, cluster.AuditAge, current); err != nil {
 		return err
 	}
 	seen := l.Fleet.FollowedState()
-	if seen == nil || l.statuses == nil || l.desired == nil {
+	if seen == nil || l.statuses == nil {
 		return nil
 	}
 	histories := seen.Histories()

@@ -1,15 +1,18 @@
 package leader
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
@@ -50,7 +53,7 @@ func (l *leader) reconcileAll(ctx context.Context) error {
 func (l *leader) reconcile(ctx context.Context) error {
 	var steps []*Candidate
 	var wishes []RolloutRequest
-	unknown, err := l.directDocuments(ctx)
+	direct, err := l.directDocuments(ctx)
 	if err != nil {
 		return err
 	}
@@ -71,7 +74,7 @@ func (l *leader) reconcile(ctx context.Context) error {
 		if c.Revision != nil && known && now.Wanted == c.number && now.Active == c.number && runs.revision == c.ID() && now.State == c.settledState() {
 			continue
 		}
-		c = c.takenIn(took).refused(name, unknown)
+		c = c.takenIn(took).refused(name, direct)
 		w := RolloutRequest{name, c.Revision}
 		if c.Revision != nil && !c.Revision.Enabled {
 			w.Revision = nil
@@ -84,7 +87,7 @@ func (l *leader) reconcile(ctx context.Context) error {
 	}
 	var decisions []cluster.Decision
 	var decided []*Candidate
-	var accepted []int64 // the revisions that become active
+	var changed []int64 // the revisions of documents that become active
 	for i, c := range steps {
 		flow := wishes[i].Flow
 		d := cluster.Decision{Status: decide(flow, c, rollouts[i], batch.Revision{Number: l.statuses[flow].Active, Digest: l.running[flow].revision.Digest})}
@@ -97,17 +100,19 @@ func (l *leader) reconcile(ctx context.Context) error {
 			d.Entry = &cluster.HistoryEntry{
 				Flow: flow, Revision: c.number, Documents: c.Documents, Accepted: d.Status.Updated, ShardKey: c.Revision.ShardKey, Enabled: c.Revision.Enabled,
 			}
-			accepted = append(accepted, c.number)
+			for _, d := range l.changed(flow, c) {
+				changed = append(changed, d.Revision)
+			}
 		}
 		decisions, decided = append(decisions, d), append(decided, c)
 	}
-	authors, err := l.Store.Authors(ctx, accepted...)
+	authors, err := l.Store.Authors(ctx, changed...)
 	if err != nil {
 		return err
 	}
-	for _, d := range decisions {
+	for i, d := range decisions {
 		if d.Entry != nil {
-			d.Entry.Author = authors[d.Entry.Revision]
+			d.Entry.Author = authorsOf(l.changed(d.Entry.Flow, decided[i]), authors)
 		}
 	}
 	var failed []error
@@ -125,6 +130,36 @@ func (l *leader) reconcile(ctx context.Context) error {
 	}
 	l.Fleet.RequestRollouts(ctx, wishes...)
 	return errors.Join(failed...)
+}
+
+// changed returns the documents that a candidate of a flow changes, oldest first: those that the active revision does not have. For a flow that
+// has no active revision they are the flow's document, and those that were written with it or later.
+func (l *leader) changed(flow string, c *Candidate) (docs []definition.Document) {
+	runs := l.running[flow]
+	since := int64(0)
+	for _, d := range c.Documents {
+		if d.Kind == definition.KindFlow && runs.documents == nil {
+			since = d.Revision
+		}
+	}
+	for _, d := range c.Documents {
+		if runs.documents[flowstate.KeyOf(d)] != d.Revision && d.Revision >= since {
+			docs = append(docs, d)
+		}
+	}
+	slices.SortStableFunc(docs, func(a, b definition.Document) int { return cmp.Compare(a.Revision, b.Revision) })
+	return docs
+}
+
+// authorsOf names the authors of documents, each once, in the order of docs. authors has them by etcd revision.
+func authorsOf(docs []definition.Document, authors map[int64]string) string {
+	var names []string
+	for _, d := range docs {
+		if name := authors[d.Revision]; name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, "; ")
 }
 
 // decide returns the status that a flow gets, given its candidate c, the workers' answers r, and the active revision so far. If the state
