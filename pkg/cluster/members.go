@@ -41,6 +41,8 @@ type Worker struct {
 	Started time.Time `json:"started"`
 	// Stores says which connectors have a store that the worker can't use now, by the connector's name, and why. Rows that need it wait.
 	Stores map[string]string `json:"stores,omitempty"`
+	// Guarded says that the worker has an access file, so that it takes sessions from coordinators only.
+	Guarded bool `json:"guarded,omitempty"`
 	// Created is the revision of etcd at which the record was first written. Of two workers with one name, the later one is the successor.
 	// Only records that were read from etcd have it.
 	Created int64 `json:"-"`
@@ -114,6 +116,8 @@ type Coordinator struct {
 	// since.
 	Namesakes []string  `json:"namesakes,omitempty"`
 	Started   time.Time `json:"started"`
+	// Guarded says that the coordinator has an access file, so that callers have no rights but those that the file gives them.
+	Guarded bool `json:"guarded,omitempty"`
 	// Cordoned has each registered worker that gets no new rows from this coordinator because it is cordoned, by the worker's id.
 	Cordoned map[string]CordonedRows `json:"cordoned,omitempty"`
 }

@@ -7,10 +7,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -373,4 +375,30 @@ func TestRevoked(t *testing.T) {
 	wantCode(t, err, batch.CodeUnavailable, "not valid")
 	_, err = pb.NewIngestClient(r.conn).Submit(f.as(t, "mine"), &pb.SubmitRequest{Flow: "Mine"})
 	wantCode(t, err, batch.CodeUnauthenticated, "not valid")
+}
+
+// TestUnguardedWorkers registers a worker with an access file and one without. The coordinator, which has one, warns of the latter, and its own
+// record says that it has one.
+func TestUnguardedWorkers(t *testing.T) {
+	t.Parallel()
+	var f accessFile
+	f.add("root", "'*'", access.Rights())
+	var log lockedBuffer
+	r := newRig(t, func(c *Config) {
+		c.AccessFile = f.write(t)
+		c.Logger = hclog.New(&hclog.LoggerOptions{Output: &log})
+	})
+	open, guarded := r.newWorker("open", "echo"), r.newWorker("guarded", "echo")
+	guarded.record.Guarded = true
+	guarded.register()
+	open.register()
+	const warning = "a worker has no access file"
+	until(t, "both workers are known", func() bool { return len(r.c.fleet.Workers(t.Context())) == 2 })
+	if text := log.String(); strings.Count(text, warning) != 1 || !regexp.MustCompile(warning+".*worker="+open.record.ID).MatchString(text) {
+		t.Errorf("the log says\n%s\nwant one warning, about %s", text, open.record.ID)
+	}
+	until(t, "the coordinator's record says that it has one", func() bool {
+		all := r.c.fleet.Coordinators()
+		return all != nil && all[r.c.id].Guarded
+	})
 }

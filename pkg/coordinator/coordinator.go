@@ -208,7 +208,7 @@ func New(c Config) (*Coordinator, error) {
 		return nil, fmt.Errorf("make a coordinator: %w", err)
 	}
 	c.Registry.MustRegister(&collector{coordinator: k}, k.rejections, k.letters.kept, k.letters.notKept, k.letters.redriven, k.ingest.took)
-	c.Registry.MustRegister(k.api.Collectors()...)
+	c.Registry.MustRegister(append(k.api.Collectors(), k.auditor.Collectors()...)...)
 	return k, nil
 }
 

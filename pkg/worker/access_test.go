@@ -16,6 +16,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/kis"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
@@ -45,6 +46,12 @@ func TestCoordinatorsOnly(t *testing.T) {
 	guard, err := access.Open(file, nil)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, path := range []string{file, ""} {
+		w := Worker{config: Config{AccessFile: path, Registry: kis.NewRegistry()}}
+		if got := w.record("w-1", "w", "w:7701").Guarded; got != (path != "") {
+			t.Errorf("with the access file %q the record says %v", path, got)
+		}
 	}
 	port := func(c transport.Config) string {
 		config := Config{AccessFile: file, Transport: c, Logger: hclog.NewNullLogger()}

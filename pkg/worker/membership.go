@@ -423,7 +423,7 @@ func sameNames(a, b map[string]string) bool {
 func (w *Worker) record(id, name, address string) cluster.Worker {
 	r := cluster.Worker{
 		ID: id, Name: name, Address: address, Lanes: runtime.GOMAXPROCS(0), Build: w.config.Build, Started: time.Now(), Session: cluster.SessionNone,
-		Expressions: expr.Version, HTTP: w.pages, Limits: cluster.LimitsOf(w.config.Limits),
+		Expressions: expr.Version, Guarded: w.config.AccessFile != "", HTTP: w.pages, Limits: cluster.LimitsOf(w.config.Limits),
 	}
 	for _, f := range w.config.Registry.Functions() {
 		r.Functions = append(r.Functions, cluster.Function{Name: f.Name, Mode: f.Mode, In: f.In, Out: f.Out})
