@@ -24,9 +24,6 @@ const (
 	AuditAge  = 90 * 24 * time.Hour
 )
 
-// AuditDelete is the action of entries about documents that a coordinator has deleted.
-const AuditDelete = "delete"
-
 // AuditBatch is the most entries that one call of PutAudit takes.
 const AuditBatch = 64
 
@@ -42,6 +39,7 @@ type AuditEntry struct {
 	Action      string    `json:"action"`
 	Flows       []string  `json:"flows,omitempty"`
 	Documents   []string  `json:"documents,omitempty"` // changed documents, as kind/name
+	Deleted     []string  `json:"deleted,omitempty"`   // those of Documents that were deleted
 	Detail      string    `json:"detail,omitempty"`
 	Coordinator string    `json:"coordinator,omitempty"`
 	// Revision is the etcd revision of a change of documents; 0 for every other entry. In etcd it is there only if the entry was not
@@ -52,13 +50,14 @@ type AuditEntry struct {
 	Announced map[string]string `json:"announced,omitempty"`
 }
 
-// Names reports whether the entry is about the document with this key. It is also true for an entry that leaves names out.
-func (e *AuditEntry) Names(key Key) bool {
+// Deletes reports whether the entry is about a change that deletes the document with this key. It is also true for an entry that leaves names
+// of deleted documents out.
+func (e *AuditEntry) Deletes(key Key) bool {
 	if e.Announced != nil {
-		_, is := e.Announced[key.String()]
-		return is
+		digest, is := e.Announced[key.String()]
+		return is && digest == ""
 	}
-	return slices.Contains(e.Documents, key.String()) || len(e.Documents) > maxNamed
+	return slices.Contains(e.Deleted, key.String()) || len(e.Deleted) > maxNamed
 }
 
 // maxNamed is the most documents, and the most flows, that an entry names.
@@ -69,7 +68,7 @@ var auditNumber atomic.Uint64
 
 // encodeAudit returns the name and the value of an entry. Its key is the name below audit() or announced(). Names are in the order of time.
 func (s *Store) encodeAudit(e AuditEntry) (name, value string, err error) {
-	for _, list := range []*[]string{&e.Flows, &e.Documents} {
+	for _, list := range []*[]string{&e.Flows, &e.Documents, &e.Deleted} {
 		if n := len(*list); n > maxNamed {
 			*list = append(slices.Clone((*list)[:maxNamed]), fmt.Sprintf("and %d more", n-maxNamed))
 		}
@@ -99,6 +98,7 @@ func (s *Store) ChangeDocuments(ctx context.Context, expect map[Key]int64, put [
 	}
 	for _, key := range del {
 		e.Documents = append(e.Documents, key.String())
+		e.Deleted = append(e.Deleted, key.String())
 	}
 	name, value, err := s.encodeAudit(e)
 	if err != nil {

@@ -163,7 +163,7 @@ func testAnnounced(t *testing.T, s *server) {
 	}
 	look("before a deletion", ann, fmt.Sprint("cat ", second, " true"), "dan 0 true", "eve 0 true")
 	entries, err := store.Audit(t.Context(), second)
-	if err != nil || len(entries) != 3 || !entries[1].Names(names[most-1]) || entries[1].Names(cluster.Key{Kind: definition.KindFlow, Name: "B"}) {
+	if err != nil || len(entries) != 3 || !entries[1].Deletes(names[most-1]) || entries[1].Deletes(cluster.Key{Kind: definition.KindFlow, Name: "B"}) || entries[2].Deletes(names[0]) {
 		t.Errorf("the log has %v, %v", entries, err)
 	}
 	if err := lead.TrimAudit(t.Context(), 100, 24*time.Hour, nil); err != nil {

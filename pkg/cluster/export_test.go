@@ -13,6 +13,7 @@ func (s *Store) Announce(ctx context.Context, e AuditEntry, put []definition.Doc
 	}
 	for _, key := range del {
 		e.Documents = append(e.Documents, key.String())
+		e.Deleted = append(e.Deleted, key.String())
 	}
 	name, _, err := s.encodeAudit(e)
 	if err != nil {

@@ -93,6 +93,14 @@ func TestRefuseDirectChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	next.awaitSnapshot("the flow is gone", func(c *flowstate.Snapshot) bool { return c.Flows["W"] == nil })
+
+	// A coordinator also deletes documents that were applied together and are left out later.
+	next.applied(funcDocument("echo"), flowDocument("V", "", "echo", "status: 0"))
+	stream, err := pb.NewAdminClient(next.conn).Apply(t.Context(), &pb.ApplyRequest{Prune: true, Documents: []*pb.Document{{Kind: "func", Name: "echo", Yaml: funcDocument("echo").YAML}}})
+	if err := drained(stream, err); err != nil {
+		t.Fatal(err)
+	}
+	next.awaitSnapshot("the flow is gone", func(c *flowstate.Snapshot) bool { return len(c.Flows) == 0 })
 }
 
 // TestDirectDeletions deletes documents past all coordinators, and others through one: only the former have an entry of an unknown author.

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -119,7 +120,11 @@ func (a *Auditor) gather(some []cluster.AuditEntry) []cluster.AuditEntry {
 
 // putDocuments writes and deletes documents as Store.PutDocuments does, and notes who did it. flows are the flows that need them.
 func (a *admin) putDocuments(ctx context.Context, action string, flows []string, expect map[cluster.Key]int64, put []definition.Document, gone []cluster.Key) (int64, error) {
-	e := a.Auditor.entry(ctx, action, "", flows...)
+	detail := ""
+	if len(gone) > 0 && action != "delete" {
+		detail = fmt.Sprintf("deletes %d of the documents", len(gone))
+	}
+	e := a.Auditor.entry(ctx, action, detail, flows...)
 	revision, failed, err := a.Store.ChangeDocuments(ctx, expect, put, gone, e)
 	if err != nil {
 		return 0, err

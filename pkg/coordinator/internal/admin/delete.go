@@ -21,7 +21,7 @@ func (a *admin) Delete(ctx context.Context, in *pb.DeleteRequest) (*pb.DeleteRes
 	if err != nil {
 		return nil, wire.Status(err)
 	}
-	revision, err := a.putDocuments(ctx, cluster.AuditDelete, d.flows, d.expect, nil, d.gone)
+	revision, err := a.putDocuments(ctx, "delete", d.flows, d.expect, nil, d.gone)
 	if err != nil {
 		return nil, wire.Status(err)
 	}

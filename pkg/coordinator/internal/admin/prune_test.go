@@ -19,7 +19,7 @@ func TestPrune(t *testing.T) {
 	}
 	before := leader.CompileDocuments(stored, nil, definition.MaxSteps)
 	pruned := func(given ...definition.Document) (*comparison, error) {
-		c := compare(stored, given)
+		c := compare(stored, given, nil)
 		gone := slices.DeleteFunc(slices.Clone(stored), func(d definition.Document) bool {
 			return slices.ContainsFunc(given, func(g definition.Document) bool { return flowstate.KeyOf(g) == flowstate.KeyOf(d) })
 		})

@@ -199,7 +199,7 @@ func (l *leader) directDeletions(ctx context.Context, after map[cluster.Key]int6
 	return slices.SortedFunc(func(yield func(cluster.Key) bool) {
 		for key, revision := range after {
 			known := slices.ContainsFunc(entries, func(e cluster.AuditEntry) bool {
-				return e.Action == cluster.AuditDelete && e.Names(key) && (e.Revision > revision || e.Announced != nil)
+				return e.Deletes(key) && (e.Revision > revision || e.Announced != nil)
 			})
 			if !known && !yield(key) {
 				return
