@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
@@ -99,6 +100,8 @@ func TestWho(t *testing.T) {
 	payments := certificate(pkix.Name{CommonName: "payments", Organization: []string{"Shop"}})
 	refunds := certificate(pkix.Name{CommonName: "whatever"}, "other.svc", "spiffe://shop/refunds")
 	proxy := certificate(pkix.Name{CommonName: "proxy"}, "proxy.shop.svc")
+	old := certificate(pkix.Name{CommonName: "payments", Organization: []string{"Shop"}})
+	old.NotAfter = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 	unverified := call(nil)
 	p, _ := peer.FromContext(unverified)
 	p.AuthInfo = credentials.TLSInfo{State: tls.ConnectionState{PeerCertificates: []*x509.Certificate{payments}}}
@@ -138,6 +141,7 @@ func TestWho(t *testing.T) {
 		"unknown user":                  {call(proxy, "x-forwarded-user", "eve"), "", `"eve" is not in`},
 		"identity is no user":           {call(proxy, "x-forwarded-user", "alice"), "", `"alice" is not in`},
 		"proxy for itself":              {call(proxy), "", "not in"},
+		"expired while it was open":     {call(old), "", "expired at 2020-01-01"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			id, err := g.Identify(c.ctx)
@@ -435,5 +439,74 @@ func TestKubernetesFile(t *testing.T) {
 				t.Errorf("%s may %v: %v", name, r, may)
 			}
 		}
+	}
+}
+
+// streamOf is a stream with nothing but a context.
+type streamOf struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+// Context implements grpc.ServerStream.
+func (s streamOf) Context() context.Context { return s.ctx }
+
+// TestProcessesLoseTheirPlace holds a coordinator's stream at a worker, and watches a worker's certificate, while the certificates are taken out
+// of the file or expire. The stream's context ends, and the watch does, with an error that says why.
+func TestProcessesLoseTheirPlace(t *testing.T) {
+	const both = "coordinators: [{san: c.svc}]\nworkers: [{san: w.svc}]\n"
+	for name, c := range map[string]struct {
+		then  string        // the file after a minute
+		after time.Duration // how long the certificates are valid; 0 means for ever
+		says  string
+	}{
+		"taken out": {"coordinators: [{san: other.svc}]\nworkers: [{san: other.svc}]\n", 0, "not among the"},
+		"expired":   {both, time.Minute, "has expired"},
+		"renamed":   {"coordinators: [{san: c.svc.new}]\nworkers: [{san: w.svc.new}]\n", 0, "not among the"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
+				path := file(t, both)
+				g, err := Open(path, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				boss, worker := certificate(pkix.Name{}, "c.svc"), certificate(pkix.Name{}, "w.svc")
+				if c.after > 0 {
+					boss.NotAfter, worker.NotAfter = time.Now().Add(c.after), time.Now().Add(c.after)
+				}
+				ended := make(chan error, 2)
+				go func() { ended <- g.WatchWorker(t.Context(), worker) }()
+				go func() {
+					ended <- g.CoordinatorsOnly()(nil, streamOf{ctx: call(boss)}, &grpc.StreamServerInfo{FullMethod: "/kisgrid.v1.Worker/Session"}, func(_ any, stream grpc.ServerStream) error {
+						<-stream.Context().Done()
+						return context.Cause(stream.Context())
+					})
+				}()
+				time.Sleep(50 * time.Second) // in the bubble's own time
+				select {
+				case err := <-ended:
+					t.Fatalf("it ended early: %v", err)
+				default:
+				}
+				if err := os.WriteFile(path, []byte(c.then), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				for range 2 {
+					if err := <-ended; batch.CodeOf(err) != batch.CodeUnavailable || !strings.Contains(err.Error(), c.says) {
+						t.Errorf("it ended with %v, want UNAVAILABLE that says %q", err, c.says)
+					}
+				}
+			})
+		})
+	}
+	g, err := Open(file(t, both), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := g.WatchWorker(ctx, certificate(pkix.Name{}, "w.svc")); err != nil {
+		t.Errorf("a watch that is given up ended with %v", err)
 	}
 }

@@ -36,6 +36,11 @@ func certificateOf(ctx context.Context) *x509.Certificate {
 	return tls.State.VerifiedChains[0][0]
 }
 
+// hasExpired reports whether the time of a certificate is over, by this process's clock.
+func hasExpired(c *x509.Certificate) bool {
+	return !c.NotAfter.IsZero() && time.Now().After(c.NotAfter)
+}
+
 // addressOf returns the address of the caller's connection: as text, and without the port.
 func addressOf(ctx context.Context) (text string, host netip.Addr) {
 	p, ok := peer.FromContext(ctx)
@@ -89,6 +94,9 @@ func (g *Guard) Identify(ctx context.Context) (*Identity, error) {
 	if certificate == nil {
 		return nil, unauthenticated("this coordinator asks who calls, and the call says nothing about that: " +
 			"give a token (--token-file, KISGRID_TOKEN_FILE), or a certificate that the coordinators' access file lists")
+	}
+	if hasExpired(certificate) { // the handshake has checked that; this is for connections and streams that stay open
+		return nil, unauthenticated("the certificate with the subject %q expired at %s: connect again with a new one", certificate.Subject.String(), certificate.NotAfter.UTC().Format(time.RFC3339))
 	}
 	if id := p.byCertificate(certificate); id != nil {
 		return id, nil

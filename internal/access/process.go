@@ -1,8 +1,10 @@
 package access
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -33,14 +35,60 @@ func (g *Guard) CheckWorker(c *x509.Certificate) error {
 	return unauthenticated("the server is not a worker: its certificate with the subject %q and the names %q is not among the workers in the access file", c.Subject.String(), alternativeNames(c))
 }
 
+// WatchWorker looks again, once a second, whether the certificate that a dialled server has shown is that of a worker, and has not expired. It
+// blocks until that is not so, and returns an error with CodeUnavailable, or until ctx is done, and returns nil.
+func (g *Guard) WatchWorker(ctx context.Context, c *x509.Certificate) error {
+	return watchProcess(ctx, c, func() []certificateRule { return g.policy().workers }, "worker")
+}
+
+// watchProcess blocks until none of the certificates in listed selects c any more, or c has expired, and returns an error that says so, or
+// until ctx is done, and returns nil. kind is the kind of process that listed lists.
+func watchProcess(ctx context.Context, c *x509.Certificate, listed func() []certificateRule, kind string) error {
+	again := time.NewTicker(recheck)
+	defer again.Stop()
+	for {
+		select {
+		case <-again.C:
+			switch {
+			case !oneSelects(listed(), c):
+				return batch.Errorf(batch.CodeUnavailable, "the certificate with the subject %q and the names %q is not among the %ss in the access file any more", c.Subject.String(), alternativeNames(c), kind)
+			case hasExpired(c):
+				return batch.Errorf(batch.CodeUnavailable, "the certificate of the %s with the subject %q has expired: connect again with a new one", kind, c.Subject.String())
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// whileCoordinator handles a stream of a caller with the certificate c. The stream's context ends, with the reason as its cause, when c is no
+// longer that of a coordinator.
+func (g *Guard) whileCoordinator(c *x509.Certificate, service any, stream grpc.ServerStream, handle grpc.StreamHandler) error {
+	ctx, cancel := context.WithCancelCause(stream.Context())
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		if why := watchProcess(ctx, c, func() []certificateRule { return g.policy().coordinators }, "coordinator"); why != nil {
+			cancel(why)
+		}
+	}()
+	defer func() {
+		cancel(nil)
+		<-watched
+	}()
+	return handle(service, &noted{ServerStream: stream, ctx: ctx})
+}
+
 // CoordinatorsOnly returns an interceptor for the server of a worker. It refuses every stream of a caller that has not proved to be a
-// coordinator, except health checks.
+// coordinator, except health checks. While a stream lasts it looks again, once a second.
 func (g *Guard) CoordinatorsOnly() grpc.StreamServerInterceptor {
 	return func(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
 		c := certificateOf(stream.Context())
 		switch {
-		case open(info.FullMethod) || oneSelects(g.policy().coordinators, c):
+		case open(info.FullMethod):
 			return handle(service, stream)
+		case oneSelects(g.policy().coordinators, c):
+			return g.whileCoordinator(c, service, stream, handle)
 		case c == nil:
 			g.refused(stream.Context(), "no certificate")
 			return wire.Status(unauthenticated("this worker takes sessions from coordinators only, and the caller shows no certificate"))

@@ -46,8 +46,10 @@ func (p *workerPeer) session(ctx context.Context) (lived bool, err error) {
 		return wire.FromStatus(err)
 	}
 	config := p.settings.transport
+	var shown atomic.Pointer[x509.Certificate]
 	if p.settings.guard != nil {
 		config.CheckServer = func(c *x509.Certificate) error {
+			shown.Store(c)
 			err := p.settings.guard.CheckWorker(c)
 			if err != nil {
 				dialed.Store(&err)
@@ -83,6 +85,13 @@ func (p *workerPeer) session(ctx context.Context) (lived bool, err error) {
 
 	var listening sync.WaitGroup
 	listening.Go(func() { cancel(p.watchSilence(ctx)) })
+	if c := shown.Load(); c != nil {
+		listening.Go(func() {
+			if why := p.settings.guard.WatchWorker(ctx, c); why != nil {
+				cancel(why)
+			}
+		})
+	}
 	read := make(chan struct{})
 	go func() {
 		defer close(read)

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -115,5 +116,34 @@ func TestCoordinatorsOnly(t *testing.T) {
 		if _, err := config.coordinatorsOnly(); err == nil || !strings.Contains(err.Error(), "TLS") {
 			t.Errorf("%s: a worker starts with an access file: %v", name, err)
 		}
+	}
+}
+
+// heldSession is a stream of a coordinator that sends nothing. Its Recv ends when the test is over.
+type heldSession struct {
+	pb.Worker_SessionServer
+	ctx  context.Context
+	over <-chan struct{}
+}
+
+func (h heldSession) Context() context.Context { return h.ctx }
+
+func (h heldSession) Recv() (*pb.CoordinatorMessage, error) {
+	<-h.over
+	return nil, io.EOF
+}
+
+// TestSessionOfALostCoordinator ends the context of a session as the interceptor does when the caller is not a coordinator any more. The session
+// ends with that reason.
+func TestSessionOfALostCoordinator(t *testing.T) {
+	r := newRig(t, amount{})
+	over := make(chan struct{})
+	defer close(over)
+	ctx, lose := context.WithCancelCause(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- r.server.Session(heldSession{ctx: ctx, over: over}) }()
+	lose(batch.Errorf(batch.CodeUnavailable, "not a coordinator any more"))
+	if err := wire.FromStatus(<-ended); batch.CodeOf(err) != batch.CodeUnavailable || !strings.Contains(err.Error(), "not a coordinator any more") {
+		t.Errorf("the session ended with %v", err)
 	}
 }

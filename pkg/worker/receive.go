@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"errors"
 	"io"
 	"time"
@@ -22,6 +23,13 @@ func (s *server) Session(stream pb.Worker_SessionServer) error {
 	if !s.addSession(sess) {
 		return wire.Status(errClosed)
 	}
+	// An interceptor ends the context when the coordinator has lost its right to a session. Every other end shows in the stream, too.
+	watching := context.AfterFunc(stream.Context(), func() {
+		if why, ours := errors.AsType[*batch.Error](context.Cause(stream.Context())); ours {
+			sess.end(why)
+		}
+	})
+	defer watching()
 	s.goroutines.Go(sess.receive)
 	silence := time.NewTimer(handshakeTimeout)
 	defer silence.Stop()

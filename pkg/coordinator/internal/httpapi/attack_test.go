@@ -189,6 +189,19 @@ func TestHalfBody(t *testing.T) {
 	}
 }
 
+// TestMalformedChunks: a body whose chunks are wrong is a mistake of the client, which must not send the same again.
+func TestMalformedChunks(t *testing.T) {
+	t.Parallel()
+	for name, chunks := range map[string]string{
+		"a sign that is no digit": "0x9\r\n{\"id\":1}\n\r\n0\r\n\r\n", "a chunk that is too long": "2\r\n{\"id\":1}\n\r\n0\r\n\r\n", "no size": "\r\n\r\n", "a huge size": "fffffffffffffffff\r\n{}\r\n0\r\n\r\n",
+	} {
+		answer := raw(t, "POST /v1/flows/Pass/rows HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"+chunks)
+		if !strings.HasPrefix(answer, "HTTP/1.1 400 ") || !strings.Contains(answer, "BAD_MESSAGE") || strings.Contains(answer, "Retry-After") {
+			t.Errorf("%s: %s", name, answer)
+		}
+	}
+}
+
 // TestDisconnect: when the client goes, its rows are given up, and its key is free for other rows.
 func TestDisconnect(t *testing.T) {
 	for name, c := range clients() {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -185,9 +186,19 @@ func (s *submitter) judge(err error) error {
 	case !s.body.broken:
 		return batch.Errorf(batch.CodeBadMessage, "%w", err)
 	}
+	if malformed(err) {
+		return batch.Errorf(batch.CodeBadMessage, "the body is not as its Transfer-Encoding says: %w", err)
+	}
 	gone := batch.Errorf(batch.CodeCancelled, "the body broke off: %w", err)
 	s.cancel(gone)
 	return gone
+}
+
+// malformed reports whether the error of a read says that the chunks of the body are wrong, and not that the connection is. net/http has no
+// types for these errors.
+func malformed(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "chunk") || text == "header line too long"
 }
 
 // add adds a row to the next batch. It blocks while that is full, and returns an error if the row is not taken.
