@@ -2,18 +2,25 @@ package coordinator
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/hashicorp/go-hclog"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/kisgrid/kisgrid/internal/access"
 	"github.com/kisgrid/kisgrid/internal/wire"
+	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/deadletter"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -159,4 +166,173 @@ func TestAuthorsOfRevisions(t *testing.T) {
 	until(t, "the flow is active", func() bool { return authors() == "alice; root" })
 	apply("alice", flowDocument("W", "", "echo", "copies: 2"))
 	until(t, "the next revision is active", func() bool { return authors() == "alice; root, alice" })
+}
+
+// TestEveryCallInTheLog makes each call of a coordinator, and finds those in the audit log that change something or read rows. It fails for a new
+// call without an entry here.
+func TestEveryCallInTheLog(t *testing.T) {
+	t.Parallel()
+	letters, err := deadletter.Open(deadletter.Config{URL: "redis://" + miniredis.RunT(t).Addr()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = letters.Close() })
+	r := newRig(t, func(c *Config) { c.DeadLetters = letters })
+	r.join("w")
+	revision := r.sharded() // not through a coordinator
+	var kept []*deadletter.Letter
+	for i := range 2 {
+		kept = append(kept, &deadletter.Letter{
+			ID: batch.NewStreamID(), Sequence: 1, Flow: "S", Revision: revision, Function: "echo", Code: batch.CodeFunctionError, Reason: "it was bad",
+			Row: fmt.Appendf(nil, `{"id":%d}`, i), Origin: batch.RowID{Batch: batch.ID{Stream: batch.NewStreamID(), Sequence: 1}}, ShardKey: "id", Key: uint64(i),
+		})
+	}
+	if _, err := letters.Keep(t.Context(), "S", kept); err != nil {
+		t.Fatal(err)
+	}
+	admin, ingest := pb.NewAdminClient(r.conn), pb.NewIngestClient(r.conn)
+	filter := &pb.DeadFilter{Flow: "S"}
+	document := &pb.Document{Kind: "func", Name: "unused", Yaml: funcDocument("unused").YAML}
+	name := &pb.DocumentName{Kind: "func", Name: "unused"}
+	id := ""
+	calls := []struct {
+		call, action string // no action means that the call has no entry
+		make         func(ctx context.Context) error
+	}{
+		{"Ingest.Submit", "", func(ctx context.Context) error {
+			_, err := ingest.Submit(ctx, &pb.SubmitRequest{Flow: "None"})
+			return err
+		}},
+		{"Ingest.Stream", "", func(ctx context.Context) error {
+			stream, err := ingest.Stream(ctx)
+			if err == nil {
+				_ = stream.CloseSend()
+				_, err = stream.Recv()
+			}
+			return err
+		}},
+		{"Admin.Apply", "apply", func(ctx context.Context) error {
+			return drained(admin.Apply(ctx, &pb.ApplyRequest{Documents: []*pb.Document{document}}))
+		}},
+		{"Admin.Apply", "", func(ctx context.Context) error { // nothing changes
+			return drained(admin.Apply(ctx, &pb.ApplyRequest{Documents: []*pb.Document{document}}))
+		}},
+		{"Admin.CheckDelete", "", func(ctx context.Context) error {
+			_, err := admin.CheckDelete(ctx, &pb.CheckDeleteRequest{Documents: []*pb.DocumentName{name}})
+			return err
+		}},
+		{"Admin.Delete", "delete", func(ctx context.Context) error {
+			_, err := admin.Delete(ctx, &pb.DeleteRequest{Documents: []*pb.DocumentName{name}})
+			return err
+		}},
+		{"Admin.Get", "", func(ctx context.Context) error { _, err := admin.Get(ctx, &pb.GetRequest{Kind: "flows"}); return err }},
+		{"Admin.Rollout", "", func(ctx context.Context) error { return drained(admin.Rollout(ctx, &pb.RolloutRequest{Flow: "S"})) }},
+		{"Admin.History", "", func(ctx context.Context) error {
+			_, err := admin.History(ctx, &pb.HistoryRequest{Flow: "S"})
+			return err
+		}},
+		{"Admin.Explain", "", func(ctx context.Context) error {
+			_, err := admin.Explain(ctx, &pb.ExplainRequest{Flow: "S", Key: "1"})
+			return err
+		}},
+		{"Admin.Explain", "read where rows are", func(ctx context.Context) error {
+			_, err := admin.Explain(ctx, &pb.ExplainRequest{Flow: "S", Key: "1", Rows: true})
+			return err
+		}},
+		{"Admin.ListDead", "", func(ctx context.Context) error {
+			return drained(admin.ListDead(ctx, &pb.ListDeadRequest{Filter: filter, NoRows: true}))
+		}},
+		{"Admin.ListDead", "read dead letters", func(ctx context.Context) error {
+			stream, err := admin.ListDead(ctx, &pb.ListDeadRequest{Filter: filter})
+			for err == nil {
+				var e *pb.DeadEvent
+				if e, err = stream.Recv(); e.GetLetter() != nil {
+					id = e.GetLetter().GetId()
+				}
+			}
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}},
+		{"Admin.EditDead", "edit dead letter", func(ctx context.Context) error {
+			_, err := admin.EditDead(ctx, &pb.EditDeadRequest{Flow: "S", Id: id, Row: []byte(`{"id":1}`)})
+			return err
+		}},
+		{"Admin.RedriveDead", "redrive dead letters", func(ctx context.Context) error {
+			return drained(admin.RedriveDead(ctx, &pb.RedriveDeadRequest{Filter: filter}))
+		}},
+		{"Admin.RedriveDeadWithResults", "redrive dead letters and read their output", func(ctx context.Context) error {
+			return drained(admin.RedriveDeadWithResults(ctx, &pb.RedriveDeadWithResultsRequest{Filter: filter}))
+		}},
+		{"Admin.DropDead", "drop dead letters", func(ctx context.Context) error {
+			_, err := admin.DropDead(ctx, &pb.DropDeadRequest{Filter: filter})
+			return err
+		}},
+		{"Admin.Version", "", func(ctx context.Context) error { _, err := admin.Version(ctx, &pb.VersionRequest{}); return err }},
+		{"Admin.Audit", "", func(ctx context.Context) error { _, err := admin.Audit(ctx, &pb.AuditRequest{}); return err }},
+		{"Admin.Pause", "pause", func(ctx context.Context) error { _, err := admin.Pause(ctx, &pb.PauseRequest{Flow: "S"}); return err }},
+		{"Admin.Pause", "resume", func(ctx context.Context) error {
+			_, err := admin.Pause(ctx, &pb.PauseRequest{Flow: "S", Resume: true})
+			return err
+		}},
+		{"Admin.Cordon", "cordon worker", func(ctx context.Context) error {
+			_, err := admin.Cordon(ctx, &pb.CordonRequest{Worker: "w"})
+			return err
+		}},
+		{"Admin.Cordon", "uncordon worker", func(ctx context.Context) error {
+			_, err := admin.Cordon(ctx, &pb.CordonRequest{Worker: "w", Uncordon: true})
+			return err
+		}},
+	}
+	inLog := func() (actions []string) {
+		entries, err := r.store.Audit(t.Context(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if e.Author == cluster.UnknownAuthor {
+				continue
+			}
+			if e.Author == "" || e.Address == "" || e.At.IsZero() || e.Coordinator != r.c.id {
+				t.Errorf("an entry lacks something: %+v", e)
+			}
+			actions = append(actions, e.Action)
+		}
+		return actions
+	}
+	var want []string
+	tried := map[string]bool{}
+	for _, c := range calls {
+		tried["kisgrid.v1."+c.call] = true
+		ctx, cancel := context.WithCancel(t.Context())
+		if c.action == "" {
+			_ = c.make(ctx) // whether it succeeds does not matter
+			cancel()
+			continue
+		}
+		want = append(want, c.action)
+		ended := make(chan error, 1)
+		go func() { ended <- c.make(ctx) }()
+		until(t, c.call+" is in the log", func() bool { return slices.Equal(inLog(), want) })
+		if !strings.HasPrefix(c.action, "redrive") { // those wait for the worker
+			if err := <-ended; err != nil {
+				t.Errorf("%s: %v", c.call, err)
+			}
+			cancel()
+			continue
+		}
+		cancel()
+		<-ended
+	}
+	for _, file := range []protoreflect.FileDescriptor{pb.File_kisgrid_v1_ingest_proto, pb.File_kisgrid_v1_admin_proto} {
+		for i := range file.Services().Len() {
+			methods := file.Services().Get(i).Methods()
+			for j := range methods.Len() {
+				if name := string(methods.Get(j).FullName()); !tried[name] {
+					t.Errorf("%s is not tried: say here which entry it has in the audit log", name)
+				}
+			}
+		}
+	}
 }

@@ -64,6 +64,8 @@ func (a *admin) explain(ctx context.Context, in *pb.ExplainRequest) (*pb.Explain
 	e := explanation{rows: a.Rows, most: int(min(in.GetMost(), explainMost)), now: time.Now()}
 	if !in.GetRows() {
 		e.most = 0
+	} else {
+		a.Auditor.record(ctx, "read where rows are", "", in.GetFlow()) // the key has contents of rows, so it is left out
 	}
 	s := &scheduler.Search{Flow: in.GetFlow(), Key: hash, Most: e.most}
 	if err := a.Rows.Find(ctx, s); err != nil {
