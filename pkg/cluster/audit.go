@@ -171,21 +171,37 @@ func (s *Store) Audit(ctx context.Context, since int64) ([]AuditEntry, error) {
 	return entries, nil
 }
 
-// Authors returns who made the changes of documents at these etcd revisions: UnknownAuthor for a change that has no entry in the audit log,
-// and nothing for one that is older than the log (BeginAudit).
+// Authors returns who made the changes of documents at these etcd revisions: UnknownAuthor for a change that no coordinator has made, and
+// nothing for one that is older than the log (BeginAudit).
 func (s *Store) Authors(ctx context.Context, revisions ...int64) (map[int64]string, error) {
+	authors, unnoted, err := s.entriesOf(ctx, revisions)
+	for _, r := range unnoted {
+		authors[r] = UnknownAuthor
+	}
+	return authors, err
+}
+
+// Unnoted returns those of the etcd revisions of changes of documents about which the audit log has no entry, although it had begun.
+func (s *Store) Unnoted(ctx context.Context, revisions ...int64) ([]int64, error) {
+	_, unnoted, err := s.entriesOf(ctx, revisions)
+	return unnoted, err
+}
+
+// entriesOf returns the authors of the entries about changes at these etcd revisions, and those of the revisions that have no entry and are not
+// older than the log.
+func (s *Store) entriesOf(ctx context.Context, revisions []int64) (authors map[int64]string, unnoted []int64, err error) {
 	if len(revisions) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	began, err := s.page(ctx, s.keys.auditBegan(), "")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	entries, err := s.Audit(ctx, slices.Min(revisions))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	authors := map[int64]string{}
+	authors = map[int64]string{}
 	for _, e := range entries {
 		if e.Revision != 0 {
 			authors[e.Revision] = e.Author
@@ -193,10 +209,10 @@ func (s *Store) Authors(ctx context.Context, revisions ...int64) (map[int64]stri
 	}
 	for _, r := range revisions {
 		if authors[r] == "" && len(began.Kvs) > 0 && r >= began.Kvs[0].CreateRevision {
-			authors[r] = UnknownAuthor
+			unnoted = append(unnoted, r)
 		}
 	}
-	return authors, nil
+	return authors, unnoted, nil
 }
 
 // BeginAudit notes in etcd, once for the cluster, that each change of documents through a coordinator has an entry in the audit log from now

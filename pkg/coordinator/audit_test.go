@@ -86,10 +86,16 @@ func TestAudit(t *testing.T) {
 		}
 		return strings.Join(all, ", ")
 	}
+	until(t, "alice sees "+want, func() bool { return entries("alice", &pb.AuditRequest{}) == want })
+	r.put(funcDocument("unused"))
+	until(t, "the change of a function without flows is in the log", func() bool { return strings.HasSuffix(entries("root", &pb.AuditRequest{}), "func/unused") })
+	r.put(flowDocument("Other", "id", "echo", "status: 0", "timeout: 8s"), flowDocument("Third", "id", "echo", "status: 0"))
+	until(t, "the change of two flows is one entry", func() bool { return strings.HasSuffix(entries("root", &pb.AuditRequest{}), "flow/Other flow/Third") })
 	if got := entries("alice", &pb.AuditRequest{}); got != want {
 		t.Errorf("alice sees %q, want %q", got, want)
 	}
-	if got, want := entries("root", &pb.AuditRequest{}), "apply by root of func/echo, apply by alice of flow/Mine, apply by bob of flow/Other, write into etcd by etcd, unknown of flow/Mine"; got != want {
+	if got, want := entries("root", &pb.AuditRequest{}), "apply by root of func/echo, apply by alice of flow/Mine, apply by bob of flow/Other, write into etcd by etcd, unknown of flow/Mine, "+
+		"write into etcd by etcd, unknown of func/unused, write into etcd by etcd, unknown of flow/Other flow/Third"; got != want {
 		t.Errorf("root sees %q, want %q", got, want)
 	}
 	if got, want := entries("root", &pb.AuditRequest{Author: "bob"}), "apply by bob of flow/Other"; got != want {

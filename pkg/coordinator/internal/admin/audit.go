@@ -143,17 +143,12 @@ func (a *admin) putDocuments(ctx context.Context, action string, flows []string,
 }
 
 // Audit returns the entries of the audit log that the caller may see, oldest first: those about a flow on which it has the right view, and all
-// if it has the right on all flows. Documents whose last change has no entry are listed as changes of an unknown author.
+// if it has the right on all flows.
 func (a *admin) Audit(ctx context.Context, in *pb.AuditRequest) (*pb.AuditResponse, error) {
 	entries, err := a.Store.Audit(ctx, 0)
 	if err != nil {
 		return nil, wire.Status(err)
 	}
-	unknown, err := a.unknownChanges(ctx, entries)
-	if err != nil {
-		return nil, wire.Status(err)
-	}
-	entries = append(entries, unknown...)
 	who := access.From(ctx)
 	out := &pb.AuditResponse{}
 	for i := range entries {
@@ -181,59 +176,6 @@ func (a *admin) Audit(ctx context.Context, in *pb.AuditRequest) (*pb.AuditRespon
 		out.Entries = out.GetEntries()[n-int(in.GetLimit()):]
 	}
 	return out, nil
-}
-
-// unknownChanges makes entries about documents whose last change has none in the log, if it is not older than the log. Nobody knows their
-// time, so they have the time at which the change was seen in the flow's status, or now.
-func (a *admin) unknownChanges(ctx context.Context, entries []cluster.AuditEntry) ([]cluster.AuditEntry, error) {
-	_, stored, done, err := a.readDocuments(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	var revisions []int64
-	for _, f := range stored.Flows {
-		for _, d := range f.Documents {
-			revisions = append(revisions, d.Revision)
-		}
-	}
-	slices.Sort(revisions)
-	authors, err := a.Store.Authors(ctx, slices.Compact(revisions)...)
-	if err != nil {
-		return nil, err
-	}
-	var unknown []cluster.AuditEntry
-	seen := map[int64]int{} // the place in unknown, by revision
-	snapshot := a.Board.Load()
-	for name, f := range stored.Flows {
-		for _, d := range f.Documents {
-			if authors[d.Revision] != cluster.UnknownAuthor {
-				continue
-			}
-			at, there := seen[d.Revision]
-			if !there {
-				at = len(unknown)
-				seen[d.Revision] = at
-				when := time.Now().UTC()
-				if e := snapshot.Flows[name]; e != nil && !e.Status.Updated.IsZero() {
-					when = e.Status.Updated
-				}
-				unknown = append(unknown, cluster.AuditEntry{At: when, Author: cluster.UnknownAuthor, Action: "write into etcd", Revision: d.Revision})
-			}
-			e := &unknown[at]
-			for list, name := range map[*[]string]string{&e.Flows: name, &e.Documents: flowstate.KeyOf(d).String()} {
-				if !slices.Contains(*list, name) {
-					*list = append(*list, name)
-				}
-			}
-		}
-	}
-	for i := range unknown {
-		slices.Sort(unknown[i].Flows)
-		slices.Sort(unknown[i].Documents)
-	}
-	slices.SortFunc(unknown, func(a, b cluster.AuditEntry) int { return int(a.Revision - b.Revision) })
-	return unknown, nil
 }
 
 // lettersDetail says in words which dead letters a filter selects, without contents of rows.

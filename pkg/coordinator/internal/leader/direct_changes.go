@@ -23,6 +23,10 @@ type directChanges struct {
 	made map[int64]bool
 	kept map[string]bool          // flows that go on although their documents were deleted
 	gone map[cluster.Key]deletion // documents that were deleted, for as long as it is not known who deleted them
+	// noted are the revisions of documents that have an entry in the audit log, or need none. looked says that it has those of all documents
+	// that the leader knows of.
+	noted  map[int64]bool
+	looked bool
 }
 
 // deletion is what is known of a document that is gone.
@@ -159,6 +163,61 @@ func (l *leader) keepDeleted(ctx context.Context) (kept map[string]bool, err err
 	return kept, nil
 }
 
+// noteWrites writes an entry of the audit log about each change of documents that was made past all coordinators. If somebody has changed such a
+// document again since, the change before is not seen.
+func (l *leader) noteWrites(ctx context.Context) error {
+	if l.direct.looked {
+		return nil
+	}
+	noted := map[int64]bool{}
+	written := map[int64][]definition.Document{}
+	var ask []int64
+	for _, d := range l.stored {
+		if noted[d.Revision] = l.direct.noted[d.Revision]; noted[d.Revision] {
+			continue
+		}
+		if len(written[d.Revision]) == 0 {
+			ask = append(ask, d.Revision)
+		}
+		written[d.Revision] = append(written[d.Revision], d)
+	}
+	direct, err := l.Store.Unnoted(ctx, ask...)
+	if err != nil {
+		return err
+	}
+	var entries []cluster.AuditEntry
+	for _, revision := range slices.Sorted(slices.Values(direct)) {
+		e := cluster.AuditEntry{At: time.Now().UTC(), Author: cluster.UnknownAuthor, Action: "write into etcd", Coordinator: l.ID, Revision: revision}
+		for _, d := range written[revision] {
+			e.Documents = append(e.Documents, flowstate.KeyOf(d).String())
+			e.Flows = append(e.Flows, l.desired.FlowsOf(d)...)
+		}
+		slices.Sort(e.Documents)
+		slices.Sort(e.Flows)
+		e.Flows = slices.Compact(e.Flows)
+		entries = append(entries, e)
+		l.Log.Warn("documents were written into etcd, and not through a coordinator", "revision", revision, "documents", e.Documents, "flows", e.Flows)
+	}
+	if err := l.putAudit(ctx, entries); err != nil {
+		return err
+	}
+	for _, revision := range ask {
+		noted[revision] = true
+	}
+	l.direct.noted, l.direct.looked = noted, true
+	return nil
+}
+
+// putAudit writes entries of the audit log.
+func (l *leader) putAudit(ctx context.Context, entries []cluster.AuditEntry) error {
+	for some := range slices.Chunk(entries, cluster.AuditBatch) {
+		if err := l.Store.PutAudit(ctx, some...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // noteDeletions writes an entry of the audit log about documents that were deleted past all coordinators.
 func (l *leader) noteDeletions(ctx context.Context) error {
 	after := map[cluster.Key]int64{}
@@ -177,10 +236,8 @@ func (l *leader) noteDeletions(ctx context.Context) error {
 		})
 		l.Log.Warn("a document was deleted in etcd, and not through a coordinator", "document", key, "flows", d.flows)
 	}
-	for some := range slices.Chunk(entries, cluster.AuditBatch) {
-		if err := l.Store.PutAudit(ctx, some...); err != nil {
-			return err
-		}
+	if err := l.putAudit(ctx, entries); err != nil {
+		return err
 	}
 	clear(l.direct.gone)
 	return nil

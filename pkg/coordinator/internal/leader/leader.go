@@ -106,6 +106,7 @@ func Lead(ctx context.Context, c Config) error {
 			return l.Leadership.Err()
 		case docs := <-documents:
 			l.stored, l.desired = docs, CompileDocuments(docs, l.desired, l.MaxSteps)
+			l.direct.looked = false
 		case <-l.News:
 		case <-l.passTimer.C:
 		case <-trim.C:
@@ -209,7 +210,7 @@ func (l *leader) pass(ctx context.Context) error {
 		}
 		l.auditBegan = true
 	}
-	err := errors.Join(l.reconcileAll(ctx), l.writeDocumentStatuses(ctx), l.noteDeletions(ctx))
+	err := errors.Join(l.reconcileAll(ctx), l.writeDocumentStatuses(ctx), l.noteDeletions(ctx), l.noteWrites(ctx))
 	if err != nil {
 		pointFailedPass.Hit()
 		l.statuses = nil
