@@ -73,7 +73,7 @@ const (
 // finding is one thing that the doctor has found out.
 type finding struct {
 	State string `json:"state"`
-	// Check says which thing was looked at: etcd, coordinator, leader, worker, flow, connector, build, limits, clock, files or letters.
+	// Check says which thing was looked at: etcd, coordinator, leader, worker, flow, connector, build, access, limits, clock, files or letters.
 	Check string `json:"check"`
 	// Subject is the name or the address of the thing; empty for the cluster as a whole.
 	Subject string `json:"subject,omitempty"`
@@ -154,6 +154,7 @@ func (d *doctor) examine(ctx context.Context, a pb.AdminClient) error {
 		builds[or(w.Build, "unknown")] = append(builds[or(w.Build, "unknown")], "worker "+w.ID)
 	}
 	d.examineBuilds(builds)
+	d.judgeGuards()
 	d.judgeLimits()
 	return d.visit(ctx)
 }
@@ -240,6 +241,36 @@ func (d *doctor) examineWorkers(ctx context.Context, a pb.AdminClient) error {
 		}
 	}
 	return nil
+}
+
+// judgeGuards looks for processes without an access file in a cluster where others have one.
+func (d *doctor) judgeGuards() {
+	guarded := 0
+	for _, c := range d.coordinators {
+		if c.Guarded {
+			guarded++
+		}
+	}
+	if guarded == 0 {
+		return
+	}
+	const do = "give it the access file of the others (--access-file)"
+	good := true
+	for _, c := range d.coordinators {
+		if !c.Guarded {
+			good = false
+			d.find(stateWrong, "access", c.ID, "this coordinator has no access file, though others have: everybody who can connect to it may do everything", do)
+		}
+	}
+	for _, w := range d.workers {
+		if !w.Guarded {
+			good = false
+			d.find(stateWrong, "access", w.ID, "this worker has no access file, though coordinators have: everybody who can connect to it may pose as a coordinator", do)
+		}
+	}
+	if good {
+		d.find(stateGood, "access", "", "all processes have an access file", "")
+	}
 }
 
 // examineFlows looks at whether flows run on what their documents say.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -193,5 +194,34 @@ func TestDoctorWorkers(t *testing.T) {
 	d.judgeWorkers(pages)
 	if len(d.findings) != 3 || d.findings[1].Check != "files" || d.findings[1].State != stateWrong || !strings.Contains(d.findings[2].Text, "this and 1 other workers") {
 		t.Errorf("%+v", d.findings)
+	}
+}
+
+// The doctor tells processes without an access file where a coordinator has one.
+func TestDoctorGuards(t *testing.T) {
+	for name, c := range map[string]struct {
+		coordinators, workers []bool // whether each has the file
+		want                  string
+	}{
+		"nobody":                         {[]bool{false}, []bool{false}, ""},
+		"a worker only":                  {[]bool{false}, []bool{true}, ""},
+		"everybody":                      {[]bool{true, true}, []bool{true}, "ok "},
+		"a worker and a coordinator not": {[]bool{true, false}, []bool{true, false}, "wrong c1,wrong w1"},
+	} {
+		var d doctor
+		for i, guarded := range c.coordinators {
+			d.coordinators = append(d.coordinators, cluster.Coordinator{ID: fmt.Sprint("c", i), Guarded: guarded})
+		}
+		for i, guarded := range c.workers {
+			d.workers = append(d.workers, coordinator.WorkerView{Worker: cluster.Worker{ID: fmt.Sprint("w", i), Guarded: guarded}})
+		}
+		d.judgeGuards()
+		var got []string
+		for _, f := range d.findings {
+			got = append(got, f.State+" "+f.Subject)
+		}
+		if strings.Join(got, ",") != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
 	}
 }

@@ -197,7 +197,7 @@ func TestEveryCallInTheLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	admin, ingest := pb.NewAdminClient(r.conn), pb.NewIngestClient(r.conn)
-	filter := &pb.DeadFilter{Flow: "S"}
+	filter, content := &pb.DeadFilter{Flow: "S"}, &pb.DeadFilter{Flow: "S", Text: "secret"}
 	document := &pb.Document{Kind: "func", Name: "unused", Yaml: funcDocument("unused").YAML}
 	name := &pb.DocumentName{Kind: "func", Name: "unused"}
 	id := ""
@@ -247,6 +247,23 @@ func TestEveryCallInTheLog(t *testing.T) {
 		}},
 		{"Admin.ListDead", "", func(ctx context.Context) error {
 			return drained(admin.ListDead(ctx, &pb.ListDeadRequest{Filter: filter, NoRows: true}))
+		}},
+		{"Admin.ListDead", "search dead letters", func(ctx context.Context) error {
+			return drained(admin.ListDead(ctx, &pb.ListDeadRequest{Filter: content, NoRows: true}))
+		}},
+		{"Admin.RedriveDead", "", func(ctx context.Context) error {
+			return drained(admin.RedriveDead(ctx, &pb.RedriveDeadRequest{Filter: filter, DryRun: true}))
+		}},
+		{"Admin.RedriveDead", "search dead letters", func(ctx context.Context) error {
+			return drained(admin.RedriveDead(ctx, &pb.RedriveDeadRequest{Filter: content, DryRun: true}))
+		}},
+		{"Admin.DropDead", "", func(ctx context.Context) error {
+			_, err := admin.DropDead(ctx, &pb.DropDeadRequest{Filter: filter, DryRun: true})
+			return err
+		}},
+		{"Admin.DropDead", "search dead letters", func(ctx context.Context) error {
+			_, err := admin.DropDead(ctx, &pb.DropDeadRequest{Filter: content, DryRun: true})
+			return err
 		}},
 		{"Admin.ListDead", "read dead letters", func(ctx context.Context) error {
 			stream, err := admin.ListDead(ctx, &pb.ListDeadRequest{Filter: filter})
@@ -299,6 +316,9 @@ func TestEveryCallInTheLog(t *testing.T) {
 		for _, e := range entries {
 			if e.Author == cluster.UnknownAuthor {
 				continue
+			}
+			if strings.Contains(e.Detail, "secret") {
+				t.Errorf("an entry has contents of rows: %+v", e)
 			}
 			if e.Author == "" || e.Address == "" || e.At.IsZero() || e.Coordinator != r.c.id {
 				t.Errorf("an entry lacks something: %+v", e)

@@ -42,8 +42,11 @@ func (a *admin) listDead(in *pb.ListDeadRequest, out pb.Admin_ListDeadServer) er
 	if err != nil {
 		return err
 	}
-	if !in.GetNoRows() {
+	switch {
+	case !in.GetNoRows():
 		a.Auditor.record(ctx, "read dead letters", lettersDetail(in.GetFilter()), s.flows...)
+	case !s.content.empty(): // which letters have the contents is a read of rows, too
+		a.Auditor.record(ctx, "search dead letters", lettersDetail(in.GetFilter()), s.flows...)
 	}
 	left := in.GetLimit()
 	afterFlow, afterPlace, err := parsePosition(in.GetAfter())
@@ -160,8 +163,11 @@ func (a *admin) dropDead(ctx context.Context, in *pb.DropDeadRequest) (n int, er
 	if err != nil {
 		return 0, err
 	}
-	if !in.GetDryRun() {
+	switch {
+	case !in.GetDryRun():
 		a.Auditor.record(ctx, "drop dead letters", lettersDetail(in.GetFilter()), s.flows...)
+	case !s.content.empty(): // the number of letters tells of their contents
+		a.Auditor.record(ctx, "search dead letters", lettersDetail(in.GetFilter()), s.flows...)
 	}
 	for _, flow := range s.flows {
 		err := s.each(ctx, store, flow, func(letters []*deadletter.Letter) error {

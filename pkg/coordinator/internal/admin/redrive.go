@@ -83,6 +83,9 @@ func (a *admin) redriveDead(ctx context.Context, in redriveRequest, t *redriveTa
 			return err
 		}
 	}
+	if dry && !s.content.empty() { // the number of letters tells of their contents
+		a.Auditor.record(ctx, "search dead letters", lettersDetail(filter), s.flows...)
+	}
 	if dry || t.selected == 0 {
 		return t.sendProgress(true)
 	}
