@@ -24,7 +24,7 @@ const (
 	AuditAge  = 90 * 24 * time.Hour
 )
 
-// AuditBatch is the most entries that one call of PutAudit takes.
+// AuditBatch is how many entries are best handed to one call of PutAudit, when many wait.
 const AuditBatch = 64
 
 // UnknownAuthor is the author of a change of documents that has no entry in the audit log: somebody wrote into etcd directly, or through a
@@ -129,15 +129,26 @@ func (s *Store) ChangeDocuments(ctx context.Context, expect map[Key]int64, put [
 	return revision, s.enterAnnounced(ctx, name, e), nil
 }
 
-// PutAudit writes entries of the audit log, in one transaction. There may be at most AuditBatch entries.
+// PutAudit writes entries of the audit log, in as few transactions as have room for them. After an error, some of the entries may be in the log.
 func (s *Store) PutAudit(ctx context.Context, entries ...AuditEntry) error {
-	t := s.transaction("writing the audit log")
+	if len(entries) == 0 {
+		return nil
+	}
+	const doing = "writing the audit log"
+	t := s.transaction(doing)
 	for _, e := range entries {
 		name, value, err := s.encodeAudit(e)
 		if err != nil {
 			return err
 		}
-		t.put(s.keys.audit().from+name, value)
+		key := s.keys.audit().from + name
+		if len(t.then) == s.ownOps() || len(t.then) > 0 && !t.hasRoom(key, value) {
+			if _, err := t.commit(ctx); err != nil {
+				return err
+			}
+			t = s.transaction(doing)
+		}
+		t.put(key, value)
 	}
 	_, err := t.commit(ctx)
 	return err

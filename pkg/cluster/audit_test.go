@@ -55,8 +55,12 @@ func testAudit(t *testing.T, s *server) {
 	if err != nil || len(entries) != 2 || entries[0].Revision != changes[0] || entries[1].Revision != changes[1] || len(entries[1].Documents) != most {
 		t.Fatalf("the log is %v, %v", entries, err)
 	}
-	for i := range 20 {
-		if err := store.PutAudit(t.Context(), cluster.AuditEntry{At: begin.Add(time.Duration(10 + i)), Author: "x", Action: fmt.Sprint(i)}); err != nil {
+	var more []cluster.AuditEntry // too many, and too large, for two transactions
+	for i := range 2 * most {
+		more = append(more, cluster.AuditEntry{At: begin.Add(time.Duration(10 + i)), Author: "x", Action: fmt.Sprint(i), Detail: strings.Repeat("x", 200<<10)})
+	}
+	for _, some := range [][]cluster.AuditEntry{nil, more} {
+		if err := store.PutAudit(t.Context(), some...); err != nil {
 			t.Fatal(err)
 		}
 	}
