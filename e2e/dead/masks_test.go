@@ -78,7 +78,7 @@ func TestMasks(t *testing.T) {
 			t.Errorf("%v as %s ends with %d and says:\n%s", c.args, c.who, code, out)
 		}
 	}
-	if out, _ := as("other", "dead", "drop", id); out != "0 letters dropped\n" {
+	if out, code := as("other", "dead", "drop", id); code != 1 || !strings.Contains(out, "NOT_FOUND: there is no dead letter "+id) {
 		t.Errorf("somebody else drops the letter by its id: %s", out)
 	}
 	// Over HTTP the same holds.

@@ -116,7 +116,8 @@ type Coordinator struct {
 	// since.
 	Namesakes []string  `json:"namesakes,omitempty"`
 	Started   time.Time `json:"started"`
-	// Guarded says that the coordinator has an access file, so that callers have no rights but those that the file gives them.
+	// Guarded says that the coordinator has an access file and TLS, so that callers have no rights but those that the file gives them, and
+	// workers must have the file, too.
 	Guarded bool `json:"guarded,omitempty"`
 	// Cordoned has each registered worker that gets no new rows from this coordinator because it is cordoned, by the worker's id.
 	Cordoned map[string]CordonedRows `json:"cordoned,omitempty"`

@@ -11,13 +11,15 @@ import (
 // ports from another machine may do everything.
 func openAccess(c *Config) (*access.Guard, error) {
 	encrypted := c.Transport.TLSCert != ""
-	here := onLoopback(c.Listener.Addr()) && (c.HTTP == nil || onLoopback(c.HTTP.Addr()))
+	var ports []string // those that other machines may reach
+	for _, l := range []net.Listener{c.Listener, c.HTTP} {
+		if l != nil && !onLoopback(l.Addr()) {
+			ports = append(ports, l.Addr().String())
+		}
+	}
+	here := len(ports) == 0
 	if c.AccessFile == "" {
 		if !encrypted && !here {
-			ports := []string{c.Listener.Addr().String()}
-			if c.HTTP != nil {
-				ports = append(ports, c.HTTP.Addr().String())
-			}
 			c.Logger.Warn("everybody who reaches these ports may submit rows, read dead letters and change flows: give certificates (--tls-cert, --tls-require-client-cert) "+
 				"or an access file (--access-file), or let the ports be reached from this machine only (--listen, --http)", "ports", ports)
 		}

@@ -377,28 +377,39 @@ func TestRevoked(t *testing.T) {
 	wantCode(t, err, batch.CodeUnauthenticated, "not valid")
 }
 
-// TestUnguardedWorkers registers a worker with an access file and one without. The coordinator, which has one, warns of the latter, and its own
-// record says that it has one.
+// TestUnguardedWorkers registers a worker with an access file and one without. A coordinator that has one, and TLS, warns of the latter, and its
+// own record says that it has one. Without TLS a worker can't have the file, so there is no warning.
 func TestUnguardedWorkers(t *testing.T) {
 	t.Parallel()
-	var f accessFile
-	f.add("root", "'*'", access.Rights())
-	var log lockedBuffer
-	r := newRig(t, func(c *Config) {
-		c.AccessFile = f.write(t)
-		c.Logger = hclog.New(&hclog.LoggerOptions{Output: &log})
-	})
-	open, guarded := r.newWorker("open", "echo"), r.newWorker("guarded", "echo")
-	guarded.record.Guarded = true
-	guarded.register()
-	open.register()
-	const warning = "a worker has no access file"
-	until(t, "both workers are known", func() bool { return len(r.c.fleet.Workers(t.Context())) == 2 })
-	if text := log.String(); strings.Count(text, warning) != 1 || !regexp.MustCompile(warning+".*worker="+open.record.ID).MatchString(text) {
-		t.Errorf("the log says\n%s\nwant one warning, about %s", text, open.record.ID)
+	for name, start := range map[string]func(log hclog.Logger) *rig{
+		"with TLS": func(log hclog.Logger) *rig { return newSecureRig(t, func(c *Config) { c.Logger = log }).rig },
+		"without TLS": func(log hclog.Logger) *rig {
+			var f accessFile
+			f.add("root", "'*'", access.Rights())
+			return newRig(t, func(c *Config) { c.AccessFile, c.Logger = f.write(t), log })
+		},
+	} {
+		var log lockedBuffer
+		r := start(hclog.New(&hclog.LoggerOptions{Output: &log}))
+		open, guarded := r.newWorker("open", "echo"), r.newWorker("guarded", "echo")
+		guarded.record.Guarded = true
+		guarded.register()
+		open.register()
+		const warning = "a worker has no access file"
+		want := 0
+		if name == "with TLS" {
+			want = 1
+		}
+		until(t, "both workers are known", func() bool { return len(r.c.fleet.Workers(t.Context())) == 2 })
+		if text := log.String(); strings.Count(text, warning) != want || want == 1 && !regexp.MustCompile(warning+".*worker="+open.record.ID).MatchString(text) {
+			t.Errorf("%s: the log says\n%s\nwant %d warnings, about %s", name, text, want, open.record.ID)
+		}
+		until(t, "the coordinator's record is there", func() bool {
+			c, there := r.c.fleet.Coordinators()[r.c.id]
+			if there && c.Guarded != (want == 1) {
+				t.Errorf("%s: the record says %v", name, c.Guarded)
+			}
+			return there
+		})
 	}
-	until(t, "the coordinator's record says that it has one", func() bool {
-		all := r.c.fleet.Coordinators()
-		return all != nil && all[r.c.id].Guarded
-	})
 }

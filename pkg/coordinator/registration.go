@@ -12,7 +12,7 @@ import (
 // register keeps this coordinator's key in etcd, with its record, until ctx is done. When the key is lost, it registers again. It always
 // returns nil.
 func (c *Coordinator) register(ctx context.Context) error {
-	record := cluster.Coordinator{ID: c.id, Address: c.config.Advertise, Build: c.config.Build, Started: time.Now().UTC(), Guarded: c.guard != nil, Limits: cluster.LimitsOf(c.config.Limits)}
+	record := cluster.Coordinator{ID: c.id, Address: c.config.Advertise, Build: c.config.Build, Started: time.Now().UTC(), Guarded: c.guard != nil && c.config.Transport.TLSCert != "", Limits: cluster.LimitsOf(c.config.Limits)}
 	if c.config.HTTP != nil {
 		record.HTTP = serve.HTTPAddress(c.config.HTTP.Addr(), c.config.Advertise)
 	}

@@ -73,7 +73,7 @@ func (r *roster) setWorkers(ctx context.Context, workers map[string]cluster.Work
 			continue
 		}
 		r.log.Info("worker joined", "worker", w.ID, "address", w.Address)
-		if r.settings.guard != nil && !w.Guarded {
+		if r.settings.guard != nil && r.settings.transport.TLSCert != "" && !w.Guarded { // without TLS a worker can't have one
 			r.log.Warn("a worker has no access file, or is of an earlier build: everybody who can connect to it may pose as a coordinator there: start it with --access-file", "worker", w.ID, "address", w.Address)
 		}
 		r.noteSameName(w)
