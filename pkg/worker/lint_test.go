@@ -102,12 +102,12 @@ func TestLintMistakes(t *testing.T) {
 		{
 			name: "a colon that is missing", file: "ToGrade.yml", text: "kistype: func\nfname ToGrade\nfmode: Calculate\n",
 			want: `ToGrade.yml:2: is not YAML: could not find expected ':'
-flow.yml:7: flows[1].fname: no document describes the function "ToGrade"`,
+flow.yml:7: flows[1].fname: no document describes the function "ToGrade"; perhaps the document with the mistake at ToGrade.yml:2 does`,
 		},
 		{
 			name: "no kistype", file: "ToGrade.yml", text: "fname: ToGrade\nfmode: Calculate\n",
 			want: `ToGrade.yml:1: kistype: is missing: write one of flow, func, conn, global
-flow.yml:7: flows[1].fname: no document describes the function "ToGrade"`,
+flow.yml:7: flows[1].fname: no document describes the function "ToGrade"; perhaps the document with the mistake at ToGrade.yml:1 does`,
 		},
 		{
 			name: "a key that is misspelt", file: "flow.yml", text: "kistype: flow\nflow_nam: Grades\nstatus: 1\nflows: [fname: ToGrade]\n",
@@ -239,6 +239,7 @@ lint_test.go:N: register function "Shapeless": func([]worker.score, ...int) must
 			},
 			want: `PointsGiven.yml:4: timeout: is "5", without a unit: write a duration such as 30s or 500ms
 lint_test.go:N: register function "": the name is empty: give the function the name that the flow's document uses
+flow.yml:7: flows[1].fname: no function "ToGrade" is registered here (these are: SaveGrade): register it under this name, or correct the name
 SaveGrade.yml:3: fmode: is Save, but SaveGrade is registered as kis.Calculate (lint_test.go:N): make the two agree
 PointsGiven.yml:10: flows[1].fname: no function "ToGrade" is registered here (these are: SaveGrade): register it under this name, or correct the name`,
 		},

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-
 	"github.com/kisgrid/kisgrid/internal/yamltext"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/kis"
