@@ -24,6 +24,9 @@ func (c *compiler) name(n *node) operand {
 	}
 	switch n.text {
 	case "row":
+		if c.scope.open {
+			return c.readInput(n, Input{Type: Any})
+		}
 		return c.readInput(n, Input{Type: c.scope.row})
 	case "params":
 		return literal(c.scope.params)
@@ -50,8 +53,10 @@ func (c *compiler) rowField(n *node, name string) operand {
 	t := Any
 	if c.scope.row.kind == KindObject {
 		var ok bool
-		if t, ok = c.scope.row.field(name); !ok {
+		if t, ok = c.scope.row.field(name); !ok && !c.scope.open {
 			return c.unknownName(n, name)
+		} else if !ok {
+			t = Any
 		}
 	} else if c.scope.row.kind == KindMap {
 		t = Optional(c.scope.row.Elem())

@@ -14,6 +14,7 @@ const Version = 1
 // several of them read is decoded once. It is for one goroutine. When all expressions are compiled, its frames may be used by one goroutine each.
 type Scope struct {
 	row       Type
+	open      bool // the row may have fields that its type lacks
 	variables []Field
 	params    Value
 	inputs    []Input
@@ -34,6 +35,8 @@ type inputName struct {
 type Names struct {
 	// Row is the type of the row: an object, whose fields are names, or Any where no fields were declared. Then every name is a field of type any.
 	Row Type
+	// Open says that the row may have other fields than those of Row, whose type is any.
+	Open bool
 	// Variables are further names, which win over fields of the same name, such as row_id, meta, or the item of an Expand.
 	Variables []Field
 	// Params are constants: params.limit is the field limit of this object. The zero Value has none.
@@ -55,7 +58,7 @@ func NewScope(names Names) *Scope {
 	if names.Params.kind != KindObject {
 		names.Params = ObjectValue(nil)
 	}
-	return &Scope{row: names.Row, variables: slices.Clone(names.Variables), params: names.Params, numbers: map[inputName]int{}}
+	return &Scope{row: names.Row, open: names.Open, variables: slices.Clone(names.Variables), params: names.Params, numbers: map[inputName]int{}}
 }
 
 // Inputs returns what the expressions that were compiled so far read. The value of input i goes into a frame with Set(i, value).

@@ -56,7 +56,8 @@ type exprField struct {
 func namesOf(doc *definition.Function, params expr.Value, carried rowType) expr.Names {
 	names := expr.Names{Row: doc.Source.Fields, Params: params, Variables: []expr.Field{{Name: "row_id", Type: expr.String}}}
 	if names.Row.Kind() != expr.KindObject {
-		names.Row = carried.forExpressions()
+		_, known := carried.fields()
+		names.Row, names.Open = carried.forExpressions(), !known
 	}
 	return names
 }

@@ -219,6 +219,35 @@ func TestMistakesInExpressionFunctions(t *testing.T) {
 			},
 			[]string{"D reads", "nam", "did you mean \"name\"?"},
 		},
+		"behind a Verify": {
+			[]string{
+				"fname: V\nfmode: Verify\nsource: {fields: {id: int, name: string?}}\noption:\n  verify: id > 0 && (name ?? \"\") != \"\"\n",
+				"fname: C\nfmode: Calculate\noption:\n  calculate: {id: id * \"x\", other: other + 1, name: name}\n  keep: all\n",
+			},
+			[]string{`option.calculate.id: * can`},
+		},
+		"behind a Save": {
+			[]string{
+				"fname: S\nfmode: Save\nsource: {fields: {id: int}}\noption:\n  cname: C\n  save: {key: \"= string(id)\", set: {v: other}}\n",
+				"fname: C\nfmode: Calculate\noption:\n  calculate: {a: id + true}\n",
+			},
+			[]string{"option.calculate.a: true is a bool"},
+		},
+		"behind fields that were passed on": {
+			[]string{
+				"fname: V\nfmode: Verify\nsource: {fields: {id: int, n: int}}\noption:\n  verify: id > n\n",
+				"fname: C\nfmode: Calculate\noption:\n  calculate: {n: string(id)}\n  keep: all\n",
+				"fname: D\nfmode: Calculate\noption:\n  calculate: {id: id && true, n: n + 1}\n",
+			},
+			[]string{"option.calculate.id: ", "option.calculate.n: + can't have a string"},
+		},
+		"declared otherwise behind a Verify": {
+			[]string{
+				"fname: V\nfmode: Verify\nsource: {fields: {id: int}}\noption:\n  verify: id > 0\n",
+				"fname: D\nfmode: Calculate\nsource: {fields: {id: string, other: bool}}\noption:\n  calculate: {id: id, other: other}\n",
+			},
+			[]string{"in the flow F D reads the field id as string, but it is int in {id: int}, that V passes on: make the two types agree"},
+		},
 		"modes": {
 			[]string{"fname: C\nfmode: Calculate\noption:\n  verify: a > 1\n"},
 			[]string{"option.verify: is for functions of fmode Verify; this one is Calculate"},

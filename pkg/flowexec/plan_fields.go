@@ -21,13 +21,13 @@ var numberType = reflect.TypeFor[json.Number]()
 
 // checkTypes checks that each function finds the fields that it reads, or that its document names, in the type of the rows that come to it.
 // It is a mistake if the field is missing there, or has a type whose values can't be read as the type that the function wants. A field that
-// the function reads and that may be left out (omitempty, omitzero, a pointer, T? in source.fields) may be missing. Where the type of the rows is not
-// known, nothing is checked.
+// the function reads and that may be left out (omitempty, omitzero, a pointer, T? in source.fields) may be missing. Where only some fields of the rows
+// are known, only the types of these are checked.
 func checkTypes(b *definition.Bundle, steps []*step) definition.Mistakes {
 	var mistakes definition.Mistakes
 	var carried rowType // the rows' type before each step
 	for _, s := range steps {
-		if names, ok := carried.fields(); ok {
+		if names, known := carried.fields(); known || len(carried.found) > 0 {
 			wrong := func(d definition.Document, line int, key, format string, args ...any) {
 				mistakes = append(mistakes, &definition.Mistake{
 					Document: d.String(), Line: line, Key: key, Code: batch.CodeFlowUncompilable, Problem: fmt.Sprintf(format, args...),
@@ -45,7 +45,7 @@ func checkTypes(b *definition.Bundle, steps []*step) definition.Mistakes {
 						case why != "":
 							wrongStep("%s reads (as %s) the field %s as %v, but it is %s in %s, that %s passes on: make the two types agree",
 								s.Name, rowjson.TypeName(in), f.Name, f.Type, why, carried.name(), carried.maker)
-						case !carried.has(f.Name) && !f.OmitEmpty && !f.OmitZero && f.Type.Kind() != reflect.Pointer:
+						case known && !carried.has(f.Name) && !f.OmitEmpty && !f.OmitZero && f.Type.Kind() != reflect.Pointer:
 							wrongStep("%s reads (as %s) %s", s.Name, rowjson.TypeName(in), lacks(f.Name))
 						}
 					}
@@ -58,20 +58,20 @@ func checkTypes(b *definition.Bundle, steps []*step) definition.Mistakes {
 					wrong(doc, cmp.Or(doc.LineOf(key), doc.LineOf("fname")), key, "in the flow "+b.Flow.Name+" "+s.Name+" reads "+format, args...)
 				}
 				if !carried.has(in.Name) {
-					if !in.Type.IsOptional() {
+					if known && !in.Type.IsOptional() {
 						wrongField("%s", lacks(in.Name))
 					}
-				} else if from, text := carried.typeOf(in.Name); clash(from, in.Type, carried.given != nil) != "" {
-					wrongField("the field %s as %s, but it is %s in %s, that %s passes on: %s", in.Name, in.Type, text, carried.name(), carried.maker, clash(from, in.Type, carried.given != nil))
+				} else if from, text := carried.typeOf(in.Name); clash(from, in.Type, carried.goes == nil) != "" {
+					wrongField("the field %s as %s, but it is %s in %s, that %s passes on: %s", in.Name, in.Type, text, carried.name(), carried.maker, clash(from, in.Type, carried.goes == nil))
 				}
 			}
 			for _, name := range s.Must {
-				if !carried.has(name) && s.Needs[name] == "" {
+				if known && !carried.has(name) && s.Needs[name] == "" {
 					wrongStep("%s must have (source.must) %s", s.Name, lacks(name))
 				}
 			}
 			for _, d := range s.declared() {
-				if !carried.has(d.field) {
+				if known && !carried.has(d.field) {
 					doc := b.Functions[s.Name].Document
 					wrong(doc, doc.LineOf(d.key), d.key, "in the flow %s it names %s", b.Flow.Name, lacks(d.field))
 				}
@@ -96,7 +96,7 @@ func (s *step) exprInputs() []expr.Input {
 
 // misread says what a field of the rows is that can't be read as the field f of a Go type; "" if it can be, or the rows lack it.
 func (r rowType) misread(f rowjson.Field) string {
-	if r.given != nil {
+	if r.goes == nil {
 		if t, text := r.typeOf(f.Name); r.has(f.Name) && !mayRead(t, f) {
 			return text
 		}

@@ -18,6 +18,8 @@ type rowType struct {
 	maker string       // the function that makes the rows
 	goes  reflect.Type // nil if expressions make them, or nothing is known
 	given *expr.Type   // nil if a Go function makes them, or nothing is known
+	// found are fields that all the rows have, with their types, where nothing else is known: expressions before have read or made them.
+	found []expr.Field
 }
 
 // passes returns the type of the rows behind the step; carried is their type before it.
@@ -25,19 +27,61 @@ func (s *step) passes(carried rowType) rowType {
 	switch {
 	case s.form == 0 || s.form == kis.FormFaaS || s.form == kis.FormLoad && s.code == nil:
 		return rowType{} // the first has a mistake
+	case s.exprs != nil && (s.exprs.keepAll || len(s.exprs.keep) > 0):
+		return rowType{maker: s.Name, found: s.exprs.leaves(carried)}
 	case s.exprs != nil && s.out != nil:
 		return rowType{maker: s.Name, given: &s.exprs.outType}
 	case s.out != nil:
 		return rowType{maker: s.Name, goes: s.out}
 	}
+	if _, known := carried.fields(); !known { // the rows pass on as they came, if they are as the expressions read them
+		for _, in := range s.exprInputs() {
+			carried.maker, carried.found = s.Name, withField(carried.found, expr.Field{Name: in.Name, Type: in.Type})
+		}
+	}
 	return carried
 }
 
+// leaves returns the fields that rows surely have behind a Calculate which passes other fields on. carried is the rows' type before it.
+func (c *exprCode) leaves(carried rowType) []expr.Field {
+	var found []expr.Field
+	for _, f := range carried.forExpressions().Fields() {
+		if c.keepAll || slices.Contains(c.keep, f.Name) {
+			found = withField(found, f)
+		}
+	}
+	for _, in := range c.inputs {
+		if !in.Variable && in.Name != "" && (c.keepAll || slices.Contains(c.keep, in.Name)) {
+			found = withField(found, expr.Field{Name: in.Name, Type: in.Type})
+		}
+	}
+	for _, f := range c.gives {
+		found = withField(found, expr.Field{Name: f.name, Type: f.program.Type()})
+	}
+	return found
+}
+
+// withField returns fields with one more, which takes the place of a field of its name. A type whose values may be absent, or of several kinds, says
+// nothing of later rows, so such a field is only taken out.
+func withField(fields []expr.Field, f expr.Field) []expr.Field {
+	fields = slices.DeleteFunc(slices.Clone(fields), func(other expr.Field) bool { return strings.EqualFold(other.Name, f.Name) })
+	switch f.Type.Kind() {
+	case expr.KindBool, expr.KindInt, expr.KindFloat, expr.KindString:
+		if !f.Type.IsOptional() {
+			fields = append(fields, f)
+		}
+	}
+	return fields
+}
+
 // forExpressions returns the type that expressions find in the rows, where the document of their function declares none. Fields that may be null or
-// missing are of type any there: that shows row by row.
+// missing are of type any there: that shows row by row. Rows may have other fields too, unless all their fields are known.
 func (r rowType) forExpressions() expr.Type {
 	names, known := r.fields()
-	if !known {
+	switch {
+	case !known && len(r.found) > 0:
+		return expr.Object(r.found...)
+	case !known:
 		return expr.Any
 	}
 	fields := make([]expr.Field, len(names))
@@ -56,8 +100,11 @@ func (r rowType) forExpressions() expr.Type {
 
 // name returns the type as messages name it.
 func (r rowType) name() string {
-	if r.given != nil {
+	switch {
+	case r.given != nil:
 		return r.given.String()
+	case r.goes == nil:
+		return expr.Object(r.found...).String()
 	}
 	return rowjson.TypeName(r.goes)
 }
@@ -74,10 +121,18 @@ func (r rowType) fields() (names []string, known bool) {
 	return fieldNames(has), known
 }
 
+// byExpressions returns the fields of rows whose Go type is not known.
+func (r rowType) byExpressions() []expr.Field {
+	if r.given != nil {
+		return r.given.Fields()
+	}
+	return r.found
+}
+
 // has reports whether the rows have a field, as encoding/json finds fields by their names.
 func (r rowType) has(name string) bool {
-	if r.given != nil {
-		return slices.ContainsFunc(r.given.Fields(), func(f expr.Field) bool { return strings.EqualFold(f.Name, name) })
+	if r.goes == nil {
+		return slices.ContainsFunc(r.byExpressions(), func(f expr.Field) bool { return strings.EqualFold(f.Name, name) })
 	}
 	has, _ := knownFields(r.goes)
 	_, ok := rowjson.Find(has, name)
@@ -96,8 +151,8 @@ func (r rowType) lacks(name string, suggest string) string {
 
 // typeOf returns the type that a field has for expressions, and how messages name it.
 func (r rowType) typeOf(name string) (t expr.Type, text string) {
-	if r.given != nil {
-		for _, f := range r.given.Fields() {
+	if r.goes == nil {
+		for _, f := range r.byExpressions() {
 			if strings.EqualFold(f.Name, name) {
 				return f.Type, f.Type.String()
 			}
