@@ -84,6 +84,7 @@ type applyOptions struct {
 	connected      bool          // a connector that is not connected in the end is a failure
 	inParts        bool          // several transactions may be used
 	prune          bool          // documents that are not given are deleted
+	compare        bool          // the documents must still be stored at their revisions
 }
 
 // bind adds the flags that apply and rollout undo share to cmd. The flags write into o.
@@ -157,7 +158,7 @@ func parsed(docs []definition.Document) (out []*pb.Document, err error) {
 			fmt.Fprintf(os.Stderr, "warning: %s\n", warning)
 		}
 		d = p.Document()
-		out = append(out, &pb.Document{Kind: string(d.Kind), Name: d.Name, Yaml: d.YAML})
+		out = append(out, &pb.Document{Kind: string(d.Kind), Name: d.Name, Yaml: d.YAML, Revision: d.Revision})
 	}
 	return out, errors.Join(mistakes...)
 }
@@ -165,7 +166,7 @@ func parsed(docs []definition.Document) (out []*pb.Document, err error) {
 // apply sends the documents to a coordinator and prints its events until the flows have settled. It returns errReported if a flow
 // is neither active nor disabled in the end, or if --require-connected is given and a connector is not known to be connected.
 func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, opts applyOptions, out io.Writer) error {
-	in := &pb.ApplyRequest{DryRun: opts.dryRun, WorkersMilliseconds: milliseconds(opts.timeout), TellConnectors: true, ConnectorsMilliseconds: milliseconds(opts.wait), InParts: opts.inParts, Prune: opts.prune}
+	in := &pb.ApplyRequest{DryRun: opts.dryRun, WorkersMilliseconds: milliseconds(opts.timeout), TellConnectors: true, ConnectorsMilliseconds: milliseconds(opts.wait), InParts: opts.inParts, Prune: opts.prune, CompareRevisions: opts.compare}
 	var err error
 	if in.Documents, err = parsed(docs); err != nil {
 		return err

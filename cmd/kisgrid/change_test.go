@@ -18,21 +18,29 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// editServer is a coordinator with one flow document. It refuses a document that has the word bad.
+// editServer is a coordinator with one flow document. It refuses a document that has the word bad, and one that was edited at another revision.
 type editServer struct {
 	pb.UnimplementedAdminServer
 	document string
+	revision int64
+	atLast   func() // is called when a call of Apply begins
 	applied  []string
 }
 
 func (s *editServer) Get(_ context.Context, in *pb.GetRequest) (*pb.GetResponse, error) {
-	return &pb.GetResponse{Resources: []*pb.Resource{{Kind: "flow", Name: in.GetName(), Status: []byte("{}"), Document: &pb.Document{Kind: "flow", Name: in.GetName(), Yaml: []byte(s.document)}}}}, nil
+	return &pb.GetResponse{Resources: []*pb.Resource{{Kind: "flow", Name: in.GetName(), Status: []byte("{}"), Document: &pb.Document{Kind: "flow", Name: in.GetName(), Yaml: []byte(s.document), Revision: s.revision}}}}, nil
 }
 
 func (s *editServer) Apply(in *pb.ApplyRequest, out grpc.ServerStreamingServer[pb.ApplyEvent]) error {
 	text := string(in.GetDocuments()[0].GetYaml())
 	if strings.Contains(text, "bad") {
 		return wire.Status(batch.Errorf(batch.CodeBadDocument, "nothing was written:\nbad is no copies"))
+	}
+	if s.atLast != nil {
+		s.atLast()
+	}
+	if !in.GetCompareRevisions() || in.GetDocuments()[0].GetRevision() != s.revision {
+		return wire.Status(batch.Errorf(batch.CodeConflict, "somebody else has changed it at the last moment"))
 	}
 	s.applied = append(s.applied, text)
 	return out.Send(&pb.ApplyEvent{Kind: &pb.ApplyEvent_Diff{Diff: &pb.Diff{Changes: []*pb.Change{{Kind: "flow", Name: "F", Action: "update"}}, Revision: 5}}})
@@ -45,6 +53,8 @@ func TestEdit(t *testing.T) {
 	for name, c := range map[string]struct {
 		saves   []string // the text that the user saves, edit by edit
 		others  string   // the document that somebody else has written meanwhile
+		again   bool     // somebody else has written the same document meanwhile
+		atLast  bool     // somebody else writes the document after edit has looked for changes
 		applied int
 		says    string // in the output or the error
 		shows   string // in the file that the second edit opens
@@ -59,8 +69,13 @@ func TestEdit(t *testing.T) {
 		"renamed":       {saves: []string{strings.Replace(editedFlow, "F", "G", 1), editedFlow}, says: "nothing is changed", shows: "edit keeps the kind and the name"},
 		"two":           {saves: []string{editedFlow + "---\n" + editedFlow, editedFlow}, says: "nothing is changed", shows: "2 documents"},
 		"changed":       {saves: []string{editedFlow + "copies: 2\n"}, others: editedFlow + "copies: 9\n", says: "somebody else has changed", fails: true},
+		"changed back":  {saves: []string{editedFlow + "copies: 2\n"}, again: true, says: "somebody else has changed", fails: true},
+		"changed last":  {saves: []string{editedFlow + "copies: 2\n"}, atLast: true, says: "at the last moment; the text is in", fails: true},
 	} {
-		s := &editServer{document: editedFlow}
+		s := &editServer{document: editedFlow, revision: 4}
+		if c.atLast {
+			s.atLast = func() { s.revision++ }
+		}
 		address := serveAdmin(t, s)
 		var out bytes.Buffer
 		edits := 0
@@ -80,6 +95,9 @@ func TestEdit(t *testing.T) {
 				}
 				if c.others != "" {
 					s.document = c.others
+				}
+				if c.again {
+					s.revision++
 				}
 				edits++
 				return os.WriteFile(path, []byte(editMark+"a mark that stays\n"+c.saves[edits-1]), 0o600)

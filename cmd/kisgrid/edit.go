@@ -82,10 +82,11 @@ const editMark = "#| "
 
 // run opens the document until it is applied, or the user gives up.
 func (e *editing) run(ctx context.Context) error {
-	before, err := e.stored(ctx)
+	stored, err := e.stored(ctx)
 	if err != nil {
 		return wire.FromStatus(err)
 	}
+	before := stored.GetYaml()
 	folder, err := os.MkdirTemp("", "kisgrid-edit-*")
 	if err != nil {
 		return err
@@ -119,7 +120,7 @@ func (e *editing) run(ctx context.Context) error {
 			return fmt.Errorf("given up, because the document still has the mistake; the text is in %s:\n%s", path, mistake)
 		}
 		text = edited
-		err = e.apply(ctx, before, text)
+		err = e.apply(ctx, stored, text)
 		if err == nil || errors.Is(err, errReported) { // it is written, and apply has said how far it has come
 			return errors.Join(err, os.RemoveAll(folder))
 		}
@@ -133,7 +134,7 @@ func (e *editing) run(ctx context.Context) error {
 }
 
 // stored returns the document as the cluster has it.
-func (e *editing) stored(ctx context.Context) ([]byte, error) {
+func (e *editing) stored(ctx context.Context) (*pb.Document, error) {
 	kind := map[definition.Kind]string{definition.KindFlow: "flows", definition.KindFunc: "functions", definition.KindConn: "connectors"}[e.kind]
 	got, err := e.admin.Get(ctx, &pb.GetRequest{Kind: kind, Name: e.name})
 	if err != nil {
@@ -141,14 +142,15 @@ func (e *editing) stored(ctx context.Context) ([]byte, error) {
 	}
 	for _, r := range got.GetResources() {
 		if r.GetDocument() != nil {
-			return r.GetDocument().GetYaml(), nil
+			return r.GetDocument(), nil
 		}
 	}
 	return nil, batch.Errorf(batch.CodeNotFound, "%s %s has no document in the cluster: it may be deleted", e.kind, e.name)
 }
 
-// apply applies the edited text, unless the document has another name now, or somebody else has changed it.
-func (e *editing) apply(ctx context.Context, before, text []byte) error {
+// apply applies the edited text, unless the document has another name now, or somebody else has changed it since it was read. The coordinator
+// compares the revisions in the transaction that writes. One of an earlier build does not: for those, apply looks before it writes.
+func (e *editing) apply(ctx context.Context, before *pb.Document, text []byte) error {
 	docs := definition.Split("the document", text)
 	if len(docs) != 1 {
 		return batch.Errorf(batch.CodeBadDocument, "there are %d documents, and edit takes one: kisgrid apply takes more", len(docs))
@@ -164,12 +166,15 @@ func (e *editing) apply(ctx context.Context, before, text []byte) error {
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(now, before) {
+	if now.GetRevision() != before.GetRevision() || !bytes.Equal(now.GetYaml(), before.GetYaml()) {
 		return batch.Errorf(batch.CodeConflict, "somebody else has changed %s/%s meanwhile, and nothing is written: edit it again", e.kind, e.name)
 	}
 	ctx, cancel := e.opts.bound(ctx)
 	defer cancel()
-	return apply(ctx, e.admin, docs, e.opts, e.out)
+	docs[0].Revision = before.GetRevision()
+	opts := e.opts
+	opts.compare = true
+	return apply(ctx, e.admin, docs, opts, e.out)
 }
 
 // withoutMarks returns a text without the lines that edit has added.

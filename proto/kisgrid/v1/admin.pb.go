@@ -38,9 +38,12 @@ type ApplyRequest struct {
 	InParts bool `protobuf:"varint,6,opt,name=in_parts,json=inParts,proto3" json:"in_parts,omitempty"`
 	// Delete the stored documents that are not among the given ones, in the same transaction; with in_parts in the last one.
 	// Documents that the caller may not change stay.
-	Prune         bool `protobuf:"varint,7,opt,name=prune,proto3" json:"prune,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Prune bool `protobuf:"varint,7,opt,name=prune,proto3" json:"prune,omitempty"`
+	// Write only if each given document is still stored at the revision that it has in this request; 0 means that it must not
+	// be stored. Otherwise nothing is written, and the error is CONFLICT.
+	CompareRevisions bool `protobuf:"varint,8,opt,name=compare_revisions,json=compareRevisions,proto3" json:"compare_revisions,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *ApplyRequest) Reset() {
@@ -118,6 +121,13 @@ func (x *ApplyRequest) GetInParts() bool {
 func (x *ApplyRequest) GetPrune() bool {
 	if x != nil {
 		return x.Prune
+	}
+	return false
+}
+
+func (x *ApplyRequest) GetCompareRevisions() bool {
+	if x != nil {
+		return x.CompareRevisions
 	}
 	return false
 }
@@ -3271,7 +3281,7 @@ var File_kisgrid_v1_admin_proto protoreflect.FileDescriptor
 const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"\x16kisgrid/v1/admin.proto\x12\n" +
-	"kisgrid.v1\x1a\x16kisgrid/v1/batch.proto\x1a\x17kisgrid/v1/worker.proto\"\xa1\x02\n" +
+	"kisgrid.v1\x1a\x16kisgrid/v1/batch.proto\x1a\x17kisgrid/v1/worker.proto\"\xce\x02\n" +
 	"\fApplyRequest\x122\n" +
 	"\tdocuments\x18\x01 \x03(\v2\x14.kisgrid.v1.DocumentR\tdocuments\x12\x17\n" +
 	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x121\n" +
@@ -3279,7 +3289,8 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\x0ftell_connectors\x18\x04 \x01(\bR\x0etellConnectors\x127\n" +
 	"\x17connectors_milliseconds\x18\x05 \x01(\x04R\x16connectorsMilliseconds\x12\x19\n" +
 	"\bin_parts\x18\x06 \x01(\bR\ainParts\x12\x14\n" +
-	"\x05prune\x18\a \x01(\bR\x05prune\"\xaa\x01\n" +
+	"\x05prune\x18\a \x01(\bR\x05prune\x12+\n" +
+	"\x11compare_revisions\x18\b \x01(\bR\x10compareRevisions\"\xaa\x01\n" +
 	"\n" +
 	"ApplyEvent\x12&\n" +
 	"\x04diff\x18\x01 \x01(\v2\x10.kisgrid.v1.DiffH\x00R\x04diff\x122\n" +

@@ -9,6 +9,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/leader"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/refuse"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -31,7 +32,7 @@ func (a *admin) apply(in *pb.ApplyRequest, out pb.Admin_ApplyServer) error {
 	}
 	defer release()
 	who := access.From(ctx)
-	c, err := a.change(ctx, who, in.GetDocuments(), in.GetPrune())
+	c, err := a.change(ctx, who, in)
 	if err != nil {
 		return err
 	}
@@ -87,15 +88,15 @@ func (a *admin) apply(in *pb.ApplyRequest, out pb.Admin_ApplyServer) error {
 }
 
 // change compares the given documents with the stored ones, and checks the flows as they would be if the given ones were written, and, if
-// prune is true, those deleted that are not given. It writes nothing. The error says why they may not be written. Whether the caller may write them is checked before anything else, because other
-// errors may tell of flows that the caller may not see.
-func (a *admin) change(ctx context.Context, who access.Caller, in []*pb.Document, prune bool) (comparison, error) {
+// prune is true in the request, those deleted that are not given. It writes nothing. The error says why they may not be written. Whether the caller may
+// write them is checked before anything else, because other errors may tell of flows that the caller may not see.
+func (a *admin) change(ctx context.Context, who access.Caller, in *pb.ApplyRequest) (comparison, error) {
 	stored, before, done, err := a.readDocuments(ctx)
 	if err != nil {
 		return comparison{}, err
 	}
 	defer done()
-	given, err := parseGiven(before, in)
+	given, err := parseGiven(before, in.GetDocuments())
 	if err != nil {
 		return comparison{}, err
 	}
@@ -104,12 +105,17 @@ func (a *admin) change(ctx context.Context, who access.Caller, in []*pb.Document
 		return comparison{}, err
 	}
 	c := compare(stored, given, refused)
-	if prune {
+	if in.GetPrune() {
 		c.remove(prunable(who, stored, given, before), before)
 	}
 	c.after = leader.CompileDocuments(c.all, before, a.MaxSteps)
 	if err := needForDocuments(who, c.given, c.changed, before, c.after); err != nil {
 		return comparison{}, err
+	}
+	if in.GetCompareRevisions() {
+		if err := checkRevisions(stored, in.GetDocuments()); err != nil {
+			return comparison{}, err
+		}
 	}
 	var failed error
 	accepted := func(d definition.Document) bool {
@@ -135,6 +141,28 @@ func (a *admin) change(ctx context.Context, who access.Caller, in []*pb.Document
 		return c, err
 	}
 	return c, fmt.Errorf("read what was accepted earlier: %w", failed)
+}
+
+// checkRevisions returns an error with CodeConflict unless each given document is stored at the revision that it has in a request. A change
+// after that is found by the transaction, which compares the revisions of the stored documents once more.
+func checkRevisions(stored []definition.Document, given []*pb.Document) error {
+	at := map[cluster.Key]int64{}
+	for _, d := range stored {
+		at[flowstate.KeyOf(d)] = d.Revision
+	}
+	for _, d := range given {
+		now := at[cluster.Key{Kind: definition.Kind(d.GetKind()), Name: d.GetName()}]
+		switch {
+		case now == d.GetRevision():
+		case now == 0:
+			return batch.Errorf(batch.CodeConflict, "somebody else has deleted %s/%s meanwhile, and nothing is written: it was at revision %d", d.GetKind(), d.GetName(), d.GetRevision())
+		case d.GetRevision() == 0:
+			return batch.Errorf(batch.CodeConflict, "somebody else has created %s/%s meanwhile, at revision %d, and nothing is written", d.GetKind(), d.GetName(), now)
+		default:
+			return batch.Errorf(batch.CodeConflict, "somebody else has changed %s/%s meanwhile, and nothing is written: it is at revision %d now, and was at %d", d.GetKind(), d.GetName(), now, d.GetRevision())
+		}
+	}
+	return nil
 }
 
 // documentBytes returns how many bytes the kinds, names and texts of documents have together.
