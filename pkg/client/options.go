@@ -3,9 +3,7 @@ package client
 import (
 	"context"
 	"crypto/tls"
-	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -13,6 +11,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/kisgrid/kisgrid/internal/transport"
+	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
@@ -213,30 +212,8 @@ func ReportOnly() SubmitOption { return func(o *submitOptions) { o.reportOnly = 
 // another source, of which the first 1,024 bytes count, and lines has the line in it of each row, counted from 1. Either may be empty. Rows
 // behind the first 100 runs of consecutive lines have no line. Default: nothing is said.
 func From(source string, lines []int) SubmitOption {
-	return func(o *submitOptions) {
-		o.origin = &pb.Origin{Source: strings.ToValidUTF8(source[:min(len(source), maxSource)], "")}
-		var run *pb.Range
-		for _, line := range lines {
-			switch {
-			case line < 1 || line > math.MaxUint32:
-				return // it is no line
-			case run != nil && int(run.GetFirst())+int(run.GetCount()) == line:
-				run.Count++
-			case len(o.origin.GetLines()) == maxRuns:
-				return
-			default:
-				run = &pb.Range{First: uint32(line), Count: 1}
-				o.origin.Lines = append(o.origin.Lines, run)
-			}
-		}
-	}
+	return func(o *submitOptions) { o.origin = wire.Origin(source, lines) }
 }
-
-// Limits of what From says, because a message may have only 4 KiB beside its rows.
-const (
-	maxSource = 1024 // bytes
-	maxRuns   = 100
-)
 
 // Timeout sets the batch's deadline to d after the call of Submit or Send. Rows without an outcome by then come back failed with
 // CodeDeadline. A batch that could not be sent by then, or must be sent again after a connection broke, ends with an error of that code,

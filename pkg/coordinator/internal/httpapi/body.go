@@ -123,7 +123,7 @@ func (s *submitter) addRows() error {
 		} else if err != nil {
 			return s.judge(err)
 		} else {
-			err = s.add(row)
+			err = s.add(row, rows.Number())
 		}
 		if err != nil {
 			return err
@@ -144,7 +144,7 @@ func (s *submitter) types() (rowfile.Types, error) {
 // kept as a dead letter.
 func (s *submitter) addBad(bad *rowfile.BadRow, format rowfile.Format) error {
 	if format != rowfile.CSV && len(bad.Text) > 0 {
-		return s.add(bad.Text)
+		return s.add(bad.Text, bad.Number)
 	}
 	if s.whole {
 		return batch.Errorf(bad.Code, "%s %d: %s: a request that can be made again must have rows that can be read", bad.Unit, bad.Number, bad.Reason)
@@ -201,8 +201,9 @@ func malformed(err error) bool {
 	return strings.Contains(text, "chunk") || text == "header line too long"
 }
 
-// add adds a row to the next batch. It blocks while that is full, and returns an error if the row is not taken.
-func (s *submitter) add(row []byte) error {
+// add adds a row to the next batch; line is its line in the body, or its number in an array. It blocks while that is full, and returns an
+// error if the row is not taken.
+func (s *submitter) add(row []byte, line int) error {
 	for {
 		s.mu.Lock()
 		if s.ended {
@@ -220,9 +221,11 @@ func (s *submitter) add(row []byte) error {
 				s.nextSince = time.Now()
 				if s.next.Data == nil {
 					s.next = batch.Columns{Data: make([]byte, 0, fullBytes+len(row)), Ends: make([]uint32, 0, fullRows)}
+					s.lines = make([]int, 0, fullRows)
 				}
 			}
 			s.next.Append(row)
+			s.lines = append(s.lines, line)
 			wake := first || s.full()
 			s.mu.Unlock()
 			if wake {

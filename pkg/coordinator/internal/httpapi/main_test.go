@@ -153,6 +153,7 @@ type line struct {
 	Code    string            `json:"code"`
 	Reason  string            `json:"reason"`
 	NotKept string            `json:"not_kept"`
+	Letter  string            `json:"letter"`
 	Kept    bool              `json:"kept"`
 	Output  []json.RawMessage `json:"output"`
 	Summary *summary          `json:"summary"`

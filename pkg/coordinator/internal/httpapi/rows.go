@@ -48,6 +48,7 @@ type rowsRequest struct {
 	output     bool           // the answer has the rows that the flow passes on
 	onlyUndone bool           // the answer lists only rows that are not done
 	reportOnly bool           // dead rows are not kept
+	source     string         // the name of the file that the rows come from, for dead letters; empty means that the client does not say
 }
 
 // readRequest reads the path, the query and the headers of a request that submits rows.
@@ -68,13 +69,15 @@ func readRequest(r *http.Request) (q rowsRequest, err error) {
 			q.output, err = readBool(name, values[0])
 		case "report_only":
 			q.reportOnly, err = readBool(name, values[0])
+		case "source":
+			q.source = values[0]
 		case "list":
 			q.onlyUndone = values[0] == "not_done"
 			if !q.onlyUndone && values[0] != "all" {
 				err = batch.Errorf(batch.CodeBadMessage, "parameter list is %.40q: it must be all or not_done", values[0])
 			}
 		default:
-			err = batch.Errorf(batch.CodeBadMessage, "there is no parameter %.40q: the parameters are output, list and report_only", name)
+			err = batch.Errorf(batch.CodeBadMessage, "there is no parameter %.40q: the parameters are output, list, report_only and source", name)
 		}
 		if err != nil {
 			return q, err

@@ -2,7 +2,9 @@ package httpapi_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -152,4 +154,53 @@ func TestSubmitAgain(t *testing.T) {
 	if again.summary == nil || again.summary.Done != 2 || again.header.Get("KisGrid-Revision") != first.header.Get("KisGrid-Revision") {
 		t.Errorf("the second time: %s", again.text)
 	}
+}
+
+// TestOrigins: a dead letter tells the source that the request names, and the line of its row in the body.
+func TestOrigins(t *testing.T) {
+	t.Parallel()
+	var many bytes.Buffer // takes several batches
+	for i := range 2500 {
+		fmt.Fprintf(&many, "{\"id\":%d}\n", i)
+	}
+	for name, c := range map[string]struct {
+		query, body string
+		headers     []string
+		rows        map[int64]int // the line of each dead row, by the row's number in the body
+		source      string
+	}{
+		"lines":      {"?source=new%2Forders.ndjson", "{\"id\":1}\n\n\n{\"id\":-7}\n{\"id\":tru\n{\"id\":-8}\n", nil, map[int64]int{1: 4, 2: 5, 3: 6}, "new/orders.ndjson"},
+		"an array":   {"?source=api", "[\n{\"id\":-1},\n{\"id\":\n-2}]", nil, map[int64]int{0: 1, 1: 2}, "api"},
+		"CSV":        {"?source=%C3%A4.csv", "id,note\n4,\"of two\nlines\"\n-5,x\n", []string{"Content-Type", "text/csv"}, map[int64]int{1: 4}, "ä.csv"},
+		"no source":  {"", "{\"id\":-1}\n", nil, map[int64]int{0: 1}, ""},
+		"later":      {"?list=not_done&source=f", many.String() + "{\"id\":-1}", nil, map[int64]int{2500: 2501}, "f"},
+		"with a key": {"?list=not_done&source=f", "\n" + many.String() + "\n{\"id\":-1}", []string{"Idempotency-Key", "origins"}, map[int64]int{2500: 2503}, "f"},
+	} {
+		a := post(t, "/v1/flows/Fussy/rows"+c.query, c.body, c.headers...)
+		for row, line := range c.rows {
+			l := a.rows[row]
+			if l.Letter == "" {
+				t.Fatalf("%s: row %d has no letter: %s", name, row, a.text)
+			}
+			response, err := http.Get("http://" + at + "/v1/dead?filter.ids=" + l.Letter)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := io.ReadAll(response.Body)
+			_ = response.Body.Close()
+			var found struct {
+				Result struct {
+					Letter struct{ Source, Line string }
+				}
+			}
+			if first, _, _ := bytes.Cut(text, []byte("\n")); err != nil || json.Unmarshal(first, &found) != nil {
+				t.Fatalf("%s: %v: %s", name, err, text)
+			}
+			if got := found.Result.Letter; got.Source != c.source || got.Line != fmt.Sprint(line) {
+				t.Errorf("%s: the letter of row %d tells %q, line %s, want %q, line %d", name, row, got.Source, got.Line, c.source, line)
+			}
+		}
+	}
+	a := post(t, "/v1/flows/Fussy/rows?source=a&source=b", `{"id":1}`)
+	a.wantProblem(t, 400, "BAD_MESSAGE", "source")
 }

@@ -54,6 +54,7 @@ type submitter struct {
 	opening    bool                  // guarded by mu: Open was sent
 	limits     batch.Limits          // guarded by mu
 	next       batch.Columns         // guarded by mu: the rows that are not sent yet
+	lines      []int                 // guarded by mu: the line of the body, or the number in an array, of each row in next, from 1
 	hurry      bool                  // guarded by mu: the rows in next are sent at once
 	nextSince  time.Time             // guarded by mu: when the first of them came
 	ended      bool                  // guarded by mu: no more rows come
@@ -194,7 +195,7 @@ func (s *submitter) take(now time.Time) (submission *pb.Submission, wait time.Du
 			return nil, rest, nil
 		}
 	}
-	columns := s.cut()
+	columns, lines := s.cut()
 	s.rowCredit -= int64(columns.Len())
 	s.byteCredit -= int64(len(columns.Data))
 	s.unanswered[s.sequence] = &sentBatch{first: s.rows, rows: columns.Len(), told: newRowsSet(columns.Len())}
@@ -202,6 +203,9 @@ func (s *submitter) take(now time.Time) (submission *pb.Submission, wait time.Du
 		Sequence: s.sequence, Floor: 0, Revision: s.revision.Number, Digest: wire.FromDigest(s.revision.Digest), Output: s.request.output,
 		AgeMilliseconds: uint64((s.age + now.Sub(s.began)).Milliseconds()), ReportOnly: s.request.reportOnly, Rows: wire.FromColumns(columns),
 		TraceParent: s.body.traceParent,
+	}
+	if !s.request.reportOnly {
+		submission.Origin = wire.Origin(s.request.source, lines)
 	}
 	if s.request.timeout > 0 {
 		submission.DeadlineMilliseconds = uint64(max(1, (s.request.timeout - now.Sub(s.began)).Milliseconds()))
@@ -217,10 +221,10 @@ func (s *submitter) full() bool {
 	return s.next.Len() >= min(fullRows, s.limits.BatchRows) || len(s.next.Data) >= min(fullBytes, s.limits.BatchBytes)
 }
 
-// cut takes the rows of the next batch. Batches of a request that can be made again are cut by the rows alone, so that each row has the same
+// cut takes the rows of the next batch, and their lines. Batches of a request that can be made again are cut by the rows alone, so that each row has the same
 // batch and place in it every time; the sizes must therefore never change. The caller holds mu.
-func (s *submitter) cut() batch.Columns {
-	all := s.next
+func (s *submitter) cut() (batch.Columns, []int) {
+	all, lines := s.next, s.lines
 	n := all.Len()
 	if s.request.key != "" {
 		n = min(n, fullRows)
@@ -229,15 +233,15 @@ func (s *submitter) cut() batch.Columns {
 		}
 	}
 	if n == all.Len() {
-		s.next = batch.Columns{}
-		return all
+		s.next, s.lines = batch.Columns{}, nil
+		return all, lines
 	}
 	end := all.Ends[n-1]
-	s.next = batch.Columns{Data: all.Data[end:], Ends: all.Ends[n:]}
+	s.next, s.lines = batch.Columns{Data: all.Data[end:], Ends: all.Ends[n:]}, lines[n:]
 	for i := range s.next.Ends {
 		s.next.Ends[i] -= end
 	}
-	return batch.Columns{Data: all.Data[:end:end], Ends: all.Ends[:n:n]}
+	return batch.Columns{Data: all.Data[:end:end], Ends: all.Ends[:n:n]}, lines[:n:n]
 }
 
 // keyedBatchBytes is the most bytes of a batch of several rows in a request with a key of idempotency.

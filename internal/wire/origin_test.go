@@ -1,4 +1,4 @@
-package client
+package wire
 
 import (
 	"math"
@@ -10,12 +10,10 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// TestFrom packs the lines of rows as runs, and never into more than a message may have beside its rows.
-func TestFrom(t *testing.T) {
+// TestOrigin packs the lines of rows as runs, and never into more than a message may have beside its rows.
+func TestOrigin(t *testing.T) {
 	origin := func(source string, lines ...int) *pb.Origin {
-		var o submitOptions
-		From(source, lines)(&o)
-		return o.origin
+		return Origin(source, lines)
 	}
 	run := func(first, count uint32) *pb.Range { return &pb.Range{First: first, Count: count} }
 	for _, c := range []struct {
