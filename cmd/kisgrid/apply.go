@@ -75,8 +75,8 @@ The exit code is 1 when a flow is rejected, or when a flow is not active within 
 	return cmd
 }
 
-// applyOptions are the flags of kisgrid apply that say how documents are applied. kisgrid rollout undo has the same flags, without
-// --prune and --output.
+// applyOptions are the flags of kisgrid apply that say how documents are applied. kisgrid rollout undo and edit have the same flags, without
+// --prune.
 type applyOptions struct {
 	dryRun, asJSON bool
 	timeout        time.Duration // bounds the whole command
@@ -169,7 +169,7 @@ func apply(ctx context.Context, a pb.AdminClient, docs []definition.Document, op
 	in := &pb.ApplyRequest{DryRun: opts.dryRun, WorkersMilliseconds: milliseconds(opts.timeout), TellConnectors: true, ConnectorsMilliseconds: milliseconds(opts.wait), InParts: opts.inParts, Prune: opts.prune, CompareRevisions: opts.compare}
 	var err error
 	if in.Documents, err = parsed(docs); err != nil {
-		return err
+		return ownError{err}
 	}
 	if len(in.GetDocuments()) == 0 && opts.prune {
 		return command.Usage("--prune would delete everything, because there are no documents: use kisgrid delete")

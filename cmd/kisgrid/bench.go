@@ -272,6 +272,9 @@ func (b *bench) result() *benchResult {
 	defer b.mu.Unlock()
 	r := &benchResult{Flow: b.flow, Rows: b.counts.Total(), Batches: len(b.took), BatchRows: b.batchRows, Seconds: b.ended.Sub(b.began).Seconds(),
 		Asked: b.rate, Outcomes: map[string]uint64{}, Milliseconds: map[string]float64{}}
+	if b.rate > 0 { // the last batch counts until the next one would be due
+		r.Seconds = max(r.Seconds, float64(r.Rows)/b.rate)
+	}
 	if r.Seconds > 0 {
 		r.PerSecond = float64(r.Rows) / r.Seconds
 	}

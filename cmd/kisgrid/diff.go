@@ -63,7 +63,7 @@ func diffOf(ctx context.Context, a pb.AdminClient, docs []definition.Document, p
 	in := &pb.ApplyRequest{DryRun: true, Prune: prune}
 	var err error
 	if in.Documents, err = parsed(docs); err != nil {
-		return nil, err
+		return nil, ownError{err}
 	}
 	events, err := a.Apply(ctx, in)
 	if err != nil {

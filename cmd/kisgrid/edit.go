@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kisgrid/kisgrid/internal/terminal"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
@@ -24,6 +25,7 @@ import (
 // editCommand makes the command kisgrid edit, which opens a document in an editor and applies it.
 func editCommand() *cobra.Command {
 	var s server
+	var o output
 	var opts applyOptions
 	cmd := &cobra.Command{
 		Use:   "edit flow|function|connector NAME",
@@ -40,6 +42,7 @@ Nothing is written if somebody else has changed the document meanwhile; your tex
 			if err != nil {
 				return err
 			}
+			opts.asJSON = o.format == "json"
 			var failed error // not an error of the call, to which the coordinator's address belongs
 			err = s.admin(func(a pb.AdminClient) error {
 				e := editing{kind: kind, name: args[1], admin: a, opts: opts, out: cmd.OutOrStdout(), log: cmd.ErrOrStderr(), open: openEditor}
@@ -50,6 +53,7 @@ Nothing is written if somebody else has changed the document meanwhile; your tex
 		},
 	}
 	opts.bind(cmd)
+	o.bind(cmd, "json")
 	s.bind(cmd)
 	return cmd
 }
@@ -188,13 +192,17 @@ func withoutMarks(text []byte) []byte {
 	return out
 }
 
-// openEditor opens a file in the user's editor, and waits until that ends. The variable may have arguments, as in "code --wait".
+// openEditor opens a file in the user's editor, and waits until that ends. The variable may have arguments, as in "code --wait". Without a
+// variable and a terminal it fails, because the usual editors need a terminal.
 func openEditor(ctx context.Context, path string) error {
 	usual := "vi"
 	if runtime.GOOS == "windows" {
 		usual = "notepad"
 	}
-	editor := strings.Fields(cmp.Or(os.Getenv("KISGRID_EDITOR"), os.Getenv("VISUAL"), os.Getenv("EDITOR"), usual))
+	editor := strings.Fields(cmp.Or(os.Getenv("KISGRID_EDITOR"), os.Getenv("VISUAL"), os.Getenv("EDITOR")))
+	if len(editor) == 0 && !terminal.Is(os.Stdin) {
+		return errors.New("an editor needs a terminal, and standard input is none: name a program that changes the file with KISGRID_EDITOR, or use kisgrid get -o yaml and kisgrid apply")
+	}
 	if len(editor) == 0 {
 		editor = []string{usual}
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 
@@ -15,6 +16,7 @@ import (
 // lintCommand makes the command kisgrid lint, which checks the documents of a folder without a cluster.
 func lintCommand() *cobra.Command {
 	var steps int
+	var o output
 	cmd := &cobra.Command{
 		Use:   "lint DIR",
 		Short: "Check documents without a cluster",
@@ -25,7 +27,9 @@ code 1 when there is one.
 For flows with expressions it prints each function with the fields that it reads, the rows that it gives, and the type of each expression.
 
 It can't check whether the Go functions exist and whether their row types fit. A worker's own program has a lint that does:
-go run ./cmd/worker lint DIR.`,
+go run ./cmd/worker lint DIR.
+
+With -o json it prints {documents, flows, functions, connectors, mistakes, warnings, notes}; a mistake is {document, line, column, key, code, problem}.`,
 		Example: "  kisgrid lint examples/students/conf\n  kisgrid lint examples/students/conf-expressions",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -34,18 +38,23 @@ go run ./cmd/worker lint DIR.`,
 				return err
 			}
 			set, err := definition.NewSet(docs)
-			for _, warning := range set.Warnings() {
-				fmt.Fprintln(cmd.ErrOrStderr(), "warning: "+warning)
+			if o.format == "" {
+				for _, warning := range set.Warnings() {
+					fmt.Fprintln(cmd.ErrOrStderr(), "warning: "+warning)
+				}
 			}
 			plans, wrong := flowcmd.CompileDeclared(set)
 			mistakes := append(definition.MistakesOf(errors.Join(err, set.Intake(steps))), wrong...)
-			if len(mistakes) > 0 { // printed as compilers print them, one on a line
+			if len(mistakes) > 0 && o.format == "" { // printed as compilers print them, one on a line
 				fmt.Fprintln(cmd.ErrOrStderr(), mistakes)
 				return errReported
 			}
 			warnings, notes := set.FlowWarnings(), set.Notes()
 			for _, name := range slices.Sorted(maps.Keys(plans)) {
 				warnings, notes = append(warnings, plans[name].Warnings()...), append(notes, plans[name].Notes()...)
+			}
+			if o.format == "json" {
+				return printLint(cmd.OutOrStdout(), set, mistakes, append(set.Warnings(), warnings...), notes)
 			}
 			if err := errors.Join(flowcmd.PrintNotices(cmd.ErrOrStderr(), "warning", warnings), flowcmd.PrintNotices(cmd.ErrOrStderr(), "note", notes)); err != nil {
 				return err
@@ -59,5 +68,40 @@ go run ./cmd/worker lint DIR.`,
 		},
 	}
 	cmd.Flags().IntVar(&steps, "max-steps", definition.MaxSteps, "how many `steps` a flow may have: give the number of the coordinators' --max-steps")
+	o.bind(cmd, "json")
 	return cmd
+}
+
+// lintView is what lint has found, as -o json prints it.
+type lintView struct {
+	Documents  int           `json:"documents"`
+	Flows      int           `json:"flows"`
+	Functions  int           `json:"functions"`
+	Connectors int           `json:"connectors"`
+	Mistakes   []mistakeView `json:"mistakes"`
+	Warnings   []string      `json:"warnings"`
+	Notes      []string      `json:"notes"`
+}
+
+// mistakeView is one mistake in a document. A line or column of 0 is not known.
+type mistakeView struct {
+	Document string `json:"document"`
+	Line     int    `json:"line,omitempty"`
+	Column   int    `json:"column,omitempty"`
+	Key      string `json:"key,omitempty"`
+	Code     string `json:"code"`
+	Problem  string `json:"problem"`
+}
+
+// printLint prints what lint has found as JSON. It returns errReported if there are mistakes.
+func printLint(out io.Writer, set *definition.Set, mistakes definition.Mistakes, warnings, notes []string) error {
+	v := lintView{Documents: len(set.Documents()), Flows: len(set.Flows), Functions: len(set.Functions), Connectors: len(set.Connectors),
+		Mistakes: []mistakeView{}, Warnings: append([]string{}, warnings...), Notes: append([]string{}, notes...)}
+	for _, m := range mistakes {
+		v.Mistakes = append(v.Mistakes, mistakeView{m.Document, m.Line, m.Column, m.Key, m.Code.String(), m.Problem})
+	}
+	if err := printJSON(out, v); err != nil || len(mistakes) == 0 {
+		return err
+	}
+	return errReported
 }

@@ -162,6 +162,7 @@ func printHistory(out io.Writer, h *pb.HistoryResponse, o *output) error {
 // rolloutUndoCommand makes the command kisgrid rollout undo, which writes the documents of an older revision of a flow again.
 func rolloutUndoCommand() *cobra.Command {
 	var s server
+	var o output
 	var to int64
 	var opts applyOptions
 	cmd := &cobra.Command{
@@ -174,10 +175,12 @@ func rolloutUndoCommand() *cobra.Command {
   - The newest documents are active: undo writes the documents of the revision before.
   - --to names a revision of kisgrid rollout history: undo writes the documents of that revision.
 
-The result is a new revision with a new number. Other flows that use the same functions or connectors change too, as with apply.`,
+The result is a new revision with a new number. Other flows that use the same functions or connectors change too, as with apply.
+With -o json it prints an object a line, as apply does.`,
 		Example: "  kisgrid rollout undo CalStuAvgScore12 --dry-run\n  kisgrid rollout undo CalStuAvgScore12 --to 17",
 		Args:    exactly("FLOW"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			opts.asJSON = o.format == "json"
 			ctx, cancel := opts.bound(cmd.Context())
 			defer cancel()
 			return s.admin(func(a pb.AdminClient) error {
@@ -187,6 +190,7 @@ The result is a new revision with a new number. Other flows that use the same fu
 	}
 	cmd.Flags().Int64Var(&to, "to", 0, "`revision` to go back to (default: the active one while a newer one is not active, else the one before the active one)")
 	opts.bind(cmd)
+	o.bind(cmd, "json")
 	s.bind(cmd)
 	return cmd
 }
@@ -205,7 +209,9 @@ func undo(ctx context.Context, a pb.AdminClient, flow string, to int64, opts app
 			return inTime(ctx, err)
 		}
 		if drops {
-			fmt.Fprintf(out, "flow %s: the newest documents are not active, and are dropped; revision %d stays\n", flow, all[active].GetRevision())
+			if !opts.asJSON {
+				fmt.Fprintf(out, "flow %s: the newest documents are not active, and are dropped; revision %d stays\n", flow, all[active].GetRevision())
+			}
 			return apply(ctx, a, documentsOf(all[active]), opts, out)
 		}
 		to = before(all[:active], all[active]) // the newest documents are active

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -91,13 +92,19 @@ func (s *server) client(retryFor time.Duration, more ...client.Option) (*client.
 }
 
 // admin connects to a coordinator and calls f with a client of its Admin service. An error of f is returned with the coordinator's
-// address.
+// address, unless it is an ownError.
 func (s *server) admin(f func(pb.AdminClient) error) error {
 	if err := s.resolve(); err != nil {
 		return err
 	}
 	return s.call(f)
 }
+
+// ownError is an error that a function given to server.admin found by itself, before it called a coordinator.
+type ownError struct{ error }
+
+// Unwrap returns the error itself.
+func (e ownError) Unwrap() error { return e.error }
 
 // call does the same as admin, with flags that are resolved already.
 func (s *server) call(f func(pb.AdminClient) error) error {
@@ -113,6 +120,9 @@ func (s *server) call(f func(pb.AdminClient) error) error {
 	}
 	defer conn.Close()
 	if err := wire.FromStatus(f(pb.NewAdminClient(conn))); err != nil {
+		if own, ok := errors.AsType[ownError](err); ok {
+			return own.error
+		}
 		return fmt.Errorf("%w (coordinator %s; --server or KISGRID_SERVER names another one)", err, s.address)
 	}
 	return nil
