@@ -44,7 +44,7 @@ this machine. With --all it also prints what is in order. The exit code is 1 whe
 				if cmd.Context().Err() != nil {
 					return cmd.Context().Err()
 				}
-				d.find(stateWrong, "coordinator", s.address, err.Error(), "start a coordinator, or name one with --server")
+				d.broken(s.address, err)
 			}
 			if err := d.print(cmd.OutOrStdout(), &o, all); err != nil {
 				return err
@@ -175,6 +175,15 @@ func get[T any](ctx context.Context, a pb.AdminClient, kind string) (all []T, aw
 	return all, got, nil
 }
 
+// broken notes why the coordinator at an address could not be asked about everything.
+func (d *doctor) broken(address string, err error) {
+	if slices.ContainsFunc(d.findings, func(f finding) bool { return f.Check == "etcd" && f.State == stateWrong }) {
+		d.find(stateUnknown, "flow", "", "flows and connectors are not looked at, because etcd does not answer", "mend etcd, and ask again")
+		return
+	}
+	d.find(stateWrong, "coordinator", address, err.Error(), "start a coordinator, or name one with --server")
+}
+
 // examineCoordinators looks at etcd, at the leader, and at which workers coordinators can reach.
 func (d *doctor) examineCoordinators(ctx context.Context, a pb.AdminClient) error {
 	all, got, err := get[cluster.Coordinator](ctx, a, "coordinators")
@@ -182,8 +191,12 @@ func (d *doctor) examineCoordinators(ctx context.Context, a pb.AdminClient) erro
 		return err
 	}
 	d.coordinators = all
-	if got.GetKnownUnixMilliseconds() != 0 {
-		d.find(stateWrong, "etcd", "", fmt.Sprintf("it has not answered for %s (%s)", age(time.UnixMilli(got.GetKnownUnixMilliseconds())), got.GetAway()),
+	if known := got.GetKnownUnixMilliseconds(); known != 0 {
+		since := "never answered since this coordinator started"
+		if known > 0 {
+			since = "not answered for " + age(time.UnixMilli(known))
+		}
+		d.find(stateWrong, "etcd", "", fmt.Sprintf("it has %s (%s)", since, got.GetAway()),
 			"mend etcd or the way to it; until then rows go on, and nothing can be changed")
 	} else {
 		d.find(stateGood, "etcd", "", "it answers", "")
@@ -280,7 +293,13 @@ func (d *doctor) examineFlows(ctx context.Context, a pb.AdminClient) error {
 		return err
 	}
 	for _, f := range all {
-		because := strings.Join(append(slices.Clone(f.Reasons), f.Unserved...), "; ")
+		reasons := slices.Clone(f.Reasons)
+		for _, reason := range f.Unserved {
+			if !slices.Contains(reasons, reason) {
+				reasons = append(reasons, reason)
+			}
+		}
+		because := strings.Join(reasons, "; ")
 		switch {
 		case len(f.Unserved) > 0:
 			d.find(stateWrong, "flow", f.Flow, "no worker can run it: "+because, "start a worker that has its functions and reaches its stores")

@@ -107,8 +107,11 @@ func (g *getter) list(ctx context.Context, a pb.AdminClient) error {
 			return err
 		}
 	}
-	if got.GetKnownUnixMilliseconds() != 0 {
-		fmt.Fprintf(g.log, "etcd does not answer (%s): this is the state of %s ago\n", got.GetAway(), age(time.UnixMilli(got.GetKnownUnixMilliseconds())))
+	switch known := got.GetKnownUnixMilliseconds(); {
+	case known > 0:
+		fmt.Fprintf(g.log, "etcd does not answer (%s): this is the state of %s ago\n", got.GetAway(), age(time.UnixMilli(known)))
+	case known < 0: // the coordinator has never seen it
+		fmt.Fprintf(g.log, "etcd has not answered since the coordinator started (%s): only this coordinator is known\n", got.GetAway())
 	}
 	if len(g.names) == 1 && !g.data() && g.format == "" {
 		switch g.kind {

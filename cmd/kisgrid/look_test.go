@@ -2,14 +2,18 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/coordinator"
+	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
 func TestPercentile(t *testing.T) {
@@ -224,4 +228,38 @@ func TestDoctorGuards(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}
+}
+
+// Where etcd does not answer, the coordinator that says so is not blamed.
+func TestDoctorWithoutEtcd(t *testing.T) {
+	away := batch.Errorf(batch.CodeUnavailable, "reading flows in etcd: connection refused")
+	var d doctor
+	d.broken("c:7700", away)
+	if f := d.findings[0]; f.State != stateWrong || f.Check != "coordinator" || !strings.Contains(f.Do, "start a coordinator") {
+		t.Errorf("without a word of etcd: %+v", f)
+	}
+	d = doctor{findings: []finding{{State: stateWrong, Check: "etcd"}}}
+	d.broken("c:7700", away)
+	if f := d.findings[1]; f.State != stateUnknown || f.Check != "flow" || !strings.Contains(f.Do, "mend etcd") {
+		t.Errorf("where etcd is away: %+v", f)
+	}
+	for known, want := range map[int64]string{time.Time{}.UnixMilli(): "it has never answered", time.Now().Add(-time.Minute).UnixMilli(): "it has not answered for 1m"} {
+		d = doctor{}
+		if err := d.examineCoordinators(t.Context(), awayAdmin{known: known}); err != nil {
+			t.Fatal(err)
+		}
+		if f := d.findings[0]; f.State != stateWrong || f.Check != "etcd" || !strings.HasPrefix(f.Text, want) {
+			t.Errorf("etcd was last heard at %d: %+v, want %q", known, f, want)
+		}
+	}
+}
+
+// awayAdmin is a coordinator that etcd does not answer.
+type awayAdmin struct {
+	pb.AdminClient
+	known int64 // when it last did
+}
+
+func (a awayAdmin) Get(context.Context, *pb.GetRequest, ...grpc.CallOption) (*pb.GetResponse, error) {
+	return &pb.GetResponse{KnownUnixMilliseconds: a.known, Away: "connection refused"}, nil
 }
