@@ -41,7 +41,7 @@ func TestBenchResult(t *testing.T) {
 	if err := b.result().print(&out, &output{}); err != nil {
 		t.Fatal(err)
 	}
-	want := "F: 8 rows in 4 batches of 2, 2.0 s: 4 rows/s of 3 asked for\n4 done 0 filtered 0 aborted 4 dead 0 failed\n" +
+	want := "F: 8 rows in 4 batches of 2, 2.7 s: 3 rows/s of 3 asked for\n4 done 0 filtered 0 aborted 4 dead 0 failed\n" +
 		"ms from Send to the answer of a batch: p50 2.0  p90 4.0  p99 4.0  p99.9 4.0  max 4.0  mean 2.5\n"
 	if out.String() != want {
 		t.Errorf("it prints\n%s\nwant\n%s", &out, want)
