@@ -1,6 +1,7 @@
 package access
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -216,6 +218,8 @@ func TestWrongFiles(t *testing.T) {
 	role := "roles: {r: [{flows: [A], rights: [view]}]}\n"
 	for text, says := range map[string]string{
 		"role: {}": "role",
+		"":         "empty",
+		"# roles:": "empty",
 		"roles: {r: [{flows: [A], rights: [view], deny: [x]}]}":                                                         "deny",
 		"roles: {r: [{flows: [], rights: [view]}]}":                                                                     "flows is empty",
 		"roles: {r: [{flows: [A], rights: []}]}":                                                                        "rights is empty",
@@ -249,15 +253,15 @@ func TestWrongFiles(t *testing.T) {
 	if _, err := Open(filepath.Join(t.TempDir(), "none"), nil); err == nil {
 		t.Error("a file that is not there was opened")
 	}
-	g, err := Open(file(t, ""), nil)
+	g, err := Open(file(t, "roles: {}"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := g.Identify(call(certificate(pkix.Name{CommonName: "x"}))); batch.CodeOf(err) != batch.CodeUnauthenticated {
-		t.Errorf("an empty file lets a caller in: %v", err)
+		t.Errorf("a file without identities lets a caller in: %v", err)
 	}
 	if err := g.NeedProcesses(); err == nil {
-		t.Error("an empty file is enough for processes")
+		t.Error("a file without processes is enough for processes")
 	}
 }
 
@@ -294,16 +298,116 @@ func TestReload(t *testing.T) {
 		if !known() {
 			t.Error("a missing file took the rights away")
 		}
-		write("")
+		write("") // an editor empties a file before it writes it
+		if !known() {
+			t.Error("an empty file took the rights away")
+		}
+		write("roles: {}")
 		if known() {
 			t.Error("the token is known, although the file does not have it any more")
 		}
-		write(text)
+		processes := "\ncoordinators: [{san: c}]\nworkers: [{san: w}]"
+		write(text + processes)
 		if !known() {
 			t.Error("the token is not known again")
 		}
+		if err := g.NeedProcesses(); err != nil {
+			t.Fatal(err)
+		}
+		write("roles: {}")
+		if !known() || g.NeedProcesses() != nil {
+			t.Error("a file without the processes, which may be half written, took rights away")
+		}
 	})
 }
+
+// TestProvenTokens: tokens that were shown go on to work while others guess from the same address, also after a change of the file.
+func TestProvenTokens(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		g, alice, _, _ := opened(t)
+		good := call(nil, "authorization", "Bearer "+alice)
+		if _, err := g.Identify(good); err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(call(nil, "authorization", "Bearer guess"))
+		ended := press(ctx, g)
+		text, err := os.ReadFile(g.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(g.path, append(text, "# changed\n"...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for range 10 {
+			time.Sleep(recheck)
+			if _, err := g.Identify(good); err != nil {
+				t.Error(err)
+			}
+		}
+		if !bytes.HasSuffix(g.current.Load().text, []byte("# changed\n")) {
+			t.Error("the file was not read again")
+		}
+		stop()
+		<-ended
+	})
+}
+
+// press makes wrong guesses, as many at once as are taken, until ctx is done. It returns when they wait for their answers. ended is closed when
+// all have ended.
+func press(ctx context.Context, g *Guard) (ended chan struct{}) {
+	var guesses sync.WaitGroup
+	for range 2 * waitAtOnce {
+		guesses.Go(func() {
+			for ctx.Err() == nil {
+				_, _ = g.Identify(ctx) // is refused
+				time.Sleep(time.Millisecond)
+			}
+		})
+	}
+	time.Sleep(time.Second)
+	ended = make(chan struct{})
+	go func() {
+		defer close(ended)
+		guesses.Wait()
+	}()
+	return ended
+}
+
+// TestRevokedWhileOthersGuess: the stream of a token that was taken out of the file ends, also while so many guesses come from its address that
+// tokens are not looked at.
+func TestRevokedWhileOthersGuess(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		g, alice, _, _ := opened(t)
+		guessing, stop := context.WithCancel(call(nil, "authorization", "Bearer guess"))
+		i := Intercept(g, map[string]Rule{"/a/B": nil})
+		ctx, cancel := context.WithTimeout(call(nil, "authorization", "Bearer "+alice), time.Minute)
+		defer cancel()
+		err := i.Stream(nil, &silentStream{ctx: ctx}, &grpc.StreamServerInfo{FullMethod: "/a/B"}, func(_ any, s grpc.ServerStream) error {
+			ended := press(guessing, g)
+			defer func() {
+				stop()
+				<-ended
+			}()
+			if err := os.WriteFile(g.path, []byte("roles: {}"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			<-s.Context().Done()
+			return context.Cause(s.Context())
+		})
+		if batch.CodeOf(err) != batch.CodeUnavailable || ctx.Err() != nil {
+			t.Errorf("the stream ended with %v", err)
+		}
+	})
+}
+
+// silentStream is a stream on which nothing is sent.
+type silentStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+// Context implements grpc.ServerStream.
+func (s *silentStream) Context() context.Context { return s.ctx }
 
 // TestGuesses counts how many wrong tokens an address can try in a minute, one after the other and many at once, and checks that a token that
 // was shown before goes on to work at once, from the same address.
@@ -371,6 +475,15 @@ func TestAddresses(t *testing.T) {
 	if network(netip.MustParseAddr("::ffff:10.0.0.1")) != network(netip.MustParseAddr("10.0.0.1")) {
 		t.Error("an IPv4 address has two forms")
 	}
+	for i := range waitTotal { // wrong guesses of other addresses
+		b.miss(network(netip.AddrFrom4([4]byte{10, 1, 0, byte(i / waitAtOnce)})), now)
+	}
+	if b.pressed(netip.MustParseAddr("192.0.2.1")) {
+		t.Error("guesses from other addresses shut out one from which none came")
+	}
+	if !b.pressed(netip.MustParseAddr("10.1.0.1")) {
+		t.Error("an address with many guesses may guess on")
+	}
 }
 
 // TestMask hides fields wherever a function could read them, and keeps everything else.
@@ -393,9 +506,9 @@ func TestMask(t *testing.T) {
 			t.Errorf("%s became %s and %v, want %s", row, got, err, want)
 		}
 	}
-	for _, row := range []string{``, `{`, `{"card":`, `{"card" 1}`, `{} {}`, `{"a":1}x`, `{"card":1`} {
+	for _, row := range []string{``, `{`, `{"card":`, `{"card" 1}`, `{} {}`, `{"a":1}x`, `{"card":1`, strings.Repeat("[", 1<<20), strings.Repeat(`{"a":`, maxDepth+1) + "1" + strings.Repeat("}", maxDepth+1)} {
 		if got, err := MaskJSON([]byte(row), masks); err == nil {
-			t.Errorf("%s became %s, want an error", row, got)
+			t.Errorf("%.80s became %.80s, want an error", row, got)
 		}
 	}
 	for field, want := range map[string]bool{"card": true, "Card": true, "customer": true, "customer.iban.x": true, "customer.name": false, "id": false} {

@@ -48,12 +48,17 @@ func network(address netip.Addr) netip.Prefix {
 	return p
 }
 
-// pressed reports whether so many wrong guesses wait that further ones are not looked at.
+// pressed reports whether so many wrong guesses wait that further tokens from an address are not looked at. An address from which no wrong
+// guess came lately is never shut out by others.
 func (b *brake) pressed(address netip.Addr) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	m := b.addresses[network(address)]
-	return b.waiting >= waitTotal || m != nil && m.waiting >= waitAtOnce
+	switch {
+	case m == nil, m.waiting == 0 && time.Since(m.last) >= forgetAfter:
+		return false
+	}
+	return b.waiting >= waitTotal || m.waiting >= waitAtOnce
 }
 
 // wait notes a wrong guess and blocks until it may be answered, or until ctx is done.
@@ -106,13 +111,19 @@ func (b *brake) miss(from netip.Prefix, now time.Time) (delay time.Duration, don
 	}
 }
 
-// forget makes room for an address: it drops those that made no wrong guess for forgetAfter, and if there are none, the one whose last
-// guess is oldest. The caller holds the lock. An address with waiting guesses stays.
+// lookedAt is how many addresses forget looks at, as long as it finds one to drop. All of them would take too long under the lock.
+const lookedAt = 32
+
+// forget makes room for an address. It looks at some of the addresses, drops those that made no wrong guess for forgetAfter, and if there are
+// none, the one whose last guess is oldest. The caller holds the lock. An address with waiting guesses stays.
 func (b *brake) forget(now time.Time) {
 	var oldest netip.Prefix
 	var since time.Time
-	found := false
-	for from, m := range b.addresses {
+	found, looked := false, 0
+	for from, m := range b.addresses { // begins at another address each time
+		if looked++; looked > lookedAt && (found || len(b.addresses) < maxAddresses) {
+			break
+		}
 		if m.waiting > 0 {
 			continue
 		}

@@ -74,7 +74,11 @@ func theOnly(header metadata.MD, name string) (string, error) {
 // names, then the caller's own certificate. One that is shown and wrong is never passed over for the next one. The error has
 // CodeUnauthenticated, or CodeOverloaded if too many wrong tokens came from the same address. It blocks for up to three seconds if the
 // token is wrong.
-func (g *Guard) Identify(ctx context.Context) (*Identity, error) {
+func (g *Guard) Identify(ctx context.Context) (*Identity, error) { return g.identify(ctx, true) }
+
+// identify does what Identify does. guess says that a wrong token is a guess, so that its answer is slowed down. It is none where the token
+// was right when the call began; then identify does not block, and answers also while others guess.
+func (g *Guard) identify(ctx context.Context, guess bool) (*Identity, error) {
 	p := g.policy()
 	header, _ := metadata.FromIncomingContext(ctx)
 	bearer, err := theOnly(header, "authorization")
@@ -82,11 +86,11 @@ func (g *Guard) Identify(ctx context.Context) (*Identity, error) {
 		return nil, err
 	}
 	if bearer != "" {
-		return g.byToken(ctx, p, bearer)
+		return g.byToken(ctx, p, bearer, guess)
 	}
 	certificate := certificateOf(ctx)
 	if p.proxy != nil {
-		id, err := g.byProxy(ctx, p, header, certificate)
+		id, err := g.byProxy(ctx, p, header, certificate, guess)
 		if id != nil || err != nil {
 			return id, err
 		}
@@ -119,22 +123,24 @@ func (p *policy) byCertificate(c *x509.Certificate) *Identity {
 
 // byToken returns the identity of the token in an authorization header. Looking a token up by its hash takes no time that depends on how
 // much of a guess is right.
-func (g *Guard) byToken(ctx context.Context, p *policy, header string) (*Identity, error) {
+func (g *Guard) byToken(ctx context.Context, p *policy, header string, guess bool) (*Identity, error) {
 	_, host := addressOf(ctx)
 	scheme, secret, _ := strings.Cut(header, " ")
 	if !strings.EqualFold(scheme, "bearer") {
 		return nil, unauthenticated("the header authorization is not of the kind Bearer, which is the only one that is taken")
 	}
 	t := p.byToken[sha256.Sum256([]byte(strings.TrimSpace(secret)))]
-	if (t == nil || !t.proven.Load()) && g.brake.pressed(host) {
+	if guess && (t == nil || !t.proven.Load()) && g.brake.pressed(host) {
 		e := batch.Errorf(batch.CodeOverloaded, "too many wrong tokens came from this address: try again in a few seconds")
 		e.RetryAfter = longestDelay
 		return nil, e
 	}
 	switch {
 	case t == nil:
-		g.refused(ctx, "token")
-		g.brake.wait(ctx, host)
+		if guess {
+			g.refused(ctx, "token")
+			g.brake.wait(ctx, host)
+		}
 		return nil, unauthenticated("the token is not valid: it may have been replaced, or belong to another cluster")
 	case !t.expires.IsZero() && !time.Now().Before(t.expires):
 		return nil, unauthenticated("the token of %q expired at %s: get a new one", t.identity.Name, t.expires.UTC().Format(time.RFC3339))
@@ -144,7 +150,7 @@ func (g *Guard) byToken(ctx context.Context, p *policy, header string) (*Identit
 }
 
 // byProxy returns the identity of the user that a proxy names. It returns nil and no error if the call has no proxy's header.
-func (g *Guard) byProxy(ctx context.Context, p *policy, header metadata.MD, certificate *x509.Certificate) (*Identity, error) {
+func (g *Guard) byProxy(ctx context.Context, p *policy, header metadata.MD, certificate *x509.Certificate, guess bool) (*Identity, error) {
 	user, err := theOnly(header, p.proxy.userHeader)
 	if err != nil {
 		return nil, err
@@ -159,14 +165,14 @@ func (g *Guard) byProxy(ctx context.Context, p *policy, header metadata.MD, cert
 	known := oneSelects(p.proxy.certificates, certificate)
 	if p.proxy.hasSecret && secret != "" {
 		_, host := addressOf(ctx)
-		if !known && g.brake.pressed(host) {
+		if guess && !known && g.brake.pressed(host) {
 			e := batch.Errorf(batch.CodeOverloaded, "too many wrong secrets came from this address: try again in a few seconds")
 			e.RetryAfter = longestDelay
 			return nil, e
 		}
 		sum := sha256.Sum256([]byte(secret))
 		right := subtle.ConstantTimeCompare(sum[:], p.proxy.secret[:]) == 1
-		if !right && !known {
+		if guess && !right && !known {
 			g.refused(ctx, "proxy's secret")
 			g.brake.wait(ctx, host)
 		}

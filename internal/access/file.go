@@ -93,7 +93,9 @@ func parse(text []byte) (*policy, error) {
 	var d document
 	in := yaml.NewDecoder(bytes.NewReader(text))
 	in.KnownFields(true)
-	if err := in.Decode(&d); err != nil && !errors.Is(err, io.EOF) {
+	if err := in.Decode(&d); errors.Is(err, io.EOF) {
+		return nil, errors.New("the file is empty: it may be half written; a file that gives no rights has roles: {}")
+	} else if err != nil {
 		return nil, err
 	}
 	if err := in.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {

@@ -24,6 +24,7 @@ type Guard struct {
 	// complaint is the last warning about the file that was logged, so that a lasting mistake is logged once.
 	complaint atomic.Pointer[string]
 	brake     brake
+	processes atomic.Bool // the file must list certificates of coordinators and of workers
 }
 
 // content is an access file as it was read at one time.
@@ -61,8 +62,14 @@ func (g *Guard) read() (*content, error) {
 		return old, nil
 	}
 	p, err := parse(text)
+	if err == nil && g.processes.Load() {
+		err = p.needProcesses()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("access file %s: %w", g.path, err)
+	}
+	if old := g.current.Load(); old != nil {
+		p.remember(old.policy)
 	}
 	return &content{text, p}, nil
 }

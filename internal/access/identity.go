@@ -43,6 +43,19 @@ func (i *Identity) MaySome(r Right) bool {
 	return i.free || slices.ContainsFunc(i.grants, func(g grant) bool { return g.rights.has(r) })
 }
 
+// Knows reports whether the caller has some right on a flow, so that it may be told that the flow exists.
+func (i *Identity) Knows(flow string) bool {
+	return i.free || slices.ContainsFunc(i.grants, func(g grant) bool { return g.on(flow) })
+}
+
+// Named returns the caller's name if an access file gives it, and "" if there is no file, so that callers are not told apart.
+func (i *Identity) Named() string {
+	if i.free {
+		return ""
+	}
+	return i.Name
+}
+
 // Masks returns the fields of a flow's rows that are hidden from the caller: those that every rule hides which lets it see these rows.
 func (i *Identity) Masks(flow string) []string {
 	var masks []string

@@ -150,7 +150,7 @@ func (s *guarded) watch(end context.CancelCauseFunc) {
 		select {
 		case request = <-s.first:
 		case <-again.C:
-			id, err := s.interceptors.guard.Identify(s.ctx)
+			id, err := s.interceptors.guard.identify(s.ctx, false)
 			if err == nil && request != nil {
 				err = s.interceptors.check(s.method, Caller{id, s.caller.Address}, request)
 			}

@@ -35,10 +35,15 @@ func paths(fields []string) [][]string {
 	return all
 }
 
+// maxDepth is how deeply the values of a row may stand within each other, as for encoding/json. Somebody who may submit rows could otherwise
+// make those who read them use much memory, since value calls itself for each level.
+const maxDepth = 10_000
+
 // masker copies JSON from in to out, token by token.
 type masker struct {
-	in  *json.Decoder
-	out bytes.Buffer
+	in    *json.Decoder
+	out   bytes.Buffer
+	depth int // how many arrays and objects are open
 }
 
 // value copies one value. masked has the masked fields, by their names from here on.
@@ -50,6 +55,9 @@ func (m *masker) value(masked [][]string) error {
 	delim, nested := t.(json.Delim)
 	if !nested {
 		return m.write(t)
+	}
+	if m.depth++; m.depth > maxDepth {
+		return errors.New("values stand within each other more deeply than any function could read them")
 	}
 	m.out.WriteRune(rune(delim))
 	for n := 0; m.in.More(); n++ {
@@ -70,6 +78,7 @@ func (m *masker) value(masked [][]string) error {
 	if err != nil {
 		return err
 	}
+	m.depth--
 	m.out.WriteRune(rune(end.(json.Delim))) //nolint:forcetypeassert // More is false only before the end of an object or array
 	return nil
 }

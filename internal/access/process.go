@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"time"
 
 	"google.golang.org/grpc"
@@ -16,13 +17,22 @@ import (
 // access file says which certificates are those of coordinators and of workers.
 
 // NeedProcesses returns an error if the file does not list certificates of coordinators, and of workers.
+// From then on a file that does not list both is not taken over.
 func (g *Guard) NeedProcesses() error {
-	p := g.policy()
+	g.processes.Store(true)
+	if err := g.policy().needProcesses(); err != nil {
+		return fmt.Errorf("access file %s: %w", g.path, err)
+	}
+	return nil
+}
+
+// needProcesses returns an error if the policy does not list certificates of coordinators, and of workers.
+func (p *policy) needProcesses() error {
 	switch {
 	case len(p.coordinators) == 0:
-		return errors.New("access file " + g.path + ": coordinators is missing: list the certificates of coordinators, so that no client can pose as one")
+		return errors.New("coordinators is missing: list the certificates of coordinators, so that no client can pose as one")
 	case len(p.workers) == 0:
-		return errors.New("access file " + g.path + ": workers is missing: list the certificates of workers, so that no client can pose as one")
+		return errors.New("workers is missing: list the certificates of workers, so that no client can pose as one")
 	}
 	return nil
 }

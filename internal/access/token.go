@@ -27,9 +27,19 @@ func HashToken(secret string) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// remember marks the tokens as proven that were proven in an earlier version of the file, so that a change of the file does not make their
+// owners strangers.
+func (p *policy) remember(earlier *policy) {
+	for hash, t := range p.byToken {
+		if was := earlier.byToken[hash]; was != nil && was.proven.Load() {
+			t.proven.Store(true)
+		}
+	}
+}
+
 // token is a token of the access file. Any goroutine may use it.
 type token struct {
 	identity *Identity
 	expires  time.Time   // zero means never
-	proven   atomic.Bool // somebody has shown the token since the file was read
+	proven   atomic.Bool // somebody has shown the token since the process began
 }

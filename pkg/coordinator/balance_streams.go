@@ -5,8 +5,6 @@ import (
 	"math"
 	"slices"
 	"time"
-
-	"github.com/kisgrid/kisgrid/pkg/batch"
 )
 
 // Client streams are spread evenly over the coordinators that take batches. Each coordinator tells the others, in its key in etcd, how many
@@ -121,11 +119,11 @@ func (i *ingest) askToMove(now time.Time) {
 
 // admitMoving reports whether this coordinator takes a stream that moves here: it has room for one more, and the stream is not here
 // already. A stream that it takes counts as arriving until movingArrived is called.
-func (i *ingest) admitMoving(id batch.StreamID) bool {
+func (i *ingest) admitMoving(key streamKey) bool {
 	share := i.streamShare()
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.streams[id] != nil || !share.hasRoom(len(i.streams)+i.arriving) {
+	if i.streams[key] != nil || !share.hasRoom(len(i.streams)+i.arriving) {
 		pointNoShare.Hit()
 		return false
 	}

@@ -27,7 +27,7 @@ type spreading struct {
 func newSpreading(seed uint64, streams ...int) *spreading {
 	s := &spreading{random: rand.New(rand.NewPCG(seed, 0)), told: map[string]cluster.Coordinator{}, leaving: map[batch.StreamID]time.Time{}}
 	for n, has := range streams {
-		i := &ingest{id: fmt.Sprint(n), coordinators: func() map[string]cluster.Coordinator { return nil }, streams: map[batch.StreamID]*stream{}}
+		i := &ingest{id: fmt.Sprint(n), coordinators: func() map[string]cluster.Coordinator { return nil }, streams: map[streamKey]*stream{}}
 		for range has {
 			s.open(i)
 		}
@@ -39,7 +39,7 @@ func newSpreading(seed uint64, streams ...int) *spreading {
 
 func (s *spreading) open(i *ingest) {
 	st := &stream{id: batch.NewStreamID(), moveRequests: make(chan int, 1)}
-	i.streams[st.id] = st
+	i.streams[st.key()] = st
 }
 
 // tell has one coordinator tell the others how many streams it has.
@@ -55,10 +55,11 @@ func (s *spreading) second(now time.Time) {
 		i.coordinators = func() map[string]cluster.Coordinator { return known }
 		s.tell(i)
 		i.askToMove(now)
-		for id, st := range i.streams {
+		for key, st := range i.streams {
+			id := st.id
 			if at, leaves := s.leaving[id]; leaves {
 				if !now.Before(at) {
-					delete(i.streams, id)
+					delete(i.streams, key)
 				}
 				continue
 			}
@@ -67,9 +68,9 @@ func (s *spreading) second(now time.Time) {
 				first := s.random.IntN(len(s.all)) // other streams of a client and its calls go round too
 				for try := range 2 * coordinators {
 					to := s.all[(first+try)%len(s.all)]
-					if to.admitMoving(id) {
+					if to.admitMoving(key) {
 						if s.leaving[id] = now.Add(s.slow); s.slow == 0 {
-							delete(i.streams, id)
+							delete(i.streams, key)
 						}
 						to.movingArrived()
 						s.open(to)

@@ -191,7 +191,7 @@ func New(c Config) (*Coordinator, error) {
 	k.ingest = &ingest{
 		id: k.id, loop: k.loop, board: k.board, revisions: &revisionFinder{board: k.board, fleet: k.fleet, lookups: k.lookups},
 		coordinators: k.fleet.Coordinators, tracer: tracer, letters: k.letters, limits: c.Limits, maxMessage: c.Transport.MessageBytes(),
-		budget: newBudget(c.Budget), ready: k.ready, draining: k.draining, streams: map[batch.StreamID]*stream{}, took: newBatchTimes(),
+		budget: newBudget(c.Budget), ready: k.ready, draining: k.draining, streams: map[streamKey]*stream{}, took: newBatchTimes(),
 	}
 	pb.RegisterIngestServer(server, k.ingest)
 	calls := admin.New(admin.Config{

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/access"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
@@ -77,7 +78,7 @@ func (f *revisionFinder) revision(ctx context.Context, flow string, in *pb.Submi
 // active asks etcd before it answers.
 func (f *revisionFinder) active(ctx context.Context, flow string, named batch.Revision) (*flowstate.Revision, error) {
 	c := f.board.Load()
-	r, err := c.Active(flow)
+	r, err := c.Active(flow, access.From(ctx).Knows)
 	if err == nil && (named.Number == 0 || c.Flows[flow].Revisions.Find(named) != nil || f.lookups.isGone(lookupKey{flow, named})) {
 		return r, nil
 	}
@@ -90,7 +91,7 @@ func (f *revisionFinder) active(ctx context.Context, flow string, named batch.Re
 	if _, err := f.lookUp(ctx, flow, named); err != nil {
 		return nil, err
 	}
-	return f.board.Load().Active(flow)
+	return f.board.Load().Active(flow, access.From(ctx).Knows)
 }
 
 // lookUp asks etcd for a flow, and for its revision named unless that is zero. Then it waits, for twice switchPatience at most, until this

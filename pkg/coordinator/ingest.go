@@ -41,8 +41,8 @@ type ingest struct {
 	carriers sync.WaitGroup
 
 	mu       sync.Mutex
-	streams  map[batch.StreamID]*stream // guarded by mu
-	arriving int                        // guarded by mu: streams that are moving here from other coordinators and are not in streams yet
+	streams  map[streamKey]*stream // guarded by mu
+	arriving int                   // guarded by mu: streams that are moving here from other coordinators and are not in streams yet
 }
 
 // windows returns the number of open streams, and by flow the sum of their windows' sizes and of what is used of them.

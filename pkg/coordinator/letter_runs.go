@@ -42,7 +42,7 @@ func (r *letterRunner) Prepare(l *deadletter.Letter) (*admin.Attempt, error) {
 // its sequence is the letter's, so a redrive that begins again sends the same batch, and connectors save its effects once. The error says
 // why the letter can't be run.
 func (r *letterRunner) batchOf(l *deadletter.Letter) (*submission, error) {
-	active, err := r.board.Load().Active(l.Flow)
+	active, err := r.board.Load().Active(l.Flow, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/access"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
@@ -34,6 +35,7 @@ type stream struct {
 	server          pb.Ingest_StreamServer
 	id              batch.StreamID
 	flow            string
+	owner           string // the name of the caller; "" where there is no access file
 	window          *window
 	endings         *queue[ending]          // gets the outcomes of rows from the scheduler; the goroutine that sends takes them
 	cancel          context.CancelCauseFunc // ends the call with an error
@@ -60,6 +62,15 @@ type stream struct {
 	closing    bool                   // guarded by mu: no further submission is tracked
 	posting    sync.WaitGroup         // waits for submissions that are tracked and not yet handed to the scheduler
 }
+
+// streamKey names a stream. Streams of different flows have nothing to do with each other, also if a caller gives them the same id.
+type streamKey struct {
+	flow string
+	id   batch.StreamID
+}
+
+// key returns the stream's name.
+func (s *stream) key() streamKey { return streamKey{s.flow, s.id} }
 
 // size is the size of a batch, or of credit: a number of rows, and the bytes of their data.
 type size struct{ rows, bytes int64 }
@@ -187,7 +198,7 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (_ *stream, failed error) {
 		return nil, err
 	}
 	if o.GetMoving() { // checked first, because it may be asked often and in vain
-		if !i.admitMoving(id) {
+		if !i.admitMoving(streamKey{o.GetFlow(), id}) {
 			return nil, batch.Errorf(batch.CodeUnavailable, "this coordinator has its share of streams already: leave the stream where it is, or move it to another coordinator")
 		}
 		defer func() {
@@ -209,7 +220,7 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (_ *stream, failed error) {
 		return nil, refuse.Overloaded()
 	}
 	s := &stream{
-		ingest: i, server: server, id: id, flow: o.GetFlow(), window: w, endings: newQueue[ending](), moveRequests: make(chan int, 1), movedHere: o.GetMoving(),
+		ingest: i, server: server, id: id, flow: o.GetFlow(), owner: access.From(server.Context()).Named(), window: w, endings: newQueue[ending](), moveRequests: make(chan int, 1), movedHere: o.GetMoving(),
 		done: make(chan struct{}), revision: r.ID(), unanswered: map[uint64]*submission{},
 		maxAnswer: i.clientTakes(o.GetTakesBytes()), acceptsOmission: o.GetTakesBytes() > 0, tellFinished: o.GetTellFinished(), stays: httpapi.IsRequest(server.Context()),
 	}
@@ -231,17 +242,20 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (_ *stream, failed error) {
 
 // register makes s the only open call of its stream. If an earlier call of the same stream is still open, because the client has lost its
 // connection, register ends that call first and waits until its batches are cancelled: the client may send these again. It fails if ctx is
-// done before.
+// done before, or if the stream is open for another caller: ids are no secrets, since those who see dead letters see them.
 func (i *ingest) register(ctx context.Context, s *stream) error {
 	for {
 		i.mu.Lock()
-		old := i.streams[s.id]
+		old := i.streams[s.key()]
 		if old == nil {
-			i.streams[s.id] = s
+			i.streams[s.key()] = s
 			i.mu.Unlock()
 			return nil
 		}
 		i.mu.Unlock()
+		if old.owner != s.owner {
+			return batch.Errorf(batch.CodeBadBatchID, "another caller has the stream %s open: draw an id of your own at random", s.id)
+		}
 		pointReopened.Hit()
 		old.cancel(batch.Errorf(batch.CodeCancelled, "the client opened its stream %s again", s.id))
 		select {
@@ -256,7 +270,7 @@ func (i *ingest) register(ctx context.Context, s *stream) error {
 // register.
 func (i *ingest) unregister(s *stream) {
 	i.mu.Lock()
-	delete(i.streams, s.id)
+	delete(i.streams, s.key())
 	i.mu.Unlock()
 	close(s.done)
 }

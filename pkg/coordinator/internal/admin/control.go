@@ -20,7 +20,7 @@ func (a *admin) Pause(ctx context.Context, in *pb.PauseRequest) (*pb.PauseRespon
 	c := a.Board.Load()
 	_, paused := c.Paused[in.GetFlow()]
 	if c.Flows[in.GetFlow()] == nil && (!paused || !in.GetResume()) {
-		_, err := c.Runs(in.GetFlow()) // says which flows there are
+		_, err := c.Runs(in.GetFlow(), access.From(ctx).Knows) // says which flows there are
 		return nil, wire.Status(err)
 	}
 	changed, err := a.control(ctx, cluster.ControlledFlow, in.GetFlow(), in.GetReason(), in.GetResume())

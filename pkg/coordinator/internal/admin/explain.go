@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/access"
 	"github.com/kisgrid/kisgrid/internal/keyslot"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -44,7 +45,8 @@ func (a *admin) Explain(ctx context.Context, in *pb.ExplainRequest) (*pb.Explain
 
 // explain does what Explain does. Its errors are not converted for gRPC yet.
 func (a *admin) explain(ctx context.Context, in *pb.ExplainRequest) (*pb.ExplainResponse, error) {
-	r, err := a.Board.Load().Runs(in.GetFlow())
+	who := access.From(ctx)
+	r, err := a.Board.Load().Runs(in.GetFlow(), who.Knows)
 	if err != nil {
 		return nil, err
 	}
@@ -67,6 +69,12 @@ func (a *admin) explain(ctx context.Context, in *pb.ExplainRequest) (*pb.Explain
 	} else {
 		a.Auditor.record(ctx, "read where rows are", "", in.GetFlow()) // the key has contents of rows, so it is left out
 	}
+	masks := who.Masks(in.GetFlow())
+	e.keysHidden = len(masks) > 0 // keys of stores are made of any fields
+	hidden := !who.May(access.Rows, in.GetFlow()) || access.MasksField(masks, r.ShardKey)
+	if hidden && in.GetRows() {
+		return nil, batch.Errorf(batch.CodePermissionDenied, "%q can't see the rows of a key of flow %q, because the field %s is masked", who.Name, in.GetFlow(), r.ShardKey)
+	}
 	s := &scheduler.Search{Flow: in.GetFlow(), Key: hash, Most: e.most}
 	if err := a.Rows.Find(ctx, s); err != nil {
 		return nil, err
@@ -79,6 +87,9 @@ func (a *admin) explain(ctx context.Context, in *pb.ExplainRequest) (*pb.Explain
 	e.out = &pb.ExplainResponse{
 		Slot: uint32(s.Slot), Worker: s.Worker, Reason: s.Reason, Revision: s.Revision, Lanes: lanes, Lane: uint32(uint64(s.Slot) * uint64(lanes) / keyslot.Count),
 		Sent: uint64(s.Sent), Queued: uint64(s.Queued), Held: uint64(s.Held),
+	}
+	if hidden { // otherwise the counts would tell whether a row with the key is under way
+		e.out.Sent, e.out.Queued, e.out.Held = 0, 0, 0
 	}
 	if e.out.Looked = in.GetRows(); e.out.GetLooked() {
 		e.ask(ctx)
@@ -94,12 +105,14 @@ func (a *admin) explain(ctx context.Context, in *pb.ExplainRequest) (*pb.Explain
 
 // explanation gathers the answer of one call of Explain: where the rows of a key are. The goroutine of the call owns it.
 type explanation struct {
-	rows    Rows
-	most    int
-	now     time.Time
-	search  *scheduler.Search
-	answers map[string]*pb.Located // the workers' answers, by worker
-	out     *pb.ExplainResponse
+	rows   Rows
+	most   int
+	now    time.Time
+	search *scheduler.Search
+	// keysHidden says that the caller may not see the keys of stores that rows wait for.
+	keysHidden bool
+	answers    map[string]*pb.Located // the workers' answers, by worker
+	out        *pb.ExplainResponse
 }
 
 // unknown adds a sentence to the answer that tells what the answer can't say. format and args are as in fmt.Sprintf.
@@ -190,6 +203,9 @@ func (e *explanation) addWorkerRows(id string, known map[workerRow]scheduler.Fou
 			r.GivenUp = givenUp(&f)
 		}
 		r.Part, r.PartRow = 0, 0
+		if e.keysHidden {
+			r.Key = ""
+		}
 		e.add(r)
 	}
 }

@@ -54,9 +54,9 @@ func (e *Flow) Keep(r *Revision) {
 }
 
 // Active returns the revision that new batches of the flow run on. The error says why there is none: the flow is paused, or one of the
-// reasons of Runs.
-func (c *Snapshot) Active(flow string) (*Revision, error) {
-	r, err := c.Runs(flow)
+// reasons of Runs, which has knows, too.
+func (c *Snapshot) Active(flow string, knows func(flow string) bool) (*Revision, error) {
+	r, err := c.Runs(flow, knows)
 	if why, paused := c.Paused[flow]; paused && err == nil {
 		return nil, Paused(flow, why)
 	}
@@ -64,11 +64,11 @@ func (c *Snapshot) Active(flow string) (*Revision, error) {
 }
 
 // Runs returns the flow's active revision, also while the flow is paused. The error says why there is none: the flow is unknown, switched
-// off, or has no active revision.
-func (c *Snapshot) Runs(flow string) (*Revision, error) {
+// off, or has no active revision. If it is unknown, the error names flows that there are, of those for which knows is true; nil means none.
+func (c *Snapshot) Runs(flow string, knows func(flow string) bool) (*Revision, error) {
 	e := c.Flows[flow]
 	if e == nil {
-		return nil, batch.Errorf(batch.CodeUnknownFlow, "there is no flow %q%s", flow, c.alternatives())
+		return nil, batch.Errorf(batch.CodeUnknownFlow, "there is no flow %q%s", flow, c.alternatives(knows))
 	}
 	switch r := e.Active; {
 	case r != nil && r.Enabled:
@@ -118,13 +118,18 @@ func Paused(flow string, why cluster.Control) error {
 }
 
 // alternatives returns the end of an error about an unknown flow: which flows there are, at most 10 of them by name.
-func (c *Snapshot) alternatives() string {
+func (c *Snapshot) alternatives(knows func(flow string) bool) string {
 	if len(c.Flows) == 0 {
 		return ": none is defined yet; kisgrid apply -f DIR defines some"
 	}
 	names := make([]string, 0, len(c.Flows))
 	for name := range c.Flows {
-		names = append(names, name)
+		if knows != nil && knows(name) {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return ": kisgrid get flows lists those there are"
 	}
 	slices.Sort(names)
 	more := ""

@@ -32,7 +32,7 @@ func TestActive(t *testing.T) {
 		{"new", 0, batch.CodeNoCapableWorker, "acknowledgement"},
 		{"no", 0, batch.CodeUnknownFlow, "there are S, W, disabled, new, pending, rejected"},
 	} {
-		r, err := c.Active(want.flow)
+		r, err := c.Active(want.flow, everyFlow)
 		if want.code != 0 {
 			wantCode(t, err, want.code, want.says)
 			continue
@@ -44,9 +44,15 @@ func TestActive(t *testing.T) {
 	for i := range 20 {
 		c.Flows[fmt.Sprintf("many-%02d", i)] = &Flow{}
 	}
-	_, err := c.Active("no")
+	_, err := c.Active("no", everyFlow)
 	wantCode(t, err, batch.CodeUnknownFlow, "many-06 and 16 more")
+	_, err = c.Active("no", func(flow string) bool { return flow == "W" })
+	wantCode(t, err, batch.CodeUnknownFlow, "there are W")
+	_, err = c.Active("no", nil)
+	wantCode(t, err, batch.CodeUnknownFlow, `no flow "no": kisgrid get flows`)
 }
+
+func everyFlow(string) bool { return true }
 
 func TestKeepRevisions(t *testing.T) {
 	t.Parallel()

@@ -35,6 +35,12 @@ func (inProcess) SendHeader(metadata.MD) error { return nil }
 // SetTrailer does nothing.
 func (inProcess) SetTrailer(metadata.MD) error { return nil }
 
+// inside returns the context of a call that a request makes. It has no outgoing metadata: the gateway puts headers of the request there, among
+// them the caller's token, and the clients of etcd would send them on.
+func inside(ctx context.Context, method string) context.Context {
+	return metadata.NewOutgoingContext(grpc.NewContextWithServerTransportStream(ctx, inProcess(method)), metadata.MD{})
+}
+
 // localConn is the connection of a gRPC client to a service in the same process. A call passes the interceptors that a call from outside
 // passes. Calls have one request. It implements grpc.ClientConnInterface.
 type localConn struct {
@@ -47,7 +53,7 @@ type localConn struct {
 
 // Invoke makes a call with one answer.
 func (c *localConn) Invoke(ctx context.Context, method string, request, answer any, _ ...grpc.CallOption) error {
-	ctx = grpc.NewContextWithServerTransportStream(ctx, inProcess(method))
+	ctx = inside(ctx, method)
 	for i := range c.service.Methods {
 		if m := &c.service.Methods[i]; strings.HasSuffix(method, "/"+m.MethodName) {
 			result, err := m.Handler(c.server, ctx, func(to any) error { return copyMessage(to, request) }, c.unary)
@@ -62,7 +68,7 @@ func (c *localConn) Invoke(ctx context.Context, method string, request, answer a
 
 // NewStream begins a call with several answers. The call itself begins with CloseSend.
 func (c *localConn) NewStream(ctx context.Context, _ *grpc.StreamDesc, method string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
-	ctx = grpc.NewContextWithServerTransportStream(ctx, inProcess(method))
+	ctx = inside(ctx, method)
 	for i := range c.service.Streams {
 		if s := &c.service.Streams[i]; strings.HasSuffix(method, "/"+s.StreamName) {
 			return &localStream{conn: c, desc: s, method: method, ctx: ctx, answers: make(chan proto.Message)}, nil

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/kisgrid/kisgrid/internal/bubble"
+	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -226,4 +227,24 @@ func TestSlowBody(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestStrangersTakeNoKeys: requests of callers that are refused don't count for the limit of requests with keys.
+func TestStrangersTakeNoKeys(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		a := newAPI(t, oldRequests(0))
+		welcome := a.Stream
+		a.Stream = func(any, grpc.ServerStream, *grpc.StreamServerInfo, grpc.StreamHandler) error {
+			return wire.Status(batch.Errorf(batch.CodeUnauthenticated, "nobody knows you"))
+		}
+		for i := range 2 * keysAtOnce {
+			if w := keyed(a, fmt.Sprint("stranger ", i)); w.Code != http.StatusUnauthorized {
+				t.Fatalf("request %d: %d %s", i, w.Code, w.Body)
+			}
+		}
+		a.Stream = welcome
+		if w := keyed(a, "a key"); w.Code != http.StatusOK {
+			t.Errorf("after them: %d %s", w.Code, w.Body)
+		}
+	})
 }

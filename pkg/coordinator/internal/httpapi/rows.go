@@ -209,12 +209,6 @@ func (a *API) postRows(w http.ResponseWriter, r *http.Request) {
 		refuse(w, err)
 		return
 	}
-	if q.key != "" {
-		if err := a.takeKey(); err != nil {
-			refuse(w, err)
-			return
-		}
-	}
 	ctx, cancel := context.WithCancelCause(callContext(r))
 	defer cancel(nil)
 	s := newSubmitter(ctx, cancel, a, q, w, r)

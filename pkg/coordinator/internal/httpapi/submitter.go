@@ -292,6 +292,12 @@ func (s *submitter) opened(o *pb.Opened) error {
 	if s.read != nil {
 		return nil // the body has been read
 	}
+	if s.request.key != "" { // asked only now, because it is known now that the caller may submit rows
+		if err := s.api.takeKey(); err != nil {
+			s.fail(err)
+			return err
+		}
+	}
 	if s.whole {
 		if err := s.reserve(); err != nil {
 			return err
