@@ -158,6 +158,31 @@ func TestWho(t *testing.T) {
 	}
 }
 
+// TestKindsOfNames: a name of a certificate counts only where it is one of its kind.
+func TestKindsOfNames(t *testing.T) {
+	link, err := url.Parse("coordinator.svc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]*x509.Certificate{
+		"address of e-mail": {EmailAddresses: []string{"coordinator.svc"}},
+		"URI":               {URIs: []*url.URL{link}},
+		"host":              {DNSNames: []string{"10.0.0.1", "a@b.svc", "spiffe://a/b"}},
+	} {
+		for _, rule := range []string{"coordinator.svc", "10.0.0.1", "a@b.svc", "spiffe://a/b"} {
+			if oneSelects([]certificateRule{{SAN: rule}}, c) {
+				t.Errorf("the certificate with an odd %s counts as %s", name, rule)
+			}
+		}
+	}
+	good := &x509.Certificate{DNSNames: []string{"coordinator.svc"}, EmailAddresses: []string{"a@b.svc"}, IPAddresses: []net.IP{net.IPv4(10, 0, 0, 1)}, URIs: []*url.URL{{Scheme: "spiffe", Host: "a", Path: "/b"}}}
+	for _, rule := range []string{"coordinator.svc", "10.0.0.1", "a@b.svc", "spiffe://a/b"} {
+		if !oneSelects([]certificateRule{{SAN: rule}}, good) {
+			t.Errorf("the certificate does not count as %s", rule)
+		}
+	}
+}
+
 // TestRights looks at each right on flows inside and outside of a role's patterns.
 func TestRights(t *testing.T) {
 	g, alice, _, _ := opened(t)

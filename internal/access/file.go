@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -298,14 +299,27 @@ func oneSelects(rules []certificateRule, c *x509.Certificate) bool {
 	return c != nil && slices.ContainsFunc(rules, func(r certificateRule) bool { return r.selects(c) })
 }
 
-// alternativeNames returns the names that a certificate is for, beside its subject.
-func alternativeNames(c *x509.Certificate) []string {
-	names := slices.Concat(c.DNSNames, c.EmailAddresses)
+// alternativeNames returns the names that a certificate is for, beside its subject. A name that looks like one of another kind is left out: an
+// authority that checks names of hosts may be careless with addresses of e-mail, and could issue a certificate with the address
+// "coordinator.svc".
+func alternativeNames(c *x509.Certificate) (names []string) {
+	for _, name := range c.DNSNames {
+		if _, err := netip.ParseAddr(name); err != nil && !strings.ContainsAny(name, "@:") {
+			names = append(names, name)
+		}
+	}
+	for _, address := range c.EmailAddresses {
+		if strings.Contains(address, "@") && !strings.Contains(address, ":") {
+			names = append(names, address)
+		}
+	}
 	for _, ip := range c.IPAddresses {
 		names = append(names, ip.String())
 	}
 	for _, uri := range c.URIs {
-		names = append(names, uri.String())
+		if uri.IsAbs() {
+			names = append(names, uri.String())
+		}
 	}
 	return names
 }

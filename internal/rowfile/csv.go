@@ -68,11 +68,13 @@ func newRecords(l *lines, o Options) (*records, error) {
 		}
 		return nil, err
 	}
+	seen := make(map[string]bool, len(c.cells)) // a header of somebody who means no good may have very many columns
 	for i, cell := range c.cells {
 		name := strings.TrimSpace(string(cell.text))
-		if name != "" && slices.ContainsFunc(c.fields, func(f field) bool { return f.name == name }) {
+		if name != "" && seen[name] {
 			return nil, wrong("the header has the column %s twice", quoted(name))
 		}
+		seen[name] = true
 		c.fields = append(c.fields, field{name: name, key: appendString(nil, []byte(name)), column: i + 1})
 	}
 	if err := c.giveTypes(o, wrong); err != nil {

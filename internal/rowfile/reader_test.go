@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -233,5 +234,23 @@ func TestFormats(t *testing.T) {
 	}
 	if _, err := ParseFormat("xls"); err == nil {
 		t.Error("xls is a format")
+	}
+}
+
+// TestManyColumns: the time for a header grows with the number of its columns, and not with their square.
+func TestManyColumns(t *testing.T) {
+	t.Parallel()
+	const columns = 300_000 // took minutes when each name was compared with all earlier ones
+	var header strings.Builder
+	for i := range columns {
+		fmt.Fprintf(&header, "%x,", i)
+	}
+	r := NewReader(strings.NewReader(header.String()+"0\n"), Options{Format: CSV, MaxRow: 8 << 20})
+	began := time.Now()
+	if _, err := r.Next(); err == nil || errors.Is(err, io.EOF) || !strings.Contains(err.Error(), "twice") {
+		t.Errorf("got %v", err)
+	}
+	if took := time.Since(began); took > time.Minute {
+		t.Errorf("it took %v", took)
 	}
 }

@@ -42,6 +42,7 @@ type patientBody struct {
 	discard     atomic.Bool // rows are thrown away
 	most        int64       // the most bytes of the body, as it comes and uncompressed
 	left        int64       // bytes that may still come
+	rowBytes    int64       // bytes of the rows that were read: JSON, also where the body is CSV
 	ended       atomic.Bool // all of the body was read
 	broken      bool        // a read has failed, so that the client may be gone
 }
@@ -202,8 +203,12 @@ func malformed(err error) bool {
 }
 
 // add adds a row to the next batch; line is its line in the body, or its number in an array. It blocks while that is full, and returns an
-// error if the row is not taken.
+// error if the row is not taken. The rows together may have as many bytes as the body, so that a short body of CSV, whose header has long
+// names, does not make rows without end.
 func (s *submitter) add(row []byte, line int) error {
+	if s.body.rowBytes += int64(len(row)); s.body.rowBytes > s.body.most {
+		return tooLong(s.body.most)
+	}
 	for {
 		s.mu.Lock()
 		if s.ended {

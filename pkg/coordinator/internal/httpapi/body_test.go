@@ -7,10 +7,25 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
+	"github.com/kisgrid/kisgrid/internal/rowfile"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 )
+
+// TestLongNames: rows of CSV whose header has long names are refused when they are as long as a body may be, however short their lines are.
+func TestLongNames(t *testing.T) {
+	w := httptest.NewRecorder()
+	body := strings.Repeat("n", 1000) + ",b\n" + strings.Repeat("1,2\n", 100)
+	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
+	s := newSubmitter(t.Context(), func(error) {}, &API{}, rowsRequest{format: rowfile.CSV, oneBatch: true}, w, r)
+	s.limits = batch.Limits{}.WithDefaults()
+	s.body.most = 10_000
+	if err := s.addRows(); batch.CodeOf(err) != batch.CodeBatchTooLarge || s.next.Len() != 9 {
+		t.Errorf("%d rows were taken: %v", s.next.Len(), err)
+	}
+}
 
 // TestBomb: a body is refused that is over the limit as it comes, or that becomes so when it is decompressed.
 func TestBomb(t *testing.T) {
