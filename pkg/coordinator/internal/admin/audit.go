@@ -24,8 +24,8 @@ const (
 	auditQueue = 1024            // so many entries may wait for etcd; further ones are in the log of the process only
 	auditPause = time.Second     // the pause after etcd did not take entries
 	auditFlush = 2 * time.Second // how long the end of the process waits for the last entries
-	// auditText and auditFlows are the most bytes of the detail of an entry, and of the names of its flows. Callers choose both, and etcd takes
-	// only requests of 1.5 MiB, in which cluster.AuditBatch entries must have room.
+	// auditText and auditFlows are the most bytes of the detail of an entry, and of the names of its flows. Callers choose both, and an entry
+	// for which a request to etcd has no room (1.5 MiB) would hold up all later ones.
 	auditText  = 1 << 10
 	auditFlows = 8 << 10
 )
@@ -99,8 +99,8 @@ func (a *Auditor) Run(ctx context.Context) {
 		if ctx.Err() != nil {
 			break
 		}
-		var err error
-		if waiting, err = a.put(ctx, waiting); err == nil {
+		if err := a.store.PutAudit(ctx, waiting...); err == nil {
+			waiting = nil
 			continue
 		}
 		select {
@@ -111,35 +111,13 @@ func (a *Auditor) Run(ctx context.Context) {
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditFlush)
 	defer cancel()
 	for len(waiting) > 0 {
-		var err error
-		if waiting, err = a.put(last, waiting); err != nil {
+		if err := a.store.PutAudit(last, waiting...); err != nil {
 			a.missed.Add(float64(len(waiting) + len(a.entries)))
 			a.log.Warn("the audit log in etcd lacks the last entries; they are in this log", "entries", len(waiting)+len(a.entries), "error", err)
 			return
 		}
 		waiting = a.gather(nil)
 	}
-}
-
-// put writes entries to etcd. After an error it returns those that are to be written later. An entry that etcd would never take, because it is
-// too large, is left out, so that it holds up no other one.
-func (a *Auditor) put(ctx context.Context, entries []cluster.AuditEntry) (left []cluster.AuditEntry, err error) {
-	switch err := a.store.PutAudit(ctx, entries...); {
-	case err == nil:
-		return nil, nil
-	case batch.CodeOf(err) != batch.CodeBadDocument:
-		return entries, err
-	case len(entries) == 1:
-		a.missed.Inc()
-		a.log.Warn("the audit log in etcd lacks an entry, because etcd does not take it; the entry is in this log", "action", entries[0].Action, "author", entries[0].Author, "error", err)
-		return nil, nil
-	}
-	for i := range entries {
-		if _, err := a.put(ctx, entries[i:i+1]); err != nil {
-			return entries[i:], err
-		}
-	}
-	return nil, nil
 }
 
 // gather adds the entries that wait, up to cluster.AuditBatch, without blocking.

@@ -168,11 +168,11 @@ func (o *answerWriter) write() {
 }
 
 // end writes the last line, or the whole answer if nothing was written before, and blocks until the client has it or is gone. sent is how
-// many rows were sent.
-func (o *answerWriter) end(err error, sent int64) {
+// many rows were sent. ran says that they may have run: then the answer has status 200, since other statuses promise that no row has run.
+func (o *answerWriter) end(err error, sent int64, ran bool) {
 	o.mu.Lock()
 	o.closed = true
-	if err != nil && !o.begun {
+	if err != nil && !o.begun && !ran {
 		o.mu.Unlock()
 		_ = o.control.SetWriteDeadline(time.Now().Add(writePatience))
 		o.closeIfUnread()
@@ -243,6 +243,9 @@ func (s *submitter) answer(a *pb.Answer) error {
 	if refused := wire.ToError(a.GetRefused()); refused != nil && only && !o.begun {
 		o.mu.Unlock()
 		s.fail(refused)
+		s.mu.Lock()
+		s.refusedAll = true
+		s.mu.Unlock()
 		s.cancel(refused)
 		return refused
 	}

@@ -248,3 +248,56 @@ func TestStrangersTakeNoKeys(t *testing.T) {
 		}
 	})
 }
+
+// endingStream is a service whose call ends with an error when it has received the batch, or before that.
+type endingStream struct {
+	pb.UnimplementedIngestServer
+	receives bool
+}
+
+// Stream implements pb.IngestServer.
+func (e endingStream) Stream(stream pb.Ingest_StreamServer) error {
+	if _, err := stream.Recv(); err != nil {
+		return err
+	}
+	for _, m := range []*pb.StreamResponse{
+		{Kind: &pb.StreamResponse_Opened{Opened: &pb.Opened{Revision: 7}}},
+		{Kind: &pb.StreamResponse_Credit{Credit: &pb.Credit{Rows: 1 << 20, Bytes: 1 << 30}}},
+	} {
+		if err := stream.Send(m); err != nil {
+			return err
+		}
+	}
+	if e.receives {
+		if _, err := stream.Recv(); err != nil {
+			return err
+		}
+	}
+	return wire.Status(batch.Errorf(batch.CodeUnavailable, "the call has ended"))
+}
+
+// TestRowsMayHaveRun: a status other than 200 promises that no row has run, so a request whose rows may have run, and of which no outcome is
+// known, has status 200 and an error in its last line.
+func TestRowsMayHaveRun(t *testing.T) {
+	for receives, want := range map[bool]int{false: http.StatusServiceUnavailable, true: http.StatusOK} {
+		a := newAPI(t, nil)
+		a.Ingest = endingStream{receives: receives}
+		w := httptest.NewRecorder()
+		body, rows := io.Pipe()
+		go func() {
+			if receives {
+				_, _ = io.WriteString(rows, "{\"id\":1}\n{\"id\":2}\n") // an error means that the request has ended
+			}
+			_ = rows.Close()
+		}()
+		a.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "http://127.0.0.1/v1/flows/F/rows", body))
+		if w.Code != want || !strings.Contains(w.Body.String(), "UNAVAILABLE") {
+			t.Errorf("received %v: %d %s", receives, w.Code, w.Body)
+		}
+		if receives && !strings.Contains(w.Body.String(), `"not_submitted_from":`) {
+			t.Errorf("the answer is %s", w.Body)
+		}
+		_ = body.Close()
+		a.Wait()
+	}
+}

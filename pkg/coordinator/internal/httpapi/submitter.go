@@ -65,7 +65,8 @@ type submitter struct {
 	byteCredit int64                 // guarded by mu: how many bytes may be sent, in the same way
 	unanswered map[uint64]*sentBatch // guarded by mu: by sequence
 	kept       bool                  // guarded by mu: the key of idempotency is kept
-	refusal    error                 // guarded by mu: why the only batch was refused
+	refusal    error                 // guarded by mu: why the call has ended
+	refusedAll bool                  // guarded by mu: the only batch was refused, so that no row has run
 	revision   batch.Revision        // guarded by mu: that the rows run on; zero means the active one
 	age        time.Duration         // guarded by mu: how long before began the rows were first submitted
 	whole      bool                  // guarded by mu: all rows must have come before the first one is sent
@@ -348,12 +349,13 @@ func (s *submitter) finish() {
 		err = batch.Errorf(batch.CodeEmptyBatch, "the body has no rows: send at least one")
 	}
 	sent := s.rows
+	ran := sent > 0 && !s.refusedAll && err != nil && wire.LeavesOpen(batch.CodeOf(err))
 	s.ended = true
 	s.next = batch.Columns{}
 	s.mu.Unlock()
 	s.body.discard.Store(true)
 	s.room.wake()
-	s.out.end(err, sent)
+	s.out.end(err, sent, ran)
 	if s.read == nil {
 		return
 	}
