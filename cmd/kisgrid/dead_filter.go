@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -123,7 +124,7 @@ func (f *deadFilter) chosen(cmd *cobra.Command, ids []string, all bool) (*pb.Dea
 		}
 	}
 	if !all && len(ids) == 0 && f.empty() {
-		return nil, command.Usage("no letters are selected: give their ids, or select them with --flow, --function, --code, --since, --until, --key, --field, --text or --batch; --all selects all letters of all flows")
+		return nil, errors.New("no letters are selected: give their ids, or select them with --flow, --function, --code, --since, --until, --key, --field, --text or --batch; --all selects all letters of all flows")
 	}
 	return f.message(ids, time.Now())
 }

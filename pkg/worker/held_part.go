@@ -41,6 +41,8 @@ type heldPart struct {
 	endedSince time.Time            // when the first of endedRuns ended
 	span       trace.Span           // nil when nobody traces
 	reporting  bool                 // a goroutine makes results of endedRuns now
+	inOrder    bool                 // the part is among peer.inOrder
+	overtaking bool                 // its results wait for those of an earlier part of peer.inOrder, which another goroutine makes
 	announced  bitset.Set           // rows that run or wait to run, as the coordinator was told; nil when none was announced
 }
 

@@ -46,6 +46,8 @@ type peer struct {
 	lastPart   uint64               // number of the last part that came
 	parts      map[uint64]*heldPart // parts by number; a part goes when its last result is acknowledged
 	unreported []*heldPart          // parts that have ended rows in no result, and rows that have not ended; the longest waiting first
+	// inOrder has the parts whose ended rows, which no result names yet, include dead rows to keep or rows to hand back; by number.
+	inOrder []*heldPart
 
 	// results has the results that the coordinator has not acknowledged, by number. The three numbers below say how far each
 	// side is. Example with nine results, of which a session before sent seven, and the current session sends those from 4 on
@@ -183,7 +185,7 @@ func (p *peer) releaseAll() {
 	pointDropped.Hit()
 	p.mu.Lock()
 	plans, credits, parts, results := p.plans, p.credits, p.parts, p.results
-	p.plans, p.credits, p.parts, p.results, p.unreported = nil, nil, nil, nil, nil
+	p.plans, p.credits, p.parts, p.results, p.unreported, p.inOrder = nil, nil, nil, nil, nil, nil
 	running := map[*flow]map[*flowexec.Part]bool{}
 	for _, part := range parts {
 		if part.Part == nil {

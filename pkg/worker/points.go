@@ -11,6 +11,7 @@ var (
 	pointDrains          = point.New("worker/handshake: refused because the worker drains")
 	pointReplaced        = point.New("worker/handshake: replaced a session that was open")
 	pointResultsAgain    = point.New("worker/results: sent again in another session")
+	pointOvertaking      = point.New("worker/results: dead rows of a part waited for those of an earlier part")
 	pointPartAgain       = point.New("worker/parts: one came a second time")
 	pointPartDraining    = point.New("worker/parts: one was handed back because the worker drains")
 	pointUncompilable    = point.New("worker/parts: one needs a revision that does not compile here")

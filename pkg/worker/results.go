@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -58,6 +59,11 @@ func (p *peer) addEnded(part *heldPart, run flowexec.RunResult) (complete, wake 
 	part.endedBytes += bytes
 	part.account.holdOutput(bytes, true)
 	part.removeAnnounced(run)
+	if len(run.Dead)+len(run.Returned) > 0 && !part.inOrder && !p.dropped {
+		part.inOrder = true
+		i, _ := slices.BinarySearchFunc(p.inOrder, part.number, func(other *heldPart, n uint64) int { return cmp.Compare(other.number, n) })
+		p.inOrder = slices.Insert(p.inOrder, i, part)
+	}
 	if part.openRows == 0 {
 		return true, false
 	}
@@ -69,21 +75,73 @@ func (p *peer) addEnded(part *heldPart, run flowexec.RunResult) (complete, wake 
 	return false, wake
 }
 
-// report makes results of the part's ended runs, and the part's last result when all rows have ended. It does nothing while
-// another goroutine does the same for this part.
+// report makes results of the part's ended runs, and the part's last result when all rows have ended.
+//
+// The coordinator keeps dead rows in the order in which it hears of them, and redrives run them in this order. So where the ended runs have
+// dead rows, the results of earlier parts of the flow that have some come first: rows of one key may be divided among several parts. The same
+// holds for rows that are handed back, since they may die elsewhere.
 func (p *peer) report(part *heldPart) {
+	for before := p.firstBefore(part); before != nil && p.reportAlone(before); {
+		before = p.firstBefore(part)
+	}
+	p.reportAlone(part)
+	for next := p.nextOvertaking(); next != nil; next = p.nextOvertaking() {
+		p.reportAlone(next)
+	}
+}
+
+// reportAlone makes results of one part. It does nothing, and returns false, while another goroutine does the same for this part, or for one
+// whose results have to come first. In the latter case that goroutine also makes the results of this part.
+func (p *peer) reportAlone(part *heldPart) (made bool) {
 	ended, bytes, last := p.takeEnded(part)
 	for ; len(ended) > 0; ended, bytes, last = p.takeEnded(part) {
 		p.keepResults(part, p.server.resultMessagesSafely(part, ended, last), bytes)
+		made = true
 	}
 	if last {
 		tracing.End(part.span, nil)
 	}
+	return made
+}
+
+// firstBefore returns the first part whose results have to come before those of a part; nil if there is none.
+func (p *peer) firstBefore(part *heldPart) *heldPart {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.firstBeforeLocked(part)
+}
+
+// firstBeforeLocked is firstBefore for a caller that holds p.mu.
+func (p *peer) firstBeforeLocked(part *heldPart) *heldPart {
+	if part.inOrder {
+		for _, other := range p.inOrder {
+			switch {
+			case other.number >= part.number:
+				return nil
+			case other.flow == part.flow:
+				return other
+			}
+		}
+	}
+	return nil
+}
+
+// nextOvertaking returns a part that was not reported because of an earlier one, whose results have been made meanwhile; nil if there is none.
+func (p *peer) nextOvertaking() *heldPart {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, part := range p.inOrder {
+		if part.overtaking && p.firstBeforeLocked(part) == nil {
+			part.overtaking = false
+			return part
+		}
+	}
+	return nil
 }
 
 // takeEnded takes the ended runs that are in no result yet, together with their bytes, which stay counted. last says that all
 // rows of the part have ended. It returns nothing while another goroutine makes results of this part: that goroutine looks
-// again when it is done.
+// again when it is done. It also returns nothing while results of another part have to come first.
 func (p *peer) takeEnded(part *heldPart) (ended []flowexec.RunResult, bytes int64, last bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -94,6 +152,10 @@ func (p *peer) takeEnded(part *heldPart) (ended []flowexec.RunResult, bytes int6
 		part.endedRuns = nil
 		part.account.releaseOutput(part.endedBytes)
 		part.endedBytes = 0
+	case p.firstBeforeLocked(part) != nil:
+		pointOvertaking.Hit()
+		part.overtaking = true
+		return nil, 0, false
 	}
 	ended, part.endedRuns = part.endedRuns, nil
 	bytes, part.endedBytes = part.endedBytes, 0
@@ -121,6 +183,10 @@ func (p *peer) keepResults(part *heldPart, messages []*pb.Result, bytes int64) {
 		return
 	}
 	p.numberResults(part, messages...)
+	if part.inOrder && !slices.ContainsFunc(part.endedRuns, func(run flowexec.RunResult) bool { return len(run.Dead)+len(run.Returned) > 0 }) {
+		part.inOrder = false
+		p.inOrder = slices.DeleteFunc(p.inOrder, func(other *heldPart) bool { return other == part })
+	}
 	p.wakeUp()
 }
 

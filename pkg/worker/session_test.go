@@ -314,6 +314,39 @@ func TestPartialResults(t *testing.T) {
 	})
 }
 
+// Dead rows reach the coordinator in the order in which the rows of a key ended, although one part has ended and an earlier one has not.
+func TestDeadRowsStayInOrder(t *testing.T) {
+	inBubble(t, wideBudget, func(t *testing.T, r *rig) {
+		b := r.dial()
+		b.hello("c-1", false)
+		b.define("sharded")
+		r.hold("slow")
+		for number, words := range [][]string{{"bad first", "slow"}, {"bad second"}, {"fine"}, {"bad third"}} {
+			p := batchOf(uint64(number+1), "sharded", words...)
+			p.KeepDead = true
+			b.sendPart(p)
+		}
+		var dead []string
+		parts := map[uint64]bool{} // that have ended
+		for len(parts) < 3 {
+			res := b.result()
+			for _, d := range res.GetDead() {
+				dead = append(dead, string(d.GetData()))
+			}
+			if res.GetLast() {
+				parts[res.GetPart()] = true
+			}
+		}
+		if want := []string{`{"id":0,"text":"bad first"}`, `{"id":0,"text":"bad second"}`, `{"id":0,"text":"bad third"}`}; !slices.Equal(dead, want) {
+			t.Errorf("dead rows came as %q, want %q", dead, want)
+		}
+		r.open("slow")
+		if res := b.result(); !res.GetLast() || res.GetPart() != 1 {
+			t.Errorf("the last result is %v", res)
+		}
+	})
+}
+
 func rowsOf(ranges []*pb.Range) (rows []uint32) {
 	for _, r := range ranges {
 		for i := range r.GetCount() {
