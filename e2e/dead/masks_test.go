@@ -77,6 +77,9 @@ func TestMasks(t *testing.T) {
 		if code != 1 || strings.Contains(out, secret) || !strings.Contains(out, "PERMISSION_DENIED") && !strings.Contains(out, "NOT_FOUND") {
 			t.Errorf("%v as %s ends with %d and says:\n%s", c.args, c.who, code, out)
 		}
+		if strings.Contains(out, `flow ""`) {
+			t.Errorf("%v as %s names no flow: %s", c.args, c.who, out)
+		}
 	}
 	if out, code := as("other", "dead", "drop", id); code != 1 || !strings.Contains(out, "NOT_FOUND: there is no dead letter "+id) {
 		t.Errorf("somebody else drops the letter by its id: %s", out)

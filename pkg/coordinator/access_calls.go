@@ -75,6 +75,9 @@ var accessRules = map[string]access.Rule{
 				return err
 			}
 		}
+		if in.GetFlow() == "" {
+			return nil // the call asks for the flow of the letter
+		}
 		return c.NeedUnmasked(in.GetFlow(), "edit dead letters")
 	},
 	pb.Admin_RedriveDead_FullMethodName: onLetters[*pb.RedriveDeadRequest](access.Operate),
@@ -84,6 +87,9 @@ var accessRules = map[string]access.Rule{
 			if err := onLetters[*pb.RedriveDeadWithResultsRequest](r)(c, request); err != nil {
 				return err
 			}
+		}
+		if in.GetFilter().GetFlow() == "" {
+			return nil // the call asks for each flow of the letters
 		}
 		return c.NeedUnmasked(in.GetFilter().GetFlow(), "see the output of a redrive")
 	},

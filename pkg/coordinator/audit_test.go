@@ -245,7 +245,7 @@ func TestEveryCallInTheLog(t *testing.T) {
 			_, err := admin.Explain(ctx, &pb.ExplainRequest{Flow: "S", Key: "1", Rows: true})
 			return err
 		}},
-		{"Admin.ListDead", "", func(ctx context.Context) error {
+		{"Admin.ListDead", "read reasons of dead letters", func(ctx context.Context) error {
 			return drained(admin.ListDead(ctx, &pb.ListDeadRequest{Filter: filter, NoRows: true}))
 		}},
 		{"Admin.ListDead", "search dead letters", func(ctx context.Context) error {

@@ -47,6 +47,16 @@ func (a *admin) listDead(in *pb.ListDeadRequest, out pb.Admin_ListDeadServer) er
 		a.Auditor.record(ctx, "read dead letters", lettersDetail(in.GetFilter()), s.flows...)
 	case !s.content.empty(): // which letters have the contents is a read of rows, too
 		a.Auditor.record(ctx, "search dead letters", lettersDetail(in.GetFilter()), s.flows...)
+	default: // functions may write contents of rows into reasons
+		var shown []string
+		for _, flow := range s.flows {
+			if who.May(access.Rows, flow) {
+				shown = append(shown, flow)
+			}
+		}
+		if len(shown) > 0 {
+			a.Auditor.record(ctx, "read reasons of dead letters", lettersDetail(in.GetFilter()), shown...)
+		}
 	}
 	left := in.GetLimit()
 	afterFlow, afterPlace, err := parsePosition(in.GetAfter())
