@@ -10,7 +10,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/kis"
 )
 
-// A document that does not parse hides no mistake in other functions of its flow, and makes no mistake of what it might have said.
+// A document that does not parse hides no mistake in other functions of its flow, and none is reported for types that it might have given.
 func TestMistakesBesideBrokenDocuments(t *testing.T) {
 	type row struct {
 		ID   int    `json:"id"`

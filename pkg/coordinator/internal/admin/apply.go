@@ -44,7 +44,7 @@ func (a *admin) apply(in *pb.ApplyRequest, out pb.Admin_ApplyServer) error {
 		parts := [][]definition.Document{c.put}
 		if in.GetInParts() {
 			if parts = a.Store.Parts(c.put); len(c.gone) > 0 {
-				parts = append(parts, nil) // what is deleted is the last part
+				parts = append(parts, nil) // the last part has the documents to delete
 			}
 		}
 		if err := c.write(parts, func(expect map[cluster.Key]int64, put []definition.Document, gone []cluster.Key) (int64, error) {

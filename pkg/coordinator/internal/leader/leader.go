@@ -41,7 +41,7 @@ type leader struct {
 	passTimer          *time.Timer
 	// earlier has, by flow, the documents in the flow's history. It has only flows whose candidate breaks a rule of intake.
 	earlier map[string]acceptedEarlier
-	direct  directChanges // what is known of changes that were made past all coordinators
+	direct  directChanges // the changes that were made past all coordinators, as far as they are known
 
 	auditBegan bool // says whether etcd has noted that there is an audit log
 }
