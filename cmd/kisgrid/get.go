@@ -35,8 +35,8 @@ func getCommand() *cobra.Command {
 		Long: `get lists everything of one kind, or the things with the given NAMEs; with one NAME it shows everything about one thing. For
 a function it also shows the fields that the function reads, the rows that it gives, and the types of its expressions.
 
-The counts of a flow's rows are those of one coordinator, the one that get asks: they count the rows that came in through it. While
-etcd is away, that coordinator answers from its memory, and get says how old the answer is.
+The counts ROWS, IN FLIGHT, DEAD and FAILED of a flow are those of one coordinator, the one that get asks: they count the rows that came
+in through it. ALL ROWS, IN/S and ENDED/S are those of all coordinators together; rates are those of the last 15 seconds. While etcd is away, that coordinator answers from its memory, and get says how old the answer is.
 
 --state selects by the state, such as "degraded" or "pending,rejected". --watch goes on, and prints each thing again when it has changed, until
 Ctrl-C. Text for people has at most --limit lines; --after goes on behind the last one.`,
@@ -269,7 +269,7 @@ func blockStyle(n *yaml.Node) {
 
 // columns has, for each kind of resource, the headings of its table, with tabs between them.
 var columns = map[string]string{
-	"flows":        "NAME\tSTATE\tREVISION\tSHARD KEY\tROWS\tIN FLIGHT\tDEAD\tFAILED\tCOUNTED FOR",
+	"flows":        "NAME\tSTATE\tREVISION\tSHARD KEY\tROWS\tIN FLIGHT\tDEAD\tFAILED\tCOUNTED FOR\tALL ROWS\tIN/S\tENDED/S",
 	"functions":    "NAME\tSTATE\tWANTED\tACTIVE\tFLOWS",
 	"connectors":   "NAME\tSTATE\tWANTED\tACTIVE\tFLOWS\tSTORE",
 	"workers":      "ID\tADDRESS\tLANES\tFUNCTIONS\tSTATE\tAGE\tBUILD",
@@ -278,7 +278,7 @@ var columns = map[string]string{
 
 // wideColumns has the headings that -o wide adds.
 var wideColumns = map[string]string{
-	"flows":        "WANTED\tTAKEN BY\tUPDATED\tWHY",
+	"flows":        "WANTED\tTAKEN BY\tUPDATED\tWHY\tALL IN FLIGHT\tALL DEAD\tPARKED\tOLDEST",
 	"functions":    "UPDATED\tWHY",
 	"connectors":   "UPDATED\tWHY",
 	"workers":      "NAME\tSTARTED\tSESSION",
@@ -300,7 +300,7 @@ func wideRow(kind string, r *pb.Resource) ([]string, error) {
 	case "flows":
 		var v coordinator.FlowView
 		err := json.Unmarshal(r.GetStatus(), &v)
-		return []string{strconv.FormatInt(v.Wanted, 10), fmt.Sprintf("%d of %d", v.Applied, v.Of), at(v.Updated), or(firstLine(strings.Join(append(v.Reasons, v.Unserved...), "; ")), "-")}, err
+		return []string{strconv.FormatInt(v.Wanted, 10), fmt.Sprintf("%d of %d", v.Applied, v.Of), at(v.Updated), or(firstLine(strings.Join(append(v.Reasons, v.Unserved...), "; ")), "-"), everywhere(v, "in_flight"), everywhere(v, "dead"), parked(v), oldest(v)}, err
 	case "workers":
 		var v cluster.Worker
 		err := json.Unmarshal(r.GetStatus(), &v)
@@ -324,8 +324,58 @@ func printCounter(out io.Writer, resources []*pb.Resource) error {
 	if v.Counted.By == "" {
 		return nil // an earlier build of the coordinator does not tell
 	}
-	_, err := fmt.Fprintf(out, "rows are those that came in through %s at %s; each coordinator counts its own\n", v.Counted.By, v.Counted.At)
-	return err
+	fmt.Fprintf(out, "rows are those that came in through %s at %s; each coordinator counts its own\n", v.Counted.By, v.Counted.At)
+	if v.Cluster != nil {
+		printCluster(out, *v.Cluster)
+	}
+	return nil
+}
+
+// printCluster says which coordinators' rows are in the columns about the whole cluster, and which are missing there.
+func printCluster(out io.Writer, c coordinator.ClusterRows) {
+	fmt.Fprintf(out, "ALL ROWS, IN/S and ENDED/S are those of all coordinators (%d)\n", c.Coordinators)
+	for _, id := range slices.Sorted(maps.Keys(c.Missing)) {
+		fmt.Fprintf(out, "without news of %s: %s\n", id, firstLine(c.Missing[id]))
+	}
+}
+
+// everywhere returns how many rows of a kind all coordinators have counted; "-" means that the coordinator's build does not tell.
+func everywhere(v coordinator.FlowView, kind string) string {
+	if v.Cluster == nil {
+		return "-"
+	}
+	return strconv.FormatUint(v.Cluster.Rows[kind], 10)
+}
+
+// perSecond returns how many rows of these kinds all coordinators count each second.
+func perSecond(v coordinator.FlowView, kinds ...string) string {
+	if v.Cluster == nil {
+		return "-"
+	}
+	sum := 0.0
+	for _, kind := range kinds {
+		sum += v.Cluster.PerSecond[kind]
+	}
+	if sum > 0 && sum < 10 {
+		return strconv.FormatFloat(sum, 'f', 1, 64)
+	}
+	return strconv.FormatFloat(sum, 'f', 0, 64)
+}
+
+// parked returns how many rows are parked in workers.
+func parked(v coordinator.FlowView) string {
+	if v.Cluster == nil {
+		return "-"
+	}
+	return strconv.FormatUint(v.Cluster.Parked, 10)
+}
+
+// oldest returns for how long the oldest row without an outcome has waited; "-" means that there is none.
+func oldest(v coordinator.FlowView) string {
+	if v.Cluster == nil || v.Cluster.OldestSeconds == 0 {
+		return "-"
+	}
+	return (time.Duration(v.Cluster.OldestSeconds*1000) * time.Millisecond).Round(100 * time.Millisecond).String()
 }
 
 // countedFor returns how long the coordinator has been counting rows of the flow; "-" means that the coordinator does not tell.
@@ -355,7 +405,7 @@ func row(kind string, r *pb.Resource) ([]string, error) {
 		var v coordinator.FlowView
 		err := json.Unmarshal(r.GetStatus(), &v)
 		n := func(outcome string) string { return strconv.FormatUint(v.Rows[outcome], 10) }
-		return []string{v.Flow, flowState(v), strconv.FormatInt(v.Active, 10), shardKey(v, "-"), n("in"), n("in_flight"), n("dead"), n("failed"), countedFor(v)}, err
+		return []string{v.Flow, flowState(v), strconv.FormatInt(v.Active, 10), shardKey(v, "-"), n("in"), n("in_flight"), n("dead"), n("failed"), countedFor(v), everywhere(v, "in"), perSecond(v, "in"), perSecond(v, "done", "filtered", "aborted", "dead", "failed")}, err
 	case "workers":
 		var v coordinator.WorkerView
 		err := json.Unmarshal(r.GetStatus(), &v)
@@ -472,6 +522,15 @@ func describeFlow(out io.Writer, r *pb.Resource) error {
 	}
 	fmt.Fprintf(w, "rows\tin %d = done %d + filtered %d + aborted %d + dead %d + failed %d + in flight %d (through this coordinator)\n",
 		v.Rows["in"], v.Rows["done"], v.Rows["filtered"], v.Rows["aborted"], v.Rows["dead"], v.Rows["failed"], v.Rows["in_flight"])
+	if c := v.Cluster; c != nil {
+		fmt.Fprintf(w, "all rows\tin %d; done %d, filtered %d, aborted %d, dead %d, failed %d, in flight %d (through all coordinators: %d)\n",
+			c.Rows["in"], c.Rows["done"], c.Rows["filtered"], c.Rows["aborted"], c.Rows["dead"], c.Rows["failed"], c.Rows["in_flight"], c.Coordinators)
+		fmt.Fprintf(w, "each second\tin %s, ended %s; parked %d, the oldest row waits for %s\n",
+			perSecond(v, "in"), perSecond(v, "done", "filtered", "aborted", "dead", "failed"), c.Parked, oldest(v))
+		for _, id := range slices.Sorted(maps.Keys(c.Missing)) {
+			fmt.Fprintf(w, "without\tnews of %s: %s\n", id, firstLine(c.Missing[id]))
+		}
+	}
 	if v.Counted.By != "" {
 		fmt.Fprintf(w, "counted by\t%s at %s, since %s (%s)\n", v.Counted.By, v.Counted.At, v.Counted.Since.UTC().Format(time.RFC3339), age(v.Counted.Since))
 	}

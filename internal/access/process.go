@@ -89,6 +89,20 @@ func (g *Guard) whileCoordinator(c *x509.Certificate, service any, stream grpc.S
 	return handle(service, &noted{ServerStream: stream, ctx: ctx})
 }
 
+// CheckCoordinator returns an error if the certificate that a dialled server has shown is not that of a coordinator.
+func (g *Guard) CheckCoordinator(c *x509.Certificate) error {
+	if oneSelects(g.policy().coordinators, c) {
+		return nil
+	}
+	return unauthenticated("the server is not a coordinator: its certificate with the subject %q and the names %q is not among the coordinators in the access file", c.Subject.String(), alternativeNames(c))
+}
+
+// isCoordinator reports whether the caller has shown the certificate of a coordinator.
+func (g *Guard) isCoordinator(ctx context.Context) bool {
+	c := certificateOf(ctx)
+	return c != nil && oneSelects(g.policy().coordinators, c)
+}
+
 // CoordinatorsOnly returns an interceptor for the server of a worker. It refuses every stream of a caller that has not proved to be a
 // coordinator, except health checks. While a stream lasts it looks again, once a second.
 func (g *Guard) CoordinatorsOnly() grpc.StreamServerInterceptor {

@@ -25,6 +25,8 @@ type Network interface {
 	Reach(node, service, address string) (string, error)
 	// DialWorker connects a coordinator to a worker.
 	DialWorker(ctx context.Context, coordinator string, w cluster.Worker) (net.Conn, error)
+	// DialCoordinator connects a coordinator to another one.
+	DialCoordinator(ctx context.Context, coordinator string, other cluster.Coordinator) (net.Conn, error)
 }
 
 // Node is one coordinator or worker of a Cluster. Its methods may be called from several goroutines.
@@ -194,6 +196,9 @@ func (k *Cluster) newCoordinator(ctx context.Context, name string, store *cluste
 	config.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if network := k.config.Network; network != nil {
 		config.DialWorker = func(ctx context.Context, w cluster.Worker) (net.Conn, error) { return network.DialWorker(ctx, name, w) }
+		config.DialCoordinator = func(ctx context.Context, c cluster.Coordinator) (net.Conn, error) {
+			return network.DialCoordinator(ctx, name, c)
+		}
 	}
 	if http != "" {
 		if pages, err = listenAt(ctx, k.config.Machine, http); err != nil {

@@ -97,6 +97,14 @@ var accessRules = map[string]access.Rule{
 	pb.Admin_Version_FullMethodName:  nil,
 	pb.Admin_Pause_FullMethodName:    onFlow[*pb.PauseRequest](access.Operate),
 	pb.Admin_Cordon_FullMethodName:   func(c access.Caller, _ any) error { return c.NeedAll(access.Operate) }, // a worker runs everybody's flows
+	pb.Admin_Figures_FullMethodName: func(c access.Caller, request any) error {
+		if in, ok := request.(*pb.FiguresRequest); ok && in.GetFlow() != "" {
+			return c.Need(access.View, in.GetFlow())
+		}
+		return c.NeedSome(access.View)
+	},
+	// Coordinators may make it without a right.
+	pb.Admin_ShareFigures_FullMethodName: func(c access.Caller, _ any) error { return c.NeedAll(access.View) },
 	pb.Admin_Audit_FullMethodName: func(c access.Caller, request any) error {
 		if in, ok := request.(*pb.AuditRequest); ok && in.GetFlow() != "" {
 			return c.Need(access.View, in.GetFlow())

@@ -167,6 +167,14 @@ var matrix = map[string]struct {
 		_, err := pb.NewAdminClient(conn).Cordon(ctx, &pb.CordonRequest{Worker: "none"})
 		return err
 	}},
+	"kisgrid.v1.Admin.Figures": {[]access.Right{access.View}, func(ctx context.Context, conn *grpc.ClientConn, flow string) error {
+		_, err := pb.NewAdminClient(conn).Figures(ctx, &pb.FiguresRequest{Flow: flow})
+		return err
+	}},
+	"kisgrid.v1.Admin.ShareFigures": {[]access.Right{access.View}, func(ctx context.Context, conn *grpc.ClientConn, _ string) error {
+		_, err := pb.NewAdminClient(conn).ShareFigures(ctx, &pb.ShareFiguresRequest{})
+		return err
+	}},
 	"kisgrid.v1.Admin.Audit": {[]access.Right{access.View}, func(ctx context.Context, conn *grpc.ClientConn, flow string) error {
 		_, err := pb.NewAdminClient(conn).Audit(ctx, &pb.AuditRequest{Flow: flow})
 		return err
@@ -224,6 +232,12 @@ func TestMatrix(t *testing.T) {
 			want("everything", "Mine", true)
 			want("operator of all", "Mine", false)
 			want("viewer of all", "Mine", true)
+			continue
+		}
+		if call == "kisgrid.v1.Admin.ShareFigures" { // likewise
+			want("everything", "Mine", true)
+			want("operator of all", "Mine", true)
+			want("viewer of all", "Mine", false)
 			continue
 		}
 		want("everything", "Mine", false)

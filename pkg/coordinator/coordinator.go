@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
 	"google.golang.org/grpc"
 
 	"github.com/kisgrid/kisgrid/internal/access"
@@ -25,6 +26,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/admin"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/figures"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/httpapi"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/refuse"
@@ -64,6 +66,9 @@ type Config struct {
 	RefuseDirect bool
 	// DialWorker makes the network connection to a worker, over which TLS runs if Transport has it. Default: TCP to the worker's address.
 	DialWorker func(context.Context, cluster.Worker) (net.Conn, error)
+	// DialCoordinator makes the network connection to another coordinator, over which TLS runs if Transport has it. Default: TCP to the
+	// coordinator's address.
+	DialCoordinator func(context.Context, cluster.Coordinator) (net.Conn, error)
 	// Profiles adds the pages below /debug/pprof/ to the HTTP port. They slow the process down for every client that can reach the port.
 	Profiles bool
 	// Lease is how long a worker that can't be reached is waited for, and how long this coordinator's keys in etcd outlive it. Default:
@@ -109,6 +114,8 @@ type Coordinator struct {
 	rejections *prometheus.CounterVec // counts revisions that this coordinator, as the leader, has rejected, by flow
 	server     *serve.Server
 	api        *httpapi.API         // the HTTP API
+	book       *figures.Book        // what the whole cluster has counted
+	counting   singleflight.Group   // reads this coordinator's own counts into book
 	auditor    *admin.Auditor       // notes who changes something, or reads rows
 	guard      *access.Guard        // nil means that there is no access file
 	intercept  *access.Interceptors // find the caller of each call, and refuse calls for which it lacks the right
@@ -146,6 +153,11 @@ func New(c Config) (*Coordinator, error) {
 			return c.Transport.DialTCP(ctx, w.Address)
 		}
 	}
+	if c.DialCoordinator == nil {
+		c.DialCoordinator = func(ctx context.Context, other cluster.Coordinator) (net.Conn, error) {
+			return c.Transport.DialTCP(ctx, other.Address)
+		}
+	}
 	if c.Budget <= 0 {
 		c.Budget = 96 << 20
 	}
@@ -165,7 +177,7 @@ func New(c Config) (*Coordinator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a coordinator: %w", err)
 	}
-	intercept := access.Intercept(guard, accessRules)
+	intercept := access.Intercept(guard, accessRules).ForCoordinators(pb.Admin_ShareFigures_FullMethodName)
 	server, err := serve.NewServer(c.Transport, grpc.ChainUnaryInterceptor(intercept.Unary), grpc.ChainStreamInterceptor(intercept.Stream))
 	if err != nil {
 		return nil, fmt.Errorf("make a coordinator: %w", err)
@@ -179,11 +191,12 @@ func New(c Config) (*Coordinator, error) {
 			Help: "Revisions that this coordinator, leading, rejected; the revision before runs on.",
 		}, []string{"flow"}),
 	}
+	k.book = figures.New(k.id, time.Now())
 	tracer := tracing.Tracer(c.Tracing)
 	fleetLog := c.Logger.Named("fleet")
 	k.fleet = newFleet(&peerSettings{
 		coordinator: k.id, transport: c.Transport, guard: guard, dial: c.DialWorker, tracer: tracer, lease: c.Lease, limits: c.Limits, untaken: c.Budget / 2,
-		board: k.board, loop: k.loop, log: fleetLog.Named("session"),
+		board: k.board, book: k.book, loop: k.loop, log: fleetLog.Named("session"),
 	}, c.Store, fleetLog)
 	k.auditor = admin.NewAuditor(c.Store, k.id, c.Logger.Named("audit"))
 	k.letters = newLetterKeeper(c.DeadLetters, c.Logger.Named("dead-letters"))
@@ -197,8 +210,8 @@ func New(c Config) (*Coordinator, error) {
 	calls := admin.New(admin.Config{
 		ID: k.id, Address: c.Advertise, Build: c.Build, Started: processStart, Store: c.Store, Letters: c.DeadLetters, Board: k.board,
 		Fleet: k.fleet, Rows: k.loop, Budget: k.ingest.budget, Limits: c.Limits, MaxSteps: c.MaxSteps, RefuseDirect: c.RefuseDirect, Draining: k.draining,
-		Auditor: k.auditor,
-		Runner:  &letterRunner{loop: k.loop, board: k.board, letters: k.letters, budget: k.ingest.budget, limits: c.Limits},
+		Auditor: k.auditor, Book: k.book, CountOwn: k.countOwn,
+		Runner: &letterRunner{loop: k.loop, board: k.board, letters: k.letters, budget: k.ingest.budget, limits: c.Limits},
 	})
 	pb.RegisterAdminServer(server, calls)
 	if k.api, err = httpapi.New(httpapi.Config{
@@ -269,6 +282,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	g.Go(func() error { return c.follow(ctx) })
 	g.Go(func() error { c.letters.checkStore(ctx); return nil })
 	g.Go(func() error { c.auditor.Run(ctx); return nil })
+	g.Go(func() error { c.gatherFigures(ctx); return nil })
 	g.Go(func() error { return c.register(ctx) })
 	g.Go(func() error { return c.campaign(ctx) })
 	g.Go(func() error { c.ingest.balanceStreams(ctx); return nil })

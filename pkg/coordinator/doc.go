@@ -16,6 +16,7 @@
 //   - registration.go: this coordinator's key in etcd.
 //   - leadership.go: the election of the leader.
 //   - metrics.go: the metrics.
+//   - figures.go: counts for those who look, brought together from all coordinators.
 //   - http.go: the HTTP port: the API, metrics and health.
 //   - row_types.go: the types of the fields of a flow's rows, for CSV.
 //   - views.go: the statuses that the command line reads.

@@ -14,3 +14,6 @@ type WorkerView = admin.WorkerView
 // Counted says which coordinator has counted the rows of a FlowView, and since when. Each coordinator counts the rows that clients submit
 // to it.
 type Counted = admin.Counted
+
+// ClusterRows has the rows of a flow in all coordinators; it is in a FlowView.
+type ClusterRows = admin.ClusterRows

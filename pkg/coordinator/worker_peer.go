@@ -16,6 +16,7 @@ import (
 	"github.com/kisgrid/kisgrid/internal/transport"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/figures"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/scheduler"
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -32,6 +33,7 @@ type peerSettings struct {
 	limits      batch.Limits  // the limits of a batch, which a part has, too
 	untaken     int64         // how many bytes of results, of all workers together, clients may leave unread before workers wait for clients
 	board       *flowstate.Board
+	book        *figures.Book
 	loop        *schedulerLoop
 	log         hclog.Logger
 }

@@ -92,10 +92,11 @@ func (p *workerPeer) session(ctx context.Context) (lived bool, err error) {
 			}
 		})
 	}
+	counting := p.settings.book.BeginSession()
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
-		cancel(p.read(ctx, stream))
+		cancel(p.read(ctx, stream, counting))
 	}()
 	p.endSession.Store(&cancel)
 	p.connected.Store(true)
@@ -110,6 +111,7 @@ func (p *workerPeer) session(ctx context.Context) (lived bool, err error) {
 	cancel(err)
 	<-read
 	listening.Wait()
+	p.settings.book.EndSession(time.Now(), counting)
 	err = reason(err)
 	if batch.CodeOf(err) == batch.CodeShutdown {
 		p.draining.Store(true) // if its address refuses connections next, it has stopped, and has not died of the rows that it ran
@@ -131,7 +133,7 @@ func (p *workerPeer) handshake(ctx context.Context, stream pb.Worker_SessionClie
 	hello := &pb.Hello{
 		ProtocolMin: wire.Protocol, ProtocolMax: wire.Protocol, Coordinator: p.settings.coordinator, Worker: p.worker.ID, Resume: p.resumable, Secret: p.secret,
 		BatchBytes: uint32(p.settings.limits.BatchBytes), BatchRows: uint32(p.settings.limits.BatchRows),
-		FollowsLimits: true, UntakenLimit: uint64(p.settings.untakenLimit()),
+		FollowsLimits: true, TakesFigures: true, UntakenLimit: uint64(p.settings.untakenLimit()),
 	}
 	err = stream.Send(&pb.CoordinatorMessage{
 		ResultsReceived: p.resultsReceived.Load(), Untaken: p.untaken.begin(int64(hello.GetUntakenLimit())), Kind: &pb.CoordinatorMessage_Hello{Hello: hello},
@@ -186,8 +188,9 @@ func (p *workerPeer) handshake(ctx context.Context, stream pb.Worker_SessionClie
 	return nil, nil
 }
 
-// read receives the worker's messages and acts on them until the session ends. It returns the error that ended it.
-func (p *workerPeer) read(ctx context.Context, stream pb.Worker_SessionClient) error {
+// read receives the worker's messages and acts on them until the session ends. It returns the error that ended it. counting is the session's
+// number in the Book.
+func (p *workerPeer) read(ctx context.Context, stream pb.Worker_SessionClient, counting uint64) error {
 	for {
 		m := new(pb.WorkerMessage)
 		lent := &wire.Lent{Message: m}
@@ -200,6 +203,9 @@ func (p *workerPeer) read(ctx context.Context, stream pb.Worker_SessionClient) e
 		case *pb.WorkerMessage_Result:
 			err = p.receiveResult(ctx, &result{Result: m.Result, lent: lent})
 		case *pb.WorkerMessage_Heartbeat:
+			if told := m.Heartbeat.GetFigures(); told != nil {
+				p.settings.book.Worker(time.Now(), counting, p.worker.ID, told)
+			}
 			if states := m.Heartbeat.GetConnectors(); len(states) > 0 {
 				if err = p.connectors.update(states); err == nil {
 					p.owner.peerChanged(ctx) // calls that wait for connectors look again

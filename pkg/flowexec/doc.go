@@ -17,6 +17,7 @@
 //   - local_once.go: Plan.Once, which runs rows once, without lanes that stay.
 //   - lane.go: Lanes, which runs one flow: its configuration, Enqueue, Release, Drain and Stop.
 //   - lane_locate.go: Lanes.Locate, which finds the rows of a key that have not ended.
+//   - lane_waiting.go: Lanes.Waiting, which says how many rows wait in the lanes.
 //   - lane_watchdog.go: the watchdog of all lanes: timeouts of functions, and parked rows whose time has come.
 //   - lane_table.go: laneTable, which has the lanes by their place; which lane gets a row; Resize.
 //   - lane_queue.go: lane, with its queue and its goroutine, and what the goroutine does next.
@@ -79,6 +80,7 @@
 //   - connectors.go: Connectors, which hands out connections.
 //   - weigher.go: weigher, which estimates how many bytes rows take.
 //   - metrics.go: Metrics, the metrics of lanes and functions.
+//   - metrics_totals.go: FunctionTotals, the counts of functions that a worker tells coordinators.
 //   - metrics_kisflow.go: KisFlowMetrics, the same under KisFlow's names.
 //   - counts.go: counts of pending runs and of busy lanes.
 //   - clock.go: clock, by which parked rows and resting runs measure time.

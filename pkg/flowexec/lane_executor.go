@@ -234,6 +234,9 @@ func (x *executor) succeed(o batch.RowOutcome, row int, goesOn bool) {
 			blamed, entered := x.run.blame(o, row, goesOn)
 			left.carried = x.run.carry(row, entered)
 			left.rows = append(slices.Clip(left.rows), entered...)
+			for range blamed {
+				x.lane.lanes.config.Metrics.died(x.run.plan.flow, o.Function)
+			}
 			if left.dead = append(slices.Clip(left.dead), blamed...); len(blamed) == 0 && x.run.work.abandoned != nil {
 				pointHungAgain.Hit()
 				left.over = &o // it hangs again and again, and nobody knows in which row

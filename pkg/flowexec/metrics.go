@@ -1,6 +1,7 @@
 package flowexec
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,6 +16,7 @@ type Metrics struct {
 	rows        *prometheus.CounterVec
 	parked      *prometheus.GaugeVec
 	abandoned   prometheus.Gauge
+	totals      totals
 }
 
 // NewMetrics makes the metrics and registers them with r. It returns the error of the first metric that can't be registered, such as one
@@ -58,6 +60,7 @@ func (m *Metrics) Forget(flow string) {
 	if m == nil {
 		return
 	}
+	m.totals.forget(flow, "")
 	for label, all := range map[string][]interface {
 		DeletePartialMatch(labels prometheus.Labels) int
 	}{
@@ -78,6 +81,7 @@ func (m *Metrics) ForgetFunction(flow, function, mode string, elsewhere bool) {
 	}
 	m.seconds.DeleteLabelValues(flow, function)
 	m.rows.DeleteLabelValues(flow, function)
+	m.totals.forget(flow, function)
 	if !elsewhere {
 		m.FunctionDuration.DeleteLabelValues(function, mode)
 		m.FuncScheduleCntsTotal.DeleteLabelValues(function, mode)
@@ -91,16 +95,19 @@ type flowMetrics struct {
 	flow                  string
 	// parked is nil if nothing is counted.
 	parked *prometheus.GaugeVec
+	// waiting counts the rows that are parked or rest, for Lanes.Waiting. The lanes of one Lanes share it. nil means that
+	// nothing is counted.
+	waiting *atomic.Int64
 }
 
 // flow returns the metrics of a flow.
 func (m *Metrics) flow(flow string) flowMetrics {
 	if m == nil {
-		return flowMetrics{}
+		return flowMetrics{waiting: new(atomic.Int64)}
 	}
 	return flowMetrics{
 		m.flowSeconds.WithLabelValues(flow), m.FlowDuration.WithLabelValues(flow),
-		m.FlowScheduleCntsToTal.WithLabelValues(flow), m.FlowDataTotal.WithLabelValues(flow), m.DataTotal, flow, m.parked,
+		m.FlowScheduleCntsToTal.WithLabelValues(flow), m.FlowDataTotal.WithLabelValues(flow), m.DataTotal, flow, m.parked, new(atomic.Int64),
 	}
 }
 
@@ -121,6 +128,7 @@ func (f flowMetrics) observe(rows int, took time.Duration) {
 type functionMetrics struct {
 	seconds, milliseconds prometheus.Observer
 	rows, runs            prometheus.Counter
+	totals                *functionCounts
 }
 
 // function returns the metrics of a step's function in a flow.
@@ -132,6 +140,7 @@ func (m *Metrics) function(flow string, s *step) functionMetrics {
 	return functionMetrics{
 		m.seconds.WithLabelValues(flow, s.Name), m.FunctionDuration.WithLabelValues(s.Name, mode),
 		m.rows.WithLabelValues(flow, s.Name), m.FuncScheduleCntsTotal.WithLabelValues(s.Name, mode),
+		m.totals.of(flow, s.Name),
 	}
 }
 
@@ -144,11 +153,15 @@ func (f functionMetrics) observe(rows int, took time.Duration) {
 	f.runs.Inc()
 	f.seconds.Observe(took.Seconds())
 	f.milliseconds.Observe(milliseconds(took))
+	f.totals.observe(rows, took)
 }
 
 // addParked adds n to the number of rows that are parked or rest. n is negative when rows go on or are given back. The metric of a flow
 // appears when its first row waits.
 func (f flowMetrics) addParked(n int) {
+	if f.waiting != nil {
+		f.waiting.Add(int64(n))
+	}
 	if f.parked != nil {
 		f.parked.WithLabelValues(f.flow).Add(float64(n))
 	}

@@ -183,6 +183,7 @@ func (st *stepRun) judge(row int, f *fault, attempt int) (o batch.RowOutcome, ag
 		st.run.blameOn(f)
 		return st.noTime(f, attempt), false
 	case st.run.keyed && st.rs.Len() > 0:
+		st.counts().again()
 		st.retryLater(row, attempt+1, wait)
 		return batch.RowOutcome{}, false
 	case !st.run.sleep(row, attempt, wait, st.asksAgain(attempt)):
@@ -191,6 +192,7 @@ func (st *stepRun) judge(row int, f *fault, attempt int) (o batch.RowOutcome, ag
 		}
 		return o, false
 	}
+	st.counts().again()
 	return o, true
 }
 

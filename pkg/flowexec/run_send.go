@@ -43,6 +43,9 @@ func (v *verdicts) isGone(row uint32) bool {
 // end ends row i of rs in the current step with o: it records the outcome, and keeps the row for a dead letter if o is dead.
 func (st *stepRun) end(rs *rows.Set, i uint32, o batch.RowOutcome) {
 	o.Function = st.step.Name
+	if o.Outcome == batch.Dead {
+		st.counts().died()
+	}
 	st.run.letters.note(rs, i, &o)
 	st.run.ledger.end(rs.Origins[i], o)
 }

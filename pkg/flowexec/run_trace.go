@@ -116,6 +116,9 @@ func (x *executor) abandonTrace(o batch.RowOutcome) {
 	}
 }
 
+// counts returns the counts of the current step's function; nil if nothing is counted.
+func (st *stepRun) counts() *functionCounts { return st.x.metricsOf(st.run.plan, st.step).totals }
+
 // metricsOf returns the metrics of a step's function. It keeps those of the plan that was used last, so that they are looked up
 // once.
 func (x *executor) metricsOf(p *Plan, s *step) functionMetrics {

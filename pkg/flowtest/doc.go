@@ -20,7 +20,7 @@
 // a fault holds, delays or breaks the relay's connections:
 //
 //	client ──▶ relay ──▶ coordinator ──▶ relay ──▶ worker
-//	                     coordinator ──▶ relay ──▶ etcd
+//	                     coordinator ──▶ relay ──▶ etcd, other coordinators
 //	                     worker      ──▶ relay ──▶ etcd, Redis
 //
 // With the option VirtualTime a test runs in a bubble of testing/synctest. Then nothing waits for a clock: time goes on at once when every

@@ -74,7 +74,7 @@ func Cluster(t TB, workers int, opts ...Option) *Grid {
 	}
 	t.Cleanup(network.close)
 	g := &Grid{t: t, network: network, tracing: o.config.Tracing}
-	network.bearer = g.bearer
+	network.bearer, network.coordinator = g.bearer, g.coordinator
 	o.config.Network = network
 	ctx, cancel := g.patient()
 	defer cancel()
@@ -140,6 +140,16 @@ func (g *Grid) all() []*Node {
 func (g *Grid) bearer(w cluster.Worker) string {
 	for _, n := range g.all() {
 		if n.Address() == "" && n.ID() == w.ID {
+			return n.key
+		}
+	}
+	return ""
+}
+
+// coordinator is like bearer, for the coordinator whose record in etcd is c.
+func (g *Grid) coordinator(c cluster.Coordinator) string {
+	for _, n := range g.all() {
+		if n.Address() != "" && n.ID() == c.ID {
 			return n.key
 		}
 	}

@@ -36,6 +36,8 @@ type network struct {
 	// bearer is the party that belongs to a worker of the cluster; empty means that it is not known yet. It is set before use and
 	// never changes.
 	bearer func(w cluster.Worker) string
+	// coordinator is the same for a coordinator.
+	coordinator func(c cluster.Coordinator) string
 }
 
 // standing is a disturbance of all links of a party, links that are made later included. Its fields are guarded by the network's mu.
@@ -65,7 +67,7 @@ func newNetwork(ctx context.Context, machine kisnet.Network) (*network, error) {
 	return &network{
 		machine: machine, stopped: make(chan struct{}), pairs: pairs,
 		links: map[ends]*link{}, bearers: map[string]string{}, begun: map[string]int{}, dead: map[string]bool{}, entries: map[string][]net.Listener{},
-		bearer: func(cluster.Worker) string { return "" },
+		bearer: func(cluster.Worker) string { return "" }, coordinator: func(cluster.Coordinator) string { return "" },
 	}, nil
 }
 
@@ -157,6 +159,16 @@ func (n *network) DialWorker(ctx context.Context, coordinator string, w cluster.
 		party = n.named(w.Name)
 	}
 	return n.dial(ctx, n.named(coordinator), party, w.Address)
+}
+
+// DialCoordinator implements devcluster.Network: it connects a coordinator to another one. One that was started a moment ago can't be reached
+// yet.
+func (n *network) DialCoordinator(ctx context.Context, coordinator string, other cluster.Coordinator) (net.Conn, error) {
+	party := n.coordinator(other)
+	if party == "" || n.isDead(other.ID) {
+		return nil, errRefused
+	}
+	return n.dial(ctx, n.named(coordinator), party, other.Address)
 }
 
 // dial connects the party from to the party to, which listens at the address, through a relay. While the two are cut off from each other,

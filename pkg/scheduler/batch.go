@@ -40,6 +40,37 @@ type Batch struct {
 	cancelled   bool       // the event Cancelled ended the batch
 	submittedAt time.Time
 	heapIndex   int // index of the batch in Scheduler.deadlines; -1 means that it is not there
+
+	older, newer *Batch // the neighbours in flow.open; nil means none
+}
+
+// openBatches are the batches of a flow that are not over, in the order of submission.
+type openBatches struct{ oldest, newest *Batch }
+
+// add adds the newest batch.
+func (o *openBatches) add(b *Batch) {
+	b.older = o.newest
+	if o.newest == nil {
+		o.oldest = b
+	} else {
+		o.newest.newer = b
+	}
+	o.newest = b
+}
+
+// remove takes a batch out that was added.
+func (o *openBatches) remove(b *Batch) {
+	if b.older == nil {
+		o.oldest = b.newer
+	} else {
+		b.older.newer = b.newer
+	}
+	if b.newer == nil {
+		o.newest = b.older
+	} else {
+		b.newer.older = b.older
+	}
+	b.older, b.newer = nil, nil
 }
 
 // revision returns the number and digest of the revision that the batch runs on.

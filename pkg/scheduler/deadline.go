@@ -78,6 +78,7 @@ func (s *Scheduler) countEnded(b *Batch, rows int) bool {
 	}
 	b.over = true
 	s.deadlines.remove(b)
+	b.flow.open.remove(b)
 	return true
 }
 

@@ -12,6 +12,7 @@ type flow struct {
 	revision batch.Revision // the active revision; zero means none
 	epoch    uint32         // number of changes of the active revision so far
 	ledger   Ledger
+	open     openBatches
 
 	workerFlows []*workerFlow // by the worker's seat; nil for a worker with which the flow had nothing to do yet
 	table       *table        // which ready worker owns which slot; nil while no worker is ready

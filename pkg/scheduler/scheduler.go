@@ -76,3 +76,11 @@ func (s *Scheduler) Ledgers(f func(flow string, l Ledger)) {
 		f(fl.name, fl.ledger)
 	}
 }
+
+// Oldest returns the batch of a flow that was submitted first of those that are not over; nil means that there is none.
+func (s *Scheduler) Oldest(flow string) *Batch {
+	if f := s.byName[flow]; f != nil {
+		return f.open.oldest
+	}
+	return nil
+}

@@ -16,6 +16,7 @@ func (e Submitted) step(s *Scheduler) {
 		s.act(Finish{Batch: b})
 		return
 	}
+	f.open.add(b)
 	if !b.Deadline.IsZero() {
 		s.deadlines.add(b)
 	}

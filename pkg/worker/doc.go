@@ -43,6 +43,7 @@
 //   - compile.go: compiles the documents of a revision.
 //   - flows.go: the lanes of each flow.
 //   - connector_states.go: opens the connectors of plans, and reports whether they work.
+//   - figures.go: counts of functions, parked rows and credit, for coordinators.
 //   - metrics.go: the worker's metrics.
 //   - budget.go: how many rows and bytes coordinators may send.
 //   - output_memory.go: when a run may begin, by the memory that its output may take.

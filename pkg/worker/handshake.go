@@ -192,6 +192,7 @@ func (p *peer) startSession(sess *session, m *pb.CoordinatorMessage, received ui
 	p.hadSession = true
 	p.lastTaken = p.lastAcknowledged // the new session sends every result again that is not acknowledged
 	p.backlog.reset(m.GetHello(), m.GetUntaken())
+	sess.toldFigures.wanted = m.GetHello().GetTakesFigures()
 	for _, c := range p.credits { // credit of the session before is void
 		c.renew = true
 		c.look()

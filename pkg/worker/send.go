@@ -53,7 +53,7 @@ func (sess *session) send() {
 var heartbeatMessage = &pb.WorkerMessage{Kind: &pb.WorkerMessage_Heartbeat{Heartbeat: &pb.Heartbeat{}}}
 
 // takeMessages appends the messages that sess has to send, in this order: the queue of the session, changes of connectors,
-// credit, results. Before that it makes results of parts whose ended rows have waited for partialDelay. pause is how long the
+// changes of figures, credit, results. Before that it makes results of parts whose ended rows have waited for partialDelay. pause is how long the
 // next of these parts has to wait; 0 means that there is none. A session that is not the current one gets nothing.
 func (p *peer) takeMessages(sess *session, messages []*pb.WorkerMessage) (_ []*pb.WorkerMessage, pause time.Duration) {
 	for part := p.nextOverdue(&pause); part != nil; part = p.nextOverdue(&pause) {
@@ -68,6 +68,9 @@ func (p *peer) takeMessages(sess *session, messages []*pb.WorkerMessage) (_ []*p
 	sess.queue = nil
 	if news := p.server.connectors.changesSince(&sess.toldStates); len(news) > 0 {
 		messages = append(messages, &pb.WorkerMessage{Kind: &pb.WorkerMessage_Heartbeat{Heartbeat: &pb.Heartbeat{Connectors: news}}})
+	}
+	if news := p.server.figures.changesSince(&sess.toldFigures); news != nil {
+		messages = append(messages, &pb.WorkerMessage{Kind: &pb.WorkerMessage_Heartbeat{Heartbeat: &pb.Heartbeat{Figures: news}}})
 	}
 	for _, c := range p.dueCredits.take() {
 		if p.credits[c.flow] != c {

@@ -48,6 +48,8 @@ type server struct {
 	gate   *gate         // every run of every lane passes it
 	output *outputMemory // limits what functions pass on
 
+	figures *figures // counts for coordinators
+
 	connectors *connectorStates // whether the connectors of plans work
 	watching   sync.WaitGroup   // the goroutine of connectors.watch
 	stopWatch  chan struct{}    // closed to end that goroutine
@@ -97,7 +99,17 @@ func newServer(c serverConfig) (*server, error) {
 			})
 		},
 	}
+	s.figures = newFigures(flowMetrics, s.flows, s.budget)
 	return s, nil
+}
+
+// everySecond drops the metrics of flows that were lost, and makes sessions tell figures that have changed. It is called about once a second,
+// and sometimes more often.
+func (s *server) everySecond() {
+	s.flows.forgetLost()
+	if s.figures.refresh(time.Now()) {
+		s.wakeSenders()
+	}
 }
 
 // wakeSenders makes the sender of each session check whether there is something new to send.
@@ -118,7 +130,7 @@ func (s *server) workerID() string {
 }
 
 // addSession adds a new session to the open ones. It returns false, and does nothing, when the server is closed. The first
-// session starts the goroutine that watches connectors, and flows that were lost.
+// session starts the goroutine that watches connectors, flows that were lost, and figures.
 func (s *server) addSession(sess *session) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -127,7 +139,7 @@ func (s *server) addSession(sess *session) bool {
 	}
 	if !s.watchStarted {
 		s.watchStarted = true
-		s.watching.Go(func() { s.connectors.watch(s.stopWatch, s.wakeSenders, s.flows.forgetLost) })
+		s.watching.Go(func() { s.connectors.watch(s.stopWatch, s.wakeSenders, s.everySecond) })
 	}
 	s.sessions[sess] = false
 	s.goroutines.Add(1) // removed by removeSession; until then the session may add its own goroutines

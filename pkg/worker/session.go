@@ -45,6 +45,7 @@ type session struct {
 	queue        []*pb.WorkerMessage
 	toldDraining time.Time                           // when Draining was enqueued; zero means not yet
 	toldStates   map[connectorKey]*pb.ConnectorState // the states of connectors that the coordinator was told last
+	toldFigures  toldFigures                         // the figures that the coordinator was told last
 }
 
 // end ends the session with the reason why; only the first call counts. It does not wait for the goroutines.

@@ -3276,6 +3276,1171 @@ func (x *CordonResponse) GetChanged() bool {
 	return false
 }
 
+type FiguresRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty means all flows that the caller may see.
+	Flow string `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
+	// The history in steps of so many seconds: 5 gives the last five minutes, 30 the last hour. 0 means none.
+	StepSeconds uint32 `protobuf:"varint,2,opt,name=step_seconds,json=stepSeconds,proto3" json:"step_seconds,omitempty"`
+	// Only steps that began at this time or later; 0 means all that are kept.
+	SinceUnixMilliseconds int64 `protobuf:"varint,3,opt,name=since_unix_milliseconds,json=sinceUnixMilliseconds,proto3" json:"since_unix_milliseconds,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
+}
+
+func (x *FiguresRequest) Reset() {
+	*x = FiguresRequest{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FiguresRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FiguresRequest) ProtoMessage() {}
+
+func (x *FiguresRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FiguresRequest.ProtoReflect.Descriptor instead.
+func (*FiguresRequest) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *FiguresRequest) GetFlow() string {
+	if x != nil {
+		return x.Flow
+	}
+	return ""
+}
+
+func (x *FiguresRequest) GetStepSeconds() uint32 {
+	if x != nil {
+		return x.StepSeconds
+	}
+	return 0
+}
+
+func (x *FiguresRequest) GetSinceUnixMilliseconds() int64 {
+	if x != nil {
+		return x.SinceUnixMilliseconds
+	}
+	return 0
+}
+
+// FiguresResponse has what one coordinator knows of the whole cluster.
+type FiguresResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The coordinator that answers, and the time by its clock.
+	Coordinator        string `protobuf:"bytes,1,opt,name=coordinator,proto3" json:"coordinator,omitempty"`
+	AtUnixMilliseconds int64  `protobuf:"varint,2,opt,name=at_unix_milliseconds,json=atUnixMilliseconds,proto3" json:"at_unix_milliseconds,omitempty"`
+	// When it began to count. Rates are those of the last 15 seconds, or since then.
+	CountsSinceUnixMilliseconds int64 `protobuf:"varint,3,opt,name=counts_since_unix_milliseconds,json=countsSinceUnixMilliseconds,proto3" json:"counts_since_unix_milliseconds,omitempty"`
+	// By name.
+	Flows []*FlowFigure `protobuf:"bytes,4,rep,name=flows,proto3" json:"flows,omitempty"`
+	// By id.
+	Workers []*WorkerFigure `protobuf:"bytes,5,rep,name=workers,proto3" json:"workers,omitempty"`
+	// By id. The rows of coordinators with a reason are missing in rates, and not up to date in totals.
+	Coordinators []*CoordinatorFigure `protobuf:"bytes,6,rep,name=coordinators,proto3" json:"coordinators,omitempty"`
+	// Connectors that the flows need, by name and worker.
+	Connectors []*ConnectorFigure `protobuf:"bytes,7,rep,name=connectors,proto3" json:"connectors,omitempty"`
+	// Flows and functions that have no history, because there is no memory for it.
+	WithoutHistory uint32 `protobuf:"varint,9,opt,name=without_history,json=withoutHistory,proto3" json:"without_history,omitempty"` // 8 is for sources.
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *FiguresResponse) Reset() {
+	*x = FiguresResponse{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FiguresResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FiguresResponse) ProtoMessage() {}
+
+func (x *FiguresResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FiguresResponse.ProtoReflect.Descriptor instead.
+func (*FiguresResponse) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *FiguresResponse) GetCoordinator() string {
+	if x != nil {
+		return x.Coordinator
+	}
+	return ""
+}
+
+func (x *FiguresResponse) GetAtUnixMilliseconds() int64 {
+	if x != nil {
+		return x.AtUnixMilliseconds
+	}
+	return 0
+}
+
+func (x *FiguresResponse) GetCountsSinceUnixMilliseconds() int64 {
+	if x != nil {
+		return x.CountsSinceUnixMilliseconds
+	}
+	return 0
+}
+
+func (x *FiguresResponse) GetFlows() []*FlowFigure {
+	if x != nil {
+		return x.Flows
+	}
+	return nil
+}
+
+func (x *FiguresResponse) GetWorkers() []*WorkerFigure {
+	if x != nil {
+		return x.Workers
+	}
+	return nil
+}
+
+func (x *FiguresResponse) GetCoordinators() []*CoordinatorFigure {
+	if x != nil {
+		return x.Coordinators
+	}
+	return nil
+}
+
+func (x *FiguresResponse) GetConnectors() []*ConnectorFigure {
+	if x != nil {
+		return x.Connectors
+	}
+	return nil
+}
+
+func (x *FiguresResponse) GetWithoutHistory() uint32 {
+	if x != nil {
+		return x.WithoutHistory
+	}
+	return 0
+}
+
+// RowCounts counts rows of a flow by their outcomes.
+type RowCounts struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Rows that clients submitted. A batch that is sent again to another coordinator counts there, too.
+	In            uint64 `protobuf:"varint,1,opt,name=in,proto3" json:"in,omitempty"`
+	Done          uint64 `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
+	Filtered      uint64 `protobuf:"varint,3,opt,name=filtered,proto3" json:"filtered,omitempty"`
+	Aborted       uint64 `protobuf:"varint,4,opt,name=aborted,proto3" json:"aborted,omitempty"`
+	Dead          uint64 `protobuf:"varint,5,opt,name=dead,proto3" json:"dead,omitempty"`
+	Failed        uint64 `protobuf:"varint,6,opt,name=failed,proto3" json:"failed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RowCounts) Reset() {
+	*x = RowCounts{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RowCounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RowCounts) ProtoMessage() {}
+
+func (x *RowCounts) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RowCounts.ProtoReflect.Descriptor instead.
+func (*RowCounts) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *RowCounts) GetIn() uint64 {
+	if x != nil {
+		return x.In
+	}
+	return 0
+}
+
+func (x *RowCounts) GetDone() uint64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *RowCounts) GetFiltered() uint64 {
+	if x != nil {
+		return x.Filtered
+	}
+	return 0
+}
+
+func (x *RowCounts) GetAborted() uint64 {
+	if x != nil {
+		return x.Aborted
+	}
+	return 0
+}
+
+func (x *RowCounts) GetDead() uint64 {
+	if x != nil {
+		return x.Dead
+	}
+	return 0
+}
+
+func (x *RowCounts) GetFailed() uint64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+// RowRates are rows a second.
+type RowRates struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	In            float64                `protobuf:"fixed64,1,opt,name=in,proto3" json:"in,omitempty"`
+	Done          float64                `protobuf:"fixed64,2,opt,name=done,proto3" json:"done,omitempty"`
+	Filtered      float64                `protobuf:"fixed64,3,opt,name=filtered,proto3" json:"filtered,omitempty"`
+	Aborted       float64                `protobuf:"fixed64,4,opt,name=aborted,proto3" json:"aborted,omitempty"`
+	Dead          float64                `protobuf:"fixed64,5,opt,name=dead,proto3" json:"dead,omitempty"`
+	Failed        float64                `protobuf:"fixed64,6,opt,name=failed,proto3" json:"failed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RowRates) Reset() {
+	*x = RowRates{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RowRates) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RowRates) ProtoMessage() {}
+
+func (x *RowRates) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RowRates.ProtoReflect.Descriptor instead.
+func (*RowRates) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *RowRates) GetIn() float64 {
+	if x != nil {
+		return x.In
+	}
+	return 0
+}
+
+func (x *RowRates) GetDone() float64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *RowRates) GetFiltered() float64 {
+	if x != nil {
+		return x.Filtered
+	}
+	return 0
+}
+
+func (x *RowRates) GetAborted() float64 {
+	if x != nil {
+		return x.Aborted
+	}
+	return 0
+}
+
+func (x *RowRates) GetDead() float64 {
+	if x != nil {
+		return x.Dead
+	}
+	return 0
+}
+
+func (x *RowRates) GetFailed() float64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+// FlowFigure is one flow, in all coordinators and workers.
+type FlowFigure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Flow  string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
+	// Totals of all coordinators that the answering one has heard of, also of those that have ended. They never go back.
+	Rows      *RowCounts `protobuf:"bytes,2,opt,name=rows,proto3" json:"rows,omitempty"`
+	PerSecond *RowRates  `protobuf:"bytes,3,opt,name=per_second,json=perSecond,proto3" json:"per_second,omitempty"`
+	// Rows without an outcome, in the coordinators that answer.
+	InFlight uint64 `protobuf:"varint,4,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	// For how long the oldest of these has waited since its client submitted it first; 0 where there are none.
+	OldestMilliseconds uint64 `protobuf:"varint,5,opt,name=oldest_milliseconds,json=oldestMilliseconds,proto3" json:"oldest_milliseconds,omitempty"`
+	// Rows that are parked in workers; the number of their keys; and the keys with the most rows, if the caller may see rows.
+	ParkedRows uint64       `protobuf:"varint,6,opt,name=parked_rows,json=parkedRows,proto3" json:"parked_rows,omitempty"`
+	ParkedKeys uint64       `protobuf:"varint,7,opt,name=parked_keys,json=parkedKeys,proto3" json:"parked_keys,omitempty"`
+	Keys       []*ParkedKey `protobuf:"bytes,8,rep,name=keys,proto3" json:"keys,omitempty"`
+	// By name.
+	Functions []*FunctionFigure `protobuf:"bytes,9,rep,name=functions,proto3" json:"functions,omitempty"`
+	// The oldest one first.
+	Steps         []*FlowStep `protobuf:"bytes,10,rep,name=steps,proto3" json:"steps,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FlowFigure) Reset() {
+	*x = FlowFigure{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlowFigure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlowFigure) ProtoMessage() {}
+
+func (x *FlowFigure) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlowFigure.ProtoReflect.Descriptor instead.
+func (*FlowFigure) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *FlowFigure) GetFlow() string {
+	if x != nil {
+		return x.Flow
+	}
+	return ""
+}
+
+func (x *FlowFigure) GetRows() *RowCounts {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
+}
+
+func (x *FlowFigure) GetPerSecond() *RowRates {
+	if x != nil {
+		return x.PerSecond
+	}
+	return nil
+}
+
+func (x *FlowFigure) GetInFlight() uint64 {
+	if x != nil {
+		return x.InFlight
+	}
+	return 0
+}
+
+func (x *FlowFigure) GetOldestMilliseconds() uint64 {
+	if x != nil {
+		return x.OldestMilliseconds
+	}
+	return 0
+}
+
+func (x *FlowFigure) GetParkedRows() uint64 {
+	if x != nil {
+		return x.ParkedRows
+	}
+	return 0
+}
+
+func (x *FlowFigure) GetParkedKeys() uint64 {
+	if x != nil {
+		return x.ParkedKeys
+	}
+	return 0
+}
+
+func (x *FlowFigure) GetKeys() []*ParkedKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *FlowFigure) GetFunctions() []*FunctionFigure {
+	if x != nil {
+		return x.Functions
+	}
+	return nil
+}
+
+func (x *FlowFigure) GetSteps() []*FlowStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+// FlowStep is one step of a flow's history.
+type FlowStep struct {
+	state                  protoimpl.MessageState `protogen:"open.v1"`
+	BeginsUnixMilliseconds int64                  `protobuf:"varint,1,opt,name=begins_unix_milliseconds,json=beginsUnixMilliseconds,proto3" json:"begins_unix_milliseconds,omitempty"`
+	// Rows that came in and ended in the step.
+	Rows *RowCounts `protobuf:"bytes,2,opt,name=rows,proto3" json:"rows,omitempty"`
+	// As they were at its end.
+	InFlight           uint64 `protobuf:"varint,3,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	ParkedRows         uint64 `protobuf:"varint,4,opt,name=parked_rows,json=parkedRows,proto3" json:"parked_rows,omitempty"`
+	OldestMilliseconds uint64 `protobuf:"varint,5,opt,name=oldest_milliseconds,json=oldestMilliseconds,proto3" json:"oldest_milliseconds,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *FlowStep) Reset() {
+	*x = FlowStep{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlowStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlowStep) ProtoMessage() {}
+
+func (x *FlowStep) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlowStep.ProtoReflect.Descriptor instead.
+func (*FlowStep) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *FlowStep) GetBeginsUnixMilliseconds() int64 {
+	if x != nil {
+		return x.BeginsUnixMilliseconds
+	}
+	return 0
+}
+
+func (x *FlowStep) GetRows() *RowCounts {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
+}
+
+func (x *FlowStep) GetInFlight() uint64 {
+	if x != nil {
+		return x.InFlight
+	}
+	return 0
+}
+
+func (x *FlowStep) GetParkedRows() uint64 {
+	if x != nil {
+		return x.ParkedRows
+	}
+	return 0
+}
+
+func (x *FlowStep) GetOldestMilliseconds() uint64 {
+	if x != nil {
+		return x.OldestMilliseconds
+	}
+	return 0
+}
+
+// FunctionFigure is one function of a flow, in all workers that the answering coordinator has had a session with since it
+// started. WorkerFigures explains the counts.
+type FunctionFigure struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Function         string                 `protobuf:"bytes,1,opt,name=function,proto3" json:"function,omitempty"`
+	Rows             uint64                 `protobuf:"varint,2,opt,name=rows,proto3" json:"rows,omitempty"`
+	Runs             uint64                 `protobuf:"varint,3,opt,name=runs,proto3" json:"runs,omitempty"`
+	Errors           uint64                 `protobuf:"varint,4,opt,name=errors,proto3" json:"errors,omitempty"`
+	Retries          uint64                 `protobuf:"varint,5,opt,name=retries,proto3" json:"retries,omitempty"`
+	RowsPerSecond    float64                `protobuf:"fixed64,6,opt,name=rows_per_second,json=rowsPerSecond,proto3" json:"rows_per_second,omitempty"`
+	ErrorsPerSecond  float64                `protobuf:"fixed64,7,opt,name=errors_per_second,json=errorsPerSecond,proto3" json:"errors_per_second,omitempty"`
+	RetriesPerSecond float64                `protobuf:"fixed64,8,opt,name=retries_per_second,json=retriesPerSecond,proto3" json:"retries_per_second,omitempty"`
+	// Half of the runs, and 99 of 100, took no longer, about; 0 where there were none. They are those of the same time as the
+	// rates.
+	P50Seconds float64 `protobuf:"fixed64,9,opt,name=p50_seconds,json=p50Seconds,proto3" json:"p50_seconds,omitempty"`
+	P99Seconds float64 `protobuf:"fixed64,10,opt,name=p99_seconds,json=p99Seconds,proto3" json:"p99_seconds,omitempty"`
+	// The oldest one first.
+	Steps         []*FunctionStep `protobuf:"bytes,11,rep,name=steps,proto3" json:"steps,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FunctionFigure) Reset() {
+	*x = FunctionFigure{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FunctionFigure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FunctionFigure) ProtoMessage() {}
+
+func (x *FunctionFigure) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FunctionFigure.ProtoReflect.Descriptor instead.
+func (*FunctionFigure) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *FunctionFigure) GetFunction() string {
+	if x != nil {
+		return x.Function
+	}
+	return ""
+}
+
+func (x *FunctionFigure) GetRows() uint64 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+func (x *FunctionFigure) GetRuns() uint64 {
+	if x != nil {
+		return x.Runs
+	}
+	return 0
+}
+
+func (x *FunctionFigure) GetErrors() uint64 {
+	if x != nil {
+		return x.Errors
+	}
+	return 0
+}
+
+func (x *FunctionFigure) GetRetries() uint64 {
+	if x != nil {
+		return x.Retries
+	}
+	return 0
+}
+
+func (x *FunctionFigure) GetRowsPerSecond() float64 {
+	if x != nil {
+		return x.RowsPerSecond
+	}
+	return 0
+}
+
+func (x *FunctionFigure) GetErrorsPerSecond() float64 {
+	if x != nil {
+		return x.ErrorsPerSecond
+	}
+	return 0
+}
+
+func (x *FunctionFigure) GetRetriesPerSecond() float64 {
+	if x != nil {
+		return x.RetriesPerSecond
+	}
+	return 0
+}
+
+func (x *FunctionFigure) GetP50Seconds() float64 {
+	if x != nil {
+		return x.P50Seconds
+	}
+	return 0
+}
+
+func (x *FunctionFigure) GetP99Seconds() float64 {
+	if x != nil {
+		return x.P99Seconds
+	}
+	return 0
+}
+
+func (x *FunctionFigure) GetSteps() []*FunctionStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+// FunctionStep is one step of a function's history.
+type FunctionStep struct {
+	state                  protoimpl.MessageState `protogen:"open.v1"`
+	BeginsUnixMilliseconds int64                  `protobuf:"varint,1,opt,name=begins_unix_milliseconds,json=beginsUnixMilliseconds,proto3" json:"begins_unix_milliseconds,omitempty"`
+	Rows                   uint64                 `protobuf:"varint,2,opt,name=rows,proto3" json:"rows,omitempty"`
+	Errors                 uint64                 `protobuf:"varint,3,opt,name=errors,proto3" json:"errors,omitempty"`
+	Retries                uint64                 `protobuf:"varint,4,opt,name=retries,proto3" json:"retries,omitempty"`
+	P50Seconds             float64                `protobuf:"fixed64,5,opt,name=p50_seconds,json=p50Seconds,proto3" json:"p50_seconds,omitempty"`
+	P99Seconds             float64                `protobuf:"fixed64,6,opt,name=p99_seconds,json=p99Seconds,proto3" json:"p99_seconds,omitempty"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *FunctionStep) Reset() {
+	*x = FunctionStep{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FunctionStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FunctionStep) ProtoMessage() {}
+
+func (x *FunctionStep) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FunctionStep.ProtoReflect.Descriptor instead.
+func (*FunctionStep) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *FunctionStep) GetBeginsUnixMilliseconds() int64 {
+	if x != nil {
+		return x.BeginsUnixMilliseconds
+	}
+	return 0
+}
+
+func (x *FunctionStep) GetRows() uint64 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+func (x *FunctionStep) GetErrors() uint64 {
+	if x != nil {
+		return x.Errors
+	}
+	return 0
+}
+
+func (x *FunctionStep) GetRetries() uint64 {
+	if x != nil {
+		return x.Retries
+	}
+	return 0
+}
+
+func (x *FunctionStep) GetP50Seconds() float64 {
+	if x != nil {
+		return x.P50Seconds
+	}
+	return 0
+}
+
+func (x *FunctionStep) GetP99Seconds() float64 {
+	if x != nil {
+		return x.P99Seconds
+	}
+	return 0
+}
+
+// WorkerFigure is one worker.
+type WorkerFigure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name  string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Build string                 `protobuf:"bytes,3,opt,name=build,proto3" json:"build,omitempty"`
+	// As many rows as the worker runs at a time, as it registered.
+	Lanes uint32 `protobuf:"varint,4,opt,name=lanes,proto3" json:"lanes,omitempty"`
+	// The window as the worker told it last; missing where it has not.
+	Window *WorkerWindow `protobuf:"bytes,5,opt,name=window,proto3" json:"window,omitempty"`
+	// Why its figures are missing or not up to date; empty means that they are.
+	Reason        string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkerFigure) Reset() {
+	*x = WorkerFigure{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkerFigure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkerFigure) ProtoMessage() {}
+
+func (x *WorkerFigure) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkerFigure.ProtoReflect.Descriptor instead.
+func (*WorkerFigure) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *WorkerFigure) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *WorkerFigure) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *WorkerFigure) GetBuild() string {
+	if x != nil {
+		return x.Build
+	}
+	return ""
+}
+
+func (x *WorkerFigure) GetLanes() uint32 {
+	if x != nil {
+		return x.Lanes
+	}
+	return 0
+}
+
+func (x *WorkerFigure) GetWindow() *WorkerWindow {
+	if x != nil {
+		return x.Window
+	}
+	return nil
+}
+
+func (x *WorkerFigure) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// CoordinatorFigure is one coordinator.
+type CoordinatorFigure struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Id      string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Address string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Build   string                 `protobuf:"bytes,3,opt,name=build,proto3" json:"build,omitempty"`
+	// Why the rows that it counts are missing or not up to date; empty means that they are.
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CoordinatorFigure) Reset() {
+	*x = CoordinatorFigure{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CoordinatorFigure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CoordinatorFigure) ProtoMessage() {}
+
+func (x *CoordinatorFigure) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CoordinatorFigure.ProtoReflect.Descriptor instead.
+func (*CoordinatorFigure) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *CoordinatorFigure) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CoordinatorFigure) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *CoordinatorFigure) GetBuild() string {
+	if x != nil {
+		return x.Build
+	}
+	return ""
+}
+
+func (x *CoordinatorFigure) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// ConnectorFigure is a connector on one worker.
+type ConnectorFigure struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Connector string                 `protobuf:"bytes,1,opt,name=connector,proto3" json:"connector,omitempty"`
+	Worker    string                 `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
+	// "connected", "opening", "degraded" or "unknown": the worker's build does not tell.
+	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	// Why it is degraded.
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConnectorFigure) Reset() {
+	*x = ConnectorFigure{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConnectorFigure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConnectorFigure) ProtoMessage() {}
+
+func (x *ConnectorFigure) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConnectorFigure.ProtoReflect.Descriptor instead.
+func (*ConnectorFigure) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *ConnectorFigure) GetConnector() string {
+	if x != nil {
+		return x.Connector
+	}
+	return ""
+}
+
+func (x *ConnectorFigure) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+func (x *ConnectorFigure) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ConnectorFigure) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type ShareFiguresRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The mark of the last answer of this coordinator; 0 means that there was none.
+	After         uint64 `protobuf:"varint,1,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShareFiguresRequest) Reset() {
+	*x = ShareFiguresRequest{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShareFiguresRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShareFiguresRequest) ProtoMessage() {}
+
+func (x *ShareFiguresRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShareFiguresRequest.ProtoReflect.Descriptor instead.
+func (*ShareFiguresRequest) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *ShareFiguresRequest) GetAfter() uint64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+// ShareFiguresResponse has the counts that have changed since the answer with the mark that the request names.
+type ShareFiguresResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The coordinator that answers.
+	Coordinator   string         `protobuf:"bytes,1,opt,name=coordinator,proto3" json:"coordinator,omitempty"`
+	Mark          uint64         `protobuf:"varint,2,opt,name=mark,proto3" json:"mark,omitempty"`
+	Counts        []*SharedCount `protobuf:"bytes,3,rep,name=counts,proto3" json:"counts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShareFiguresResponse) Reset() {
+	*x = ShareFiguresResponse{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShareFiguresResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShareFiguresResponse) ProtoMessage() {}
+
+func (x *ShareFiguresResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShareFiguresResponse.ProtoReflect.Descriptor instead.
+func (*ShareFiguresResponse) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *ShareFiguresResponse) GetCoordinator() string {
+	if x != nil {
+		return x.Coordinator
+	}
+	return ""
+}
+
+func (x *ShareFiguresResponse) GetMark() uint64 {
+	if x != nil {
+		return x.Mark
+	}
+	return 0
+}
+
+func (x *ShareFiguresResponse) GetCounts() []*SharedCount {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+// SharedCount is the number of rows of one flow that one coordinator has counted since it started.
+type SharedCount struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Flow  string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
+	// The coordinator that counted, if it is another one than the one that answers: one that has ended.
+	Coordinator string     `protobuf:"bytes,2,opt,name=coordinator,proto3" json:"coordinator,omitempty"`
+	Rows        *RowCounts `protobuf:"bytes,3,opt,name=rows,proto3" json:"rows,omitempty"`
+	// For how long the oldest row without an outcome has waited.
+	OldestMilliseconds uint64 `protobuf:"varint,4,opt,name=oldest_milliseconds,json=oldestMilliseconds,proto3" json:"oldest_milliseconds,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *SharedCount) Reset() {
+	*x = SharedCount{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SharedCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SharedCount) ProtoMessage() {}
+
+func (x *SharedCount) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SharedCount.ProtoReflect.Descriptor instead.
+func (*SharedCount) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *SharedCount) GetFlow() string {
+	if x != nil {
+		return x.Flow
+	}
+	return ""
+}
+
+func (x *SharedCount) GetCoordinator() string {
+	if x != nil {
+		return x.Coordinator
+	}
+	return ""
+}
+
+func (x *SharedCount) GetRows() *RowCounts {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
+}
+
+func (x *SharedCount) GetOldestMilliseconds() uint64 {
+	if x != nil {
+		return x.OldestMilliseconds
+	}
+	return 0
+}
+
 var File_kisgrid_v1_admin_proto protoreflect.FileDescriptor
 
 const file_kisgrid_v1_admin_proto_rawDesc = "" +
@@ -3518,7 +4683,111 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\">\n" +
 	"\x0eCordonResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\achanged\x18\x02 \x01(\bR\achanged2\xcb\b\n" +
+	"\achanged\x18\x02 \x01(\bR\achanged\"\x7f\n" +
+	"\x0eFiguresRequest\x12\x12\n" +
+	"\x04flow\x18\x01 \x01(\tR\x04flow\x12!\n" +
+	"\fstep_seconds\x18\x02 \x01(\rR\vstepSeconds\x126\n" +
+	"\x17since_unix_milliseconds\x18\x03 \x01(\x03R\x15sinceUnixMilliseconds\"\xb5\x03\n" +
+	"\x0fFiguresResponse\x12 \n" +
+	"\vcoordinator\x18\x01 \x01(\tR\vcoordinator\x120\n" +
+	"\x14at_unix_milliseconds\x18\x02 \x01(\x03R\x12atUnixMilliseconds\x12C\n" +
+	"\x1ecounts_since_unix_milliseconds\x18\x03 \x01(\x03R\x1bcountsSinceUnixMilliseconds\x12,\n" +
+	"\x05flows\x18\x04 \x03(\v2\x16.kisgrid.v1.FlowFigureR\x05flows\x122\n" +
+	"\aworkers\x18\x05 \x03(\v2\x18.kisgrid.v1.WorkerFigureR\aworkers\x12A\n" +
+	"\fcoordinators\x18\x06 \x03(\v2\x1d.kisgrid.v1.CoordinatorFigureR\fcoordinators\x12;\n" +
+	"\n" +
+	"connectors\x18\a \x03(\v2\x1b.kisgrid.v1.ConnectorFigureR\n" +
+	"connectors\x12'\n" +
+	"\x0fwithout_history\x18\t \x01(\rR\x0ewithoutHistory\"\x91\x01\n" +
+	"\tRowCounts\x12\x0e\n" +
+	"\x02in\x18\x01 \x01(\x04R\x02in\x12\x12\n" +
+	"\x04done\x18\x02 \x01(\x04R\x04done\x12\x1a\n" +
+	"\bfiltered\x18\x03 \x01(\x04R\bfiltered\x12\x18\n" +
+	"\aaborted\x18\x04 \x01(\x04R\aaborted\x12\x12\n" +
+	"\x04dead\x18\x05 \x01(\x04R\x04dead\x12\x16\n" +
+	"\x06failed\x18\x06 \x01(\x04R\x06failed\"\x90\x01\n" +
+	"\bRowRates\x12\x0e\n" +
+	"\x02in\x18\x01 \x01(\x01R\x02in\x12\x12\n" +
+	"\x04done\x18\x02 \x01(\x01R\x04done\x12\x1a\n" +
+	"\bfiltered\x18\x03 \x01(\x01R\bfiltered\x12\x18\n" +
+	"\aaborted\x18\x04 \x01(\x01R\aaborted\x12\x12\n" +
+	"\x04dead\x18\x05 \x01(\x01R\x04dead\x12\x16\n" +
+	"\x06failed\x18\x06 \x01(\x01R\x06failed\"\xa1\x03\n" +
+	"\n" +
+	"FlowFigure\x12\x12\n" +
+	"\x04flow\x18\x01 \x01(\tR\x04flow\x12)\n" +
+	"\x04rows\x18\x02 \x01(\v2\x15.kisgrid.v1.RowCountsR\x04rows\x123\n" +
+	"\n" +
+	"per_second\x18\x03 \x01(\v2\x14.kisgrid.v1.RowRatesR\tperSecond\x12\x1b\n" +
+	"\tin_flight\x18\x04 \x01(\x04R\binFlight\x12/\n" +
+	"\x13oldest_milliseconds\x18\x05 \x01(\x04R\x12oldestMilliseconds\x12\x1f\n" +
+	"\vparked_rows\x18\x06 \x01(\x04R\n" +
+	"parkedRows\x12\x1f\n" +
+	"\vparked_keys\x18\a \x01(\x04R\n" +
+	"parkedKeys\x12)\n" +
+	"\x04keys\x18\b \x03(\v2\x15.kisgrid.v1.ParkedKeyR\x04keys\x128\n" +
+	"\tfunctions\x18\t \x03(\v2\x1a.kisgrid.v1.FunctionFigureR\tfunctions\x12*\n" +
+	"\x05steps\x18\n" +
+	" \x03(\v2\x14.kisgrid.v1.FlowStepR\x05steps\"\xde\x01\n" +
+	"\bFlowStep\x128\n" +
+	"\x18begins_unix_milliseconds\x18\x01 \x01(\x03R\x16beginsUnixMilliseconds\x12)\n" +
+	"\x04rows\x18\x02 \x01(\v2\x15.kisgrid.v1.RowCountsR\x04rows\x12\x1b\n" +
+	"\tin_flight\x18\x03 \x01(\x04R\binFlight\x12\x1f\n" +
+	"\vparked_rows\x18\x04 \x01(\x04R\n" +
+	"parkedRows\x12/\n" +
+	"\x13oldest_milliseconds\x18\x05 \x01(\x04R\x12oldestMilliseconds\"\xfa\x02\n" +
+	"\x0eFunctionFigure\x12\x1a\n" +
+	"\bfunction\x18\x01 \x01(\tR\bfunction\x12\x12\n" +
+	"\x04rows\x18\x02 \x01(\x04R\x04rows\x12\x12\n" +
+	"\x04runs\x18\x03 \x01(\x04R\x04runs\x12\x16\n" +
+	"\x06errors\x18\x04 \x01(\x04R\x06errors\x12\x18\n" +
+	"\aretries\x18\x05 \x01(\x04R\aretries\x12&\n" +
+	"\x0frows_per_second\x18\x06 \x01(\x01R\rrowsPerSecond\x12*\n" +
+	"\x11errors_per_second\x18\a \x01(\x01R\x0ferrorsPerSecond\x12,\n" +
+	"\x12retries_per_second\x18\b \x01(\x01R\x10retriesPerSecond\x12\x1f\n" +
+	"\vp50_seconds\x18\t \x01(\x01R\n" +
+	"p50Seconds\x12\x1f\n" +
+	"\vp99_seconds\x18\n" +
+	" \x01(\x01R\n" +
+	"p99Seconds\x12.\n" +
+	"\x05steps\x18\v \x03(\v2\x18.kisgrid.v1.FunctionStepR\x05steps\"\xd0\x01\n" +
+	"\fFunctionStep\x128\n" +
+	"\x18begins_unix_milliseconds\x18\x01 \x01(\x03R\x16beginsUnixMilliseconds\x12\x12\n" +
+	"\x04rows\x18\x02 \x01(\x04R\x04rows\x12\x16\n" +
+	"\x06errors\x18\x03 \x01(\x04R\x06errors\x12\x18\n" +
+	"\aretries\x18\x04 \x01(\x04R\aretries\x12\x1f\n" +
+	"\vp50_seconds\x18\x05 \x01(\x01R\n" +
+	"p50Seconds\x12\x1f\n" +
+	"\vp99_seconds\x18\x06 \x01(\x01R\n" +
+	"p99Seconds\"\xa8\x01\n" +
+	"\fWorkerFigure\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05build\x18\x03 \x01(\tR\x05build\x12\x14\n" +
+	"\x05lanes\x18\x04 \x01(\rR\x05lanes\x120\n" +
+	"\x06window\x18\x05 \x01(\v2\x18.kisgrid.v1.WorkerWindowR\x06window\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"k\n" +
+	"\x11CoordinatorFigure\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05build\x18\x03 \x01(\tR\x05build\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"u\n" +
+	"\x0fConnectorFigure\x12\x1c\n" +
+	"\tconnector\x18\x01 \x01(\tR\tconnector\x12\x16\n" +
+	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"+\n" +
+	"\x13ShareFiguresRequest\x12\x14\n" +
+	"\x05after\x18\x01 \x01(\x04R\x05after\"}\n" +
+	"\x14ShareFiguresResponse\x12 \n" +
+	"\vcoordinator\x18\x01 \x01(\tR\vcoordinator\x12\x12\n" +
+	"\x04mark\x18\x02 \x01(\x04R\x04mark\x12/\n" +
+	"\x06counts\x18\x03 \x03(\v2\x17.kisgrid.v1.SharedCountR\x06counts\"\x9f\x01\n" +
+	"\vSharedCount\x12\x12\n" +
+	"\x04flow\x18\x01 \x01(\tR\x04flow\x12 \n" +
+	"\vcoordinator\x18\x02 \x01(\tR\vcoordinator\x12)\n" +
+	"\x04rows\x18\x03 \x01(\v2\x15.kisgrid.v1.RowCountsR\x04rows\x12/\n" +
+	"\x13oldest_milliseconds\x18\x04 \x01(\x04R\x12oldestMilliseconds2\xe2\t\n" +
 	"\x05Admin\x12;\n" +
 	"\x05Apply\x12\x18.kisgrid.v1.ApplyRequest\x1a\x16.kisgrid.v1.ApplyEvent0\x01\x126\n" +
 	"\x03Get\x12\x16.kisgrid.v1.GetRequest\x1a\x17.kisgrid.v1.GetResponse\x12?\n" +
@@ -3535,7 +4804,9 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\aVersion\x12\x1a.kisgrid.v1.VersionRequest\x1a\x1b.kisgrid.v1.VersionResponse\x12<\n" +
 	"\x05Audit\x12\x18.kisgrid.v1.AuditRequest\x1a\x19.kisgrid.v1.AuditResponse\x12<\n" +
 	"\x05Pause\x12\x18.kisgrid.v1.PauseRequest\x1a\x19.kisgrid.v1.PauseResponse\x12?\n" +
-	"\x06Cordon\x12\x19.kisgrid.v1.CordonRequest\x1a\x1a.kisgrid.v1.CordonResponseB7Z5github.com/kisgrid/kisgrid/proto/kisgrid/v1;kisgridv1b\x06proto3"
+	"\x06Cordon\x12\x19.kisgrid.v1.CordonRequest\x1a\x1a.kisgrid.v1.CordonResponse\x12B\n" +
+	"\aFigures\x12\x1a.kisgrid.v1.FiguresRequest\x1a\x1b.kisgrid.v1.FiguresResponse\x12Q\n" +
+	"\fShareFigures\x12\x1f.kisgrid.v1.ShareFiguresRequest\x1a .kisgrid.v1.ShareFiguresResponseB7Z5github.com/kisgrid/kisgrid/proto/kisgrid/v1;kisgridv1b\x06proto3"
 
 var (
 	file_kisgrid_v1_admin_proto_rawDescOnce sync.Once
@@ -3549,7 +4820,7 @@ func file_kisgrid_v1_admin_proto_rawDescGZIP() []byte {
 	return file_kisgrid_v1_admin_proto_rawDescData
 }
 
-var file_kisgrid_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_kisgrid_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
 var file_kisgrid_v1_admin_proto_goTypes = []any{
 	(*ApplyRequest)(nil),                  // 0: kisgrid.v1.ApplyRequest
 	(*ApplyEvent)(nil),                    // 1: kisgrid.v1.ApplyEvent
@@ -3595,16 +4866,32 @@ var file_kisgrid_v1_admin_proto_goTypes = []any{
 	(*PauseResponse)(nil),                 // 41: kisgrid.v1.PauseResponse
 	(*CordonRequest)(nil),                 // 42: kisgrid.v1.CordonRequest
 	(*CordonResponse)(nil),                // 43: kisgrid.v1.CordonResponse
-	(*Document)(nil),                      // 44: kisgrid.v1.Document
-	(*Error)(nil),                         // 45: kisgrid.v1.Error
-	(*RowPlace)(nil),                      // 46: kisgrid.v1.RowPlace
-	(*PlaceCount)(nil),                    // 47: kisgrid.v1.PlaceCount
-	(Code)(0),                             // 48: kisgrid.v1.Code
-	(*BatchID)(nil),                       // 49: kisgrid.v1.BatchID
-	(*Columns)(nil),                       // 50: kisgrid.v1.Columns
+	(*FiguresRequest)(nil),                // 44: kisgrid.v1.FiguresRequest
+	(*FiguresResponse)(nil),               // 45: kisgrid.v1.FiguresResponse
+	(*RowCounts)(nil),                     // 46: kisgrid.v1.RowCounts
+	(*RowRates)(nil),                      // 47: kisgrid.v1.RowRates
+	(*FlowFigure)(nil),                    // 48: kisgrid.v1.FlowFigure
+	(*FlowStep)(nil),                      // 49: kisgrid.v1.FlowStep
+	(*FunctionFigure)(nil),                // 50: kisgrid.v1.FunctionFigure
+	(*FunctionStep)(nil),                  // 51: kisgrid.v1.FunctionStep
+	(*WorkerFigure)(nil),                  // 52: kisgrid.v1.WorkerFigure
+	(*CoordinatorFigure)(nil),             // 53: kisgrid.v1.CoordinatorFigure
+	(*ConnectorFigure)(nil),               // 54: kisgrid.v1.ConnectorFigure
+	(*ShareFiguresRequest)(nil),           // 55: kisgrid.v1.ShareFiguresRequest
+	(*ShareFiguresResponse)(nil),          // 56: kisgrid.v1.ShareFiguresResponse
+	(*SharedCount)(nil),                   // 57: kisgrid.v1.SharedCount
+	(*Document)(nil),                      // 58: kisgrid.v1.Document
+	(*Error)(nil),                         // 59: kisgrid.v1.Error
+	(*RowPlace)(nil),                      // 60: kisgrid.v1.RowPlace
+	(*PlaceCount)(nil),                    // 61: kisgrid.v1.PlaceCount
+	(Code)(0),                             // 62: kisgrid.v1.Code
+	(*BatchID)(nil),                       // 63: kisgrid.v1.BatchID
+	(*Columns)(nil),                       // 64: kisgrid.v1.Columns
+	(*ParkedKey)(nil),                     // 65: kisgrid.v1.ParkedKey
+	(*WorkerWindow)(nil),                  // 66: kisgrid.v1.WorkerWindow
 }
 var file_kisgrid_v1_admin_proto_depIdxs = []int32{
-	44, // 0: kisgrid.v1.ApplyRequest.documents:type_name -> kisgrid.v1.Document
+	58, // 0: kisgrid.v1.ApplyRequest.documents:type_name -> kisgrid.v1.Document
 	4,  // 1: kisgrid.v1.ApplyEvent.diff:type_name -> kisgrid.v1.Diff
 	6,  // 2: kisgrid.v1.ApplyEvent.progress:type_name -> kisgrid.v1.Progress
 	2,  // 3: kisgrid.v1.ApplyEvent.connectors:type_name -> kisgrid.v1.Connectors
@@ -3613,66 +4900,84 @@ var file_kisgrid_v1_admin_proto_depIdxs = []int32{
 	5,  // 6: kisgrid.v1.Diff.changes:type_name -> kisgrid.v1.Change
 	3,  // 7: kisgrid.v1.Progress.degraded:type_name -> kisgrid.v1.ConnectorStanding
 	9,  // 8: kisgrid.v1.GetResponse.resources:type_name -> kisgrid.v1.Resource
-	44, // 9: kisgrid.v1.Resource.document:type_name -> kisgrid.v1.Document
+	58, // 9: kisgrid.v1.Resource.document:type_name -> kisgrid.v1.Document
 	13, // 10: kisgrid.v1.DeleteRequest.documents:type_name -> kisgrid.v1.DocumentName
 	13, // 11: kisgrid.v1.CheckDeleteRequest.documents:type_name -> kisgrid.v1.DocumentName
-	45, // 12: kisgrid.v1.ExplainResponse.error:type_name -> kisgrid.v1.Error
-	46, // 13: kisgrid.v1.ExplainResponse.rows:type_name -> kisgrid.v1.RowPlace
-	47, // 14: kisgrid.v1.ExplainResponse.counts:type_name -> kisgrid.v1.PlaceCount
+	59, // 12: kisgrid.v1.ExplainResponse.error:type_name -> kisgrid.v1.Error
+	60, // 13: kisgrid.v1.ExplainResponse.rows:type_name -> kisgrid.v1.RowPlace
+	61, // 14: kisgrid.v1.ExplainResponse.counts:type_name -> kisgrid.v1.PlaceCount
 	20, // 15: kisgrid.v1.HistoryResponse.revisions:type_name -> kisgrid.v1.Accepted
-	44, // 16: kisgrid.v1.Accepted.documents:type_name -> kisgrid.v1.Document
-	48, // 17: kisgrid.v1.DeadFilter.code:type_name -> kisgrid.v1.Code
+	58, // 16: kisgrid.v1.Accepted.documents:type_name -> kisgrid.v1.Document
+	62, // 17: kisgrid.v1.DeadFilter.code:type_name -> kisgrid.v1.Code
 	22, // 18: kisgrid.v1.DeadFilter.fields:type_name -> kisgrid.v1.FieldValue
 	21, // 19: kisgrid.v1.ListDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
 	25, // 20: kisgrid.v1.DeadEvent.letter:type_name -> kisgrid.v1.DeadLetter
 	26, // 21: kisgrid.v1.DeadEvent.store:type_name -> kisgrid.v1.DeadStore
-	48, // 22: kisgrid.v1.DeadLetter.code:type_name -> kisgrid.v1.Code
-	49, // 23: kisgrid.v1.DeadLetter.batch:type_name -> kisgrid.v1.BatchID
+	62, // 22: kisgrid.v1.DeadLetter.code:type_name -> kisgrid.v1.Code
+	63, // 23: kisgrid.v1.DeadLetter.batch:type_name -> kisgrid.v1.BatchID
 	21, // 24: kisgrid.v1.RedriveDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
 	21, // 25: kisgrid.v1.RedriveDeadWithResultsRequest.filter:type_name -> kisgrid.v1.DeadFilter
 	33, // 26: kisgrid.v1.RedriveEvent.progress:type_name -> kisgrid.v1.DeadProgress
-	50, // 27: kisgrid.v1.RedriveEvent.results:type_name -> kisgrid.v1.Columns
+	64, // 27: kisgrid.v1.RedriveEvent.results:type_name -> kisgrid.v1.Columns
 	21, // 28: kisgrid.v1.DropDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
 	34, // 29: kisgrid.v1.DeadProgress.reasons:type_name -> kisgrid.v1.DeadReason
-	48, // 30: kisgrid.v1.DeadReason.code:type_name -> kisgrid.v1.Code
+	62, // 30: kisgrid.v1.DeadReason.code:type_name -> kisgrid.v1.Code
 	39, // 31: kisgrid.v1.AuditResponse.entries:type_name -> kisgrid.v1.AuditEntry
-	0,  // 32: kisgrid.v1.Admin.Apply:input_type -> kisgrid.v1.ApplyRequest
-	7,  // 33: kisgrid.v1.Admin.Get:input_type -> kisgrid.v1.GetRequest
-	10, // 34: kisgrid.v1.Admin.Delete:input_type -> kisgrid.v1.DeleteRequest
-	11, // 35: kisgrid.v1.Admin.CheckDelete:input_type -> kisgrid.v1.CheckDeleteRequest
-	17, // 36: kisgrid.v1.Admin.Rollout:input_type -> kisgrid.v1.RolloutRequest
-	18, // 37: kisgrid.v1.Admin.History:input_type -> kisgrid.v1.HistoryRequest
-	15, // 38: kisgrid.v1.Admin.Explain:input_type -> kisgrid.v1.ExplainRequest
-	23, // 39: kisgrid.v1.Admin.ListDead:input_type -> kisgrid.v1.ListDeadRequest
-	27, // 40: kisgrid.v1.Admin.EditDead:input_type -> kisgrid.v1.EditDeadRequest
-	28, // 41: kisgrid.v1.Admin.RedriveDead:input_type -> kisgrid.v1.RedriveDeadRequest
-	29, // 42: kisgrid.v1.Admin.RedriveDeadWithResults:input_type -> kisgrid.v1.RedriveDeadWithResultsRequest
-	31, // 43: kisgrid.v1.Admin.DropDead:input_type -> kisgrid.v1.DropDeadRequest
-	35, // 44: kisgrid.v1.Admin.Version:input_type -> kisgrid.v1.VersionRequest
-	37, // 45: kisgrid.v1.Admin.Audit:input_type -> kisgrid.v1.AuditRequest
-	40, // 46: kisgrid.v1.Admin.Pause:input_type -> kisgrid.v1.PauseRequest
-	42, // 47: kisgrid.v1.Admin.Cordon:input_type -> kisgrid.v1.CordonRequest
-	1,  // 48: kisgrid.v1.Admin.Apply:output_type -> kisgrid.v1.ApplyEvent
-	8,  // 49: kisgrid.v1.Admin.Get:output_type -> kisgrid.v1.GetResponse
-	14, // 50: kisgrid.v1.Admin.Delete:output_type -> kisgrid.v1.DeleteResponse
-	12, // 51: kisgrid.v1.Admin.CheckDelete:output_type -> kisgrid.v1.CheckDeleteResponse
-	6,  // 52: kisgrid.v1.Admin.Rollout:output_type -> kisgrid.v1.Progress
-	19, // 53: kisgrid.v1.Admin.History:output_type -> kisgrid.v1.HistoryResponse
-	16, // 54: kisgrid.v1.Admin.Explain:output_type -> kisgrid.v1.ExplainResponse
-	24, // 55: kisgrid.v1.Admin.ListDead:output_type -> kisgrid.v1.DeadEvent
-	25, // 56: kisgrid.v1.Admin.EditDead:output_type -> kisgrid.v1.DeadLetter
-	33, // 57: kisgrid.v1.Admin.RedriveDead:output_type -> kisgrid.v1.DeadProgress
-	30, // 58: kisgrid.v1.Admin.RedriveDeadWithResults:output_type -> kisgrid.v1.RedriveEvent
-	32, // 59: kisgrid.v1.Admin.DropDead:output_type -> kisgrid.v1.DropDeadResponse
-	36, // 60: kisgrid.v1.Admin.Version:output_type -> kisgrid.v1.VersionResponse
-	38, // 61: kisgrid.v1.Admin.Audit:output_type -> kisgrid.v1.AuditResponse
-	41, // 62: kisgrid.v1.Admin.Pause:output_type -> kisgrid.v1.PauseResponse
-	43, // 63: kisgrid.v1.Admin.Cordon:output_type -> kisgrid.v1.CordonResponse
-	48, // [48:64] is the sub-list for method output_type
-	32, // [32:48] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	48, // 32: kisgrid.v1.FiguresResponse.flows:type_name -> kisgrid.v1.FlowFigure
+	52, // 33: kisgrid.v1.FiguresResponse.workers:type_name -> kisgrid.v1.WorkerFigure
+	53, // 34: kisgrid.v1.FiguresResponse.coordinators:type_name -> kisgrid.v1.CoordinatorFigure
+	54, // 35: kisgrid.v1.FiguresResponse.connectors:type_name -> kisgrid.v1.ConnectorFigure
+	46, // 36: kisgrid.v1.FlowFigure.rows:type_name -> kisgrid.v1.RowCounts
+	47, // 37: kisgrid.v1.FlowFigure.per_second:type_name -> kisgrid.v1.RowRates
+	65, // 38: kisgrid.v1.FlowFigure.keys:type_name -> kisgrid.v1.ParkedKey
+	50, // 39: kisgrid.v1.FlowFigure.functions:type_name -> kisgrid.v1.FunctionFigure
+	49, // 40: kisgrid.v1.FlowFigure.steps:type_name -> kisgrid.v1.FlowStep
+	46, // 41: kisgrid.v1.FlowStep.rows:type_name -> kisgrid.v1.RowCounts
+	51, // 42: kisgrid.v1.FunctionFigure.steps:type_name -> kisgrid.v1.FunctionStep
+	66, // 43: kisgrid.v1.WorkerFigure.window:type_name -> kisgrid.v1.WorkerWindow
+	57, // 44: kisgrid.v1.ShareFiguresResponse.counts:type_name -> kisgrid.v1.SharedCount
+	46, // 45: kisgrid.v1.SharedCount.rows:type_name -> kisgrid.v1.RowCounts
+	0,  // 46: kisgrid.v1.Admin.Apply:input_type -> kisgrid.v1.ApplyRequest
+	7,  // 47: kisgrid.v1.Admin.Get:input_type -> kisgrid.v1.GetRequest
+	10, // 48: kisgrid.v1.Admin.Delete:input_type -> kisgrid.v1.DeleteRequest
+	11, // 49: kisgrid.v1.Admin.CheckDelete:input_type -> kisgrid.v1.CheckDeleteRequest
+	17, // 50: kisgrid.v1.Admin.Rollout:input_type -> kisgrid.v1.RolloutRequest
+	18, // 51: kisgrid.v1.Admin.History:input_type -> kisgrid.v1.HistoryRequest
+	15, // 52: kisgrid.v1.Admin.Explain:input_type -> kisgrid.v1.ExplainRequest
+	23, // 53: kisgrid.v1.Admin.ListDead:input_type -> kisgrid.v1.ListDeadRequest
+	27, // 54: kisgrid.v1.Admin.EditDead:input_type -> kisgrid.v1.EditDeadRequest
+	28, // 55: kisgrid.v1.Admin.RedriveDead:input_type -> kisgrid.v1.RedriveDeadRequest
+	29, // 56: kisgrid.v1.Admin.RedriveDeadWithResults:input_type -> kisgrid.v1.RedriveDeadWithResultsRequest
+	31, // 57: kisgrid.v1.Admin.DropDead:input_type -> kisgrid.v1.DropDeadRequest
+	35, // 58: kisgrid.v1.Admin.Version:input_type -> kisgrid.v1.VersionRequest
+	37, // 59: kisgrid.v1.Admin.Audit:input_type -> kisgrid.v1.AuditRequest
+	40, // 60: kisgrid.v1.Admin.Pause:input_type -> kisgrid.v1.PauseRequest
+	42, // 61: kisgrid.v1.Admin.Cordon:input_type -> kisgrid.v1.CordonRequest
+	44, // 62: kisgrid.v1.Admin.Figures:input_type -> kisgrid.v1.FiguresRequest
+	55, // 63: kisgrid.v1.Admin.ShareFigures:input_type -> kisgrid.v1.ShareFiguresRequest
+	1,  // 64: kisgrid.v1.Admin.Apply:output_type -> kisgrid.v1.ApplyEvent
+	8,  // 65: kisgrid.v1.Admin.Get:output_type -> kisgrid.v1.GetResponse
+	14, // 66: kisgrid.v1.Admin.Delete:output_type -> kisgrid.v1.DeleteResponse
+	12, // 67: kisgrid.v1.Admin.CheckDelete:output_type -> kisgrid.v1.CheckDeleteResponse
+	6,  // 68: kisgrid.v1.Admin.Rollout:output_type -> kisgrid.v1.Progress
+	19, // 69: kisgrid.v1.Admin.History:output_type -> kisgrid.v1.HistoryResponse
+	16, // 70: kisgrid.v1.Admin.Explain:output_type -> kisgrid.v1.ExplainResponse
+	24, // 71: kisgrid.v1.Admin.ListDead:output_type -> kisgrid.v1.DeadEvent
+	25, // 72: kisgrid.v1.Admin.EditDead:output_type -> kisgrid.v1.DeadLetter
+	33, // 73: kisgrid.v1.Admin.RedriveDead:output_type -> kisgrid.v1.DeadProgress
+	30, // 74: kisgrid.v1.Admin.RedriveDeadWithResults:output_type -> kisgrid.v1.RedriveEvent
+	32, // 75: kisgrid.v1.Admin.DropDead:output_type -> kisgrid.v1.DropDeadResponse
+	36, // 76: kisgrid.v1.Admin.Version:output_type -> kisgrid.v1.VersionResponse
+	38, // 77: kisgrid.v1.Admin.Audit:output_type -> kisgrid.v1.AuditResponse
+	41, // 78: kisgrid.v1.Admin.Pause:output_type -> kisgrid.v1.PauseResponse
+	43, // 79: kisgrid.v1.Admin.Cordon:output_type -> kisgrid.v1.CordonResponse
+	45, // 80: kisgrid.v1.Admin.Figures:output_type -> kisgrid.v1.FiguresResponse
+	56, // 81: kisgrid.v1.Admin.ShareFigures:output_type -> kisgrid.v1.ShareFiguresResponse
+	64, // [64:82] is the sub-list for method output_type
+	46, // [46:64] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_kisgrid_v1_admin_proto_init() }
@@ -3701,7 +5006,7 @@ func file_kisgrid_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kisgrid_v1_admin_proto_rawDesc), len(file_kisgrid_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   44,
+			NumMessages:   58,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -35,6 +35,8 @@ const (
 	Admin_Audit_FullMethodName                  = "/kisgrid.v1.Admin/Audit"
 	Admin_Pause_FullMethodName                  = "/kisgrid.v1.Admin/Pause"
 	Admin_Cordon_FullMethodName                 = "/kisgrid.v1.Admin/Cordon"
+	Admin_Figures_FullMethodName                = "/kisgrid.v1.Admin/Figures"
+	Admin_ShareFigures_FullMethodName           = "/kisgrid.v1.Admin/ShareFigures"
 )
 
 // AdminClient is the client API for Admin service.
@@ -79,6 +81,11 @@ type AdminClient interface {
 	Pause(ctx context.Context, in *PauseRequest, opts ...grpc.CallOption) (*PauseResponse, error)
 	// Cordon makes a worker get no new rows, or get them again. Rows that it has begun end there.
 	Cordon(ctx context.Context, in *CordonRequest, opts ...grpc.CallOption) (*CordonResponse, error)
+	// Figures returns how many rows the flows of the whole cluster take and end, what their functions do, and how the workers,
+	// coordinators and connectors are. It is answered from memory: workers and other coordinators are not asked for it.
+	Figures(ctx context.Context, in *FiguresRequest, opts ...grpc.CallOption) (*FiguresResponse, error)
+	// ShareFigures is made by other coordinators: it returns the rows that this coordinator has counted.
+	ShareFigures(ctx context.Context, in *ShareFiguresRequest, opts ...grpc.CallOption) (*ShareFiguresResponse, error)
 }
 
 type adminClient struct {
@@ -294,6 +301,26 @@ func (c *adminClient) Cordon(ctx context.Context, in *CordonRequest, opts ...grp
 	return out, nil
 }
 
+func (c *adminClient) Figures(ctx context.Context, in *FiguresRequest, opts ...grpc.CallOption) (*FiguresResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FiguresResponse)
+	err := c.cc.Invoke(ctx, Admin_Figures_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) ShareFigures(ctx context.Context, in *ShareFiguresRequest, opts ...grpc.CallOption) (*ShareFiguresResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ShareFiguresResponse)
+	err := c.cc.Invoke(ctx, Admin_ShareFigures_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServer is the server API for Admin service.
 // All implementations must embed UnimplementedAdminServer
 // for forward compatibility.
@@ -336,6 +363,11 @@ type AdminServer interface {
 	Pause(context.Context, *PauseRequest) (*PauseResponse, error)
 	// Cordon makes a worker get no new rows, or get them again. Rows that it has begun end there.
 	Cordon(context.Context, *CordonRequest) (*CordonResponse, error)
+	// Figures returns how many rows the flows of the whole cluster take and end, what their functions do, and how the workers,
+	// coordinators and connectors are. It is answered from memory: workers and other coordinators are not asked for it.
+	Figures(context.Context, *FiguresRequest) (*FiguresResponse, error)
+	// ShareFigures is made by other coordinators: it returns the rows that this coordinator has counted.
+	ShareFigures(context.Context, *ShareFiguresRequest) (*ShareFiguresResponse, error)
 	mustEmbedUnimplementedAdminServer()
 }
 
@@ -393,6 +425,12 @@ func (UnimplementedAdminServer) Pause(context.Context, *PauseRequest) (*PauseRes
 }
 func (UnimplementedAdminServer) Cordon(context.Context, *CordonRequest) (*CordonResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Cordon not implemented")
+}
+func (UnimplementedAdminServer) Figures(context.Context, *FiguresRequest) (*FiguresResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Figures not implemented")
+}
+func (UnimplementedAdminServer) ShareFigures(context.Context, *ShareFiguresRequest) (*ShareFiguresResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ShareFigures not implemented")
 }
 func (UnimplementedAdminServer) mustEmbedUnimplementedAdminServer() {}
 func (UnimplementedAdminServer) testEmbeddedByValue()               {}
@@ -668,6 +706,42 @@ func _Admin_Cordon_Handler(srv interface{}, ctx context.Context, dec func(interf
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_Figures_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FiguresRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).Figures(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_Figures_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).Figures(ctx, req.(*FiguresRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_ShareFigures_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ShareFiguresRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ShareFigures(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ShareFigures_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ShareFigures(ctx, req.(*ShareFiguresRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Admin_ServiceDesc is the grpc.ServiceDesc for Admin service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -718,6 +792,14 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Cordon",
 			Handler:    _Admin_Cordon_Handler,
+		},
+		{
+			MethodName: "Figures",
+			Handler:    _Admin_Figures_Handler,
+		},
+		{
+			MethodName: "ShareFigures",
+			Handler:    _Admin_ShareFigures_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

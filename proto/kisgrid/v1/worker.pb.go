@@ -74,7 +74,7 @@ func (x ConnectorState_Standing) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ConnectorState_Standing.Descriptor instead.
 func (ConnectorState_Standing) EnumDescriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{13, 0}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{18, 0}
 }
 
 // CoordinatorMessage is a message from a coordinator to a worker.
@@ -458,7 +458,9 @@ type Hello struct {
 	// bytes, together with those that it holds for the coordinator, are more than this limit. An exception is one run of each
 	// flow of which no bytes wait. 0 means that the coordinator's build does not tell, so the worker produces output as fast
 	// as it can.
-	UntakenLimit  uint64 `protobuf:"varint,25,opt,name=untaken_limit,json=untakenLimit,proto3" json:"untaken_limit,omitempty"`
+	UntakenLimit uint64 `protobuf:"varint,25,opt,name=untaken_limit,json=untakenLimit,proto3" json:"untaken_limit,omitempty"`
+	// The coordinator takes figures in heartbeats.
+	TakesFigures  bool `protobuf:"varint,30,opt,name=takes_figures,json=takesFigures,proto3" json:"takes_figures,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -561,6 +563,13 @@ func (x *Hello) GetUntakenLimit() uint64 {
 		return x.UntakenLimit
 	}
 	return 0
+}
+
+func (x *Hello) GetTakesFigures() bool {
+	if x != nil {
+		return x.TakesFigures
+	}
+	return false
 }
 
 // Definition sends a worker the documents of one revision of a flow, before the first part that needs them.
@@ -1247,7 +1256,9 @@ func (*Draining) Descriptor() ([]byte, []int) {
 type Heartbeat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Connectors whose state changed since this session was told last. The first message that has any lists all of them.
-	Connectors    []*ConnectorState `protobuf:"bytes,1,rep,name=connectors,proto3" json:"connectors,omitempty"`
+	Connectors []*ConnectorState `protobuf:"bytes,1,rep,name=connectors,proto3" json:"connectors,omitempty"`
+	// Sent about once a second where Hello has takes_figures, if any of them has changed.
+	Figures       *WorkerFigures `protobuf:"bytes,2,opt,name=figures,proto3" json:"figures,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1289,6 +1300,425 @@ func (x *Heartbeat) GetConnectors() []*ConnectorState {
 	return nil
 }
 
+func (x *Heartbeat) GetFigures() *WorkerFigures {
+	if x != nil {
+		return x.Figures
+	}
+	return nil
+}
+
+// WorkerFigures are counts of a worker. A session lists those that changed since it was told them last; a session that begins
+// lists all. Counts are totals, not differences: none is lost or counted twice when a session breaks.
+type WorkerFigures struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The number that the worker draws when its process starts. It stays the same when the worker registers again under another
+	// id: then the totals go on.
+	Process uint64 `protobuf:"fixed64,1,opt,name=process,proto3" json:"process,omitempty"`
+	// A message has some of the functions only, if there are many. The others come in the next ones.
+	Functions []*FunctionFigures `protobuf:"bytes,2,rep,name=functions,proto3" json:"functions,omitempty"`
+	// Flows with another state than the session was told.
+	Flows []*FlowFigures `protobuf:"bytes,3,rep,name=flows,proto3" json:"flows,omitempty"`
+	// How much the worker holds, and may hold. Missing means that it has not changed.
+	Window        *WorkerWindow `protobuf:"bytes,4,opt,name=window,proto3" json:"window,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkerFigures) Reset() {
+	*x = WorkerFigures{}
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkerFigures) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkerFigures) ProtoMessage() {}
+
+func (x *WorkerFigures) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkerFigures.ProtoReflect.Descriptor instead.
+func (*WorkerFigures) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *WorkerFigures) GetProcess() uint64 {
+	if x != nil {
+		return x.Process
+	}
+	return 0
+}
+
+func (x *WorkerFigures) GetFunctions() []*FunctionFigures {
+	if x != nil {
+		return x.Functions
+	}
+	return nil
+}
+
+func (x *WorkerFigures) GetFlows() []*FlowFigures {
+	if x != nil {
+		return x.Flows
+	}
+	return nil
+}
+
+func (x *WorkerFigures) GetWindow() *WorkerWindow {
+	if x != nil {
+		return x.Window
+	}
+	return nil
+}
+
+// FunctionFigures are the totals of one function in one flow, of the rows of all coordinators.
+type FunctionFigures struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Flow     string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
+	Function string                 `protobuf:"bytes,2,opt,name=function,proto3" json:"function,omitempty"`
+	// Another number than before means that the totals began anew, at 0.
+	Count uint32 `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	// Rows that entered the function; rows that go on after a wait in it enter it again.
+	Rows uint64 `protobuf:"varint,4,opt,name=rows,proto3" json:"rows,omitempty"`
+	// Times that a lane took rows through the function.
+	Runs uint64 `protobuf:"varint,5,opt,name=runs,proto3" json:"runs,omitempty"`
+	// Rows that died in the function.
+	Errors uint64 `protobuf:"varint,6,opt,name=errors,proto3" json:"errors,omitempty"`
+	// Calls that were made again after an error.
+	Retries uint64 `protobuf:"varint,7,opt,name=retries,proto3" json:"retries,omitempty"`
+	// The runs by the time that they took. times[i] counts the runs in bucket first_time + i. The buckets are those of package
+	// internal/sketch: two for each doubling of the time, from 1 µs.
+	FirstTime     uint32   `protobuf:"varint,8,opt,name=first_time,json=firstTime,proto3" json:"first_time,omitempty"`
+	Times         []uint64 `protobuf:"varint,9,rep,packed,name=times,proto3" json:"times,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FunctionFigures) Reset() {
+	*x = FunctionFigures{}
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FunctionFigures) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FunctionFigures) ProtoMessage() {}
+
+func (x *FunctionFigures) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FunctionFigures.ProtoReflect.Descriptor instead.
+func (*FunctionFigures) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *FunctionFigures) GetFlow() string {
+	if x != nil {
+		return x.Flow
+	}
+	return ""
+}
+
+func (x *FunctionFigures) GetFunction() string {
+	if x != nil {
+		return x.Function
+	}
+	return ""
+}
+
+func (x *FunctionFigures) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *FunctionFigures) GetRows() uint64 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+func (x *FunctionFigures) GetRuns() uint64 {
+	if x != nil {
+		return x.Runs
+	}
+	return 0
+}
+
+func (x *FunctionFigures) GetErrors() uint64 {
+	if x != nil {
+		return x.Errors
+	}
+	return 0
+}
+
+func (x *FunctionFigures) GetRetries() uint64 {
+	if x != nil {
+		return x.Retries
+	}
+	return 0
+}
+
+func (x *FunctionFigures) GetFirstTime() uint32 {
+	if x != nil {
+		return x.FirstTime
+	}
+	return 0
+}
+
+func (x *FunctionFigures) GetTimes() []uint64 {
+	if x != nil {
+		return x.Times
+	}
+	return nil
+}
+
+// FlowFigures is the state of one flow in a worker.
+type FlowFigures struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Flow  string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
+	// How many lanes run the flow. 0 means that the worker does not run it any more.
+	Lanes uint32 `protobuf:"varint,2,opt,name=lanes,proto3" json:"lanes,omitempty"`
+	// Rows that are parked, or whose run rests.
+	ParkedRows uint64 `protobuf:"varint,3,opt,name=parked_rows,json=parkedRows,proto3" json:"parked_rows,omitempty"`
+	// How many shard keys have parked rows.
+	ParkedKeys uint64 `protobuf:"varint,4,opt,name=parked_keys,json=parkedKeys,proto3" json:"parked_keys,omitempty"`
+	// The keys with the most parked rows, among those that the worker has looked at.
+	Keys          []*ParkedKey `protobuf:"bytes,5,rep,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FlowFigures) Reset() {
+	*x = FlowFigures{}
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlowFigures) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlowFigures) ProtoMessage() {}
+
+func (x *FlowFigures) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlowFigures.ProtoReflect.Descriptor instead.
+func (*FlowFigures) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *FlowFigures) GetFlow() string {
+	if x != nil {
+		return x.Flow
+	}
+	return ""
+}
+
+func (x *FlowFigures) GetLanes() uint32 {
+	if x != nil {
+		return x.Lanes
+	}
+	return 0
+}
+
+func (x *FlowFigures) GetParkedRows() uint64 {
+	if x != nil {
+		return x.ParkedRows
+	}
+	return 0
+}
+
+func (x *FlowFigures) GetParkedKeys() uint64 {
+	if x != nil {
+		return x.ParkedKeys
+	}
+	return 0
+}
+
+func (x *FlowFigures) GetKeys() []*ParkedKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+// ParkedKey is a shard key that has parked rows.
+type ParkedKey struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The hash of the key.
+	Key           uint64 `protobuf:"fixed64,1,opt,name=key,proto3" json:"key,omitempty"`
+	Rows          uint64 `protobuf:"varint,2,opt,name=rows,proto3" json:"rows,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ParkedKey) Reset() {
+	*x = ParkedKey{}
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ParkedKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ParkedKey) ProtoMessage() {}
+
+func (x *ParkedKey) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ParkedKey.ProtoReflect.Descriptor instead.
+func (*ParkedKey) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ParkedKey) GetKey() uint64 {
+	if x != nil {
+		return x.Key
+	}
+	return 0
+}
+
+func (x *ParkedKey) GetRows() uint64 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+// WorkerWindow is how many rows and bytes a worker holds for all coordinators, has granted them credit for, and may hold or
+// have granted.
+type WorkerWindow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	HeldRows      uint64                 `protobuf:"varint,1,opt,name=held_rows,json=heldRows,proto3" json:"held_rows,omitempty"`
+	HeldBytes     uint64                 `protobuf:"varint,2,opt,name=held_bytes,json=heldBytes,proto3" json:"held_bytes,omitempty"`
+	GrantedRows   uint64                 `protobuf:"varint,3,opt,name=granted_rows,json=grantedRows,proto3" json:"granted_rows,omitempty"`
+	GrantedBytes  uint64                 `protobuf:"varint,4,opt,name=granted_bytes,json=grantedBytes,proto3" json:"granted_bytes,omitempty"`
+	LimitRows     uint64                 `protobuf:"varint,5,opt,name=limit_rows,json=limitRows,proto3" json:"limit_rows,omitempty"`
+	LimitBytes    uint64                 `protobuf:"varint,6,opt,name=limit_bytes,json=limitBytes,proto3" json:"limit_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkerWindow) Reset() {
+	*x = WorkerWindow{}
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkerWindow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkerWindow) ProtoMessage() {}
+
+func (x *WorkerWindow) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkerWindow.ProtoReflect.Descriptor instead.
+func (*WorkerWindow) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *WorkerWindow) GetHeldRows() uint64 {
+	if x != nil {
+		return x.HeldRows
+	}
+	return 0
+}
+
+func (x *WorkerWindow) GetHeldBytes() uint64 {
+	if x != nil {
+		return x.HeldBytes
+	}
+	return 0
+}
+
+func (x *WorkerWindow) GetGrantedRows() uint64 {
+	if x != nil {
+		return x.GrantedRows
+	}
+	return 0
+}
+
+func (x *WorkerWindow) GetGrantedBytes() uint64 {
+	if x != nil {
+		return x.GrantedBytes
+	}
+	return 0
+}
+
+func (x *WorkerWindow) GetLimitRows() uint64 {
+	if x != nil {
+		return x.LimitRows
+	}
+	return 0
+}
+
+func (x *WorkerWindow) GetLimitBytes() uint64 {
+	if x != nil {
+		return x.LimitBytes
+	}
+	return 0
+}
+
 // ConnectorState is the state of the connector that one document describes, in this worker.
 type ConnectorState struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1304,7 +1734,7 @@ type ConnectorState struct {
 
 func (x *ConnectorState) Reset() {
 	*x = ConnectorState{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[13]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1316,7 +1746,7 @@ func (x *ConnectorState) String() string {
 func (*ConnectorState) ProtoMessage() {}
 
 func (x *ConnectorState) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[13]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1329,7 +1759,7 @@ func (x *ConnectorState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectorState.ProtoReflect.Descriptor instead.
 func (*ConnectorState) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{13}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ConnectorState) GetName() string {
@@ -1389,7 +1819,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[14]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1401,7 +1831,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[14]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1414,7 +1844,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{14}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Welcome) GetProtocol() uint32 {
@@ -1503,7 +1933,7 @@ type Locate struct {
 
 func (x *Locate) Reset() {
 	*x = Locate{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[15]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1515,7 +1945,7 @@ func (x *Locate) String() string {
 func (*Locate) ProtoMessage() {}
 
 func (x *Locate) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[15]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1528,7 +1958,7 @@ func (x *Locate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Locate.ProtoReflect.Descriptor instead.
 func (*Locate) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{15}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Locate) GetNumber() uint64 {
@@ -1573,7 +2003,7 @@ type Located struct {
 
 func (x *Located) Reset() {
 	*x = Located{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[16]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1585,7 +2015,7 @@ func (x *Located) String() string {
 func (*Located) ProtoMessage() {}
 
 func (x *Located) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[16]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1598,7 +2028,7 @@ func (x *Located) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Located.ProtoReflect.Descriptor instead.
 func (*Located) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{16}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Located) GetNumber() uint64 {
@@ -1669,7 +2099,7 @@ type RowPlace struct {
 
 func (x *RowPlace) Reset() {
 	*x = RowPlace{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[17]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1681,7 +2111,7 @@ func (x *RowPlace) String() string {
 func (*RowPlace) ProtoMessage() {}
 
 func (x *RowPlace) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[17]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1694,7 +2124,7 @@ func (x *RowPlace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RowPlace.ProtoReflect.Descriptor instead.
 func (*RowPlace) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{17}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RowPlace) GetWhere() string {
@@ -1844,7 +2274,7 @@ type PlaceCount struct {
 
 func (x *PlaceCount) Reset() {
 	*x = PlaceCount{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[18]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1856,7 +2286,7 @@ func (x *PlaceCount) String() string {
 func (*PlaceCount) ProtoMessage() {}
 
 func (x *PlaceCount) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[18]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1869,7 +2299,7 @@ func (x *PlaceCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlaceCount.ProtoReflect.Descriptor instead.
 func (*PlaceCount) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{18}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PlaceCount) GetWhere() string {
@@ -1920,7 +2350,7 @@ type Compiled struct {
 
 func (x *Compiled) Reset() {
 	*x = Compiled{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[19]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1932,7 +2362,7 @@ func (x *Compiled) String() string {
 func (*Compiled) ProtoMessage() {}
 
 func (x *Compiled) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[19]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1945,7 +2375,7 @@ func (x *Compiled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Compiled.ProtoReflect.Descriptor instead.
 func (*Compiled) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{19}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Compiled) GetFlow() string {
@@ -2004,7 +2434,7 @@ type FlowCredit struct {
 
 func (x *FlowCredit) Reset() {
 	*x = FlowCredit{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[20]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2016,7 +2446,7 @@ func (x *FlowCredit) String() string {
 func (*FlowCredit) ProtoMessage() {}
 
 func (x *FlowCredit) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[20]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2029,7 +2459,7 @@ func (x *FlowCredit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowCredit.ProtoReflect.Descriptor instead.
 func (*FlowCredit) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{20}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *FlowCredit) GetFlow() string {
@@ -2086,7 +2516,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[21]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2098,7 +2528,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[21]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2111,7 +2541,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{21}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Result) GetNumber() uint64 {
@@ -2219,7 +2649,7 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\x0eActiveRevision\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
-	"\x06digest\x18\x03 \x01(\fR\x06digest\"\xc3\x02\n" +
+	"\x06digest\x18\x03 \x01(\fR\x06digest\"\xe8\x02\n" +
 	"\x05Hello\x12!\n" +
 	"\fprotocol_min\x18\x01 \x01(\rR\vprotocolMin\x12!\n" +
 	"\fprotocol_max\x18\x02 \x01(\rR\vprotocolMax\x12 \n" +
@@ -2232,7 +2662,8 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"batch_rows\x18\a \x01(\rR\tbatchRows\x12\x16\n" +
 	"\x06secret\x18\b \x01(\fR\x06secret\x12%\n" +
 	"\x0efollows_limits\x18\x0f \x01(\bR\rfollowsLimits\x12#\n" +
-	"\runtaken_limit\x18\x19 \x01(\x04R\funtakenLimit\"\xa4\x01\n" +
+	"\runtaken_limit\x18\x19 \x01(\x04R\funtakenLimit\x12#\n" +
+	"\rtakes_figures\x18\x1e \x01(\bR\ftakesFigures\"\xa4\x01\n" +
 	"\n" +
 	"Definition\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x1a\n" +
@@ -2284,11 +2715,49 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\alocated\x18\x14 \x01(\v2\x13.kisgrid.v1.LocatedH\x00R\alocatedB\x06\n" +
 	"\x04kind\"\n" +
 	"\n" +
-	"\bDraining\"G\n" +
+	"\bDraining\"|\n" +
 	"\tHeartbeat\x12:\n" +
 	"\n" +
 	"connectors\x18\x01 \x03(\v2\x1a.kisgrid.v1.ConnectorStateR\n" +
-	"connectors\"\xfd\x01\n" +
+	"connectors\x123\n" +
+	"\afigures\x18\x02 \x01(\v2\x19.kisgrid.v1.WorkerFiguresR\afigures\"\xc5\x01\n" +
+	"\rWorkerFigures\x12\x18\n" +
+	"\aprocess\x18\x01 \x01(\x06R\aprocess\x129\n" +
+	"\tfunctions\x18\x02 \x03(\v2\x1b.kisgrid.v1.FunctionFiguresR\tfunctions\x12-\n" +
+	"\x05flows\x18\x03 \x03(\v2\x17.kisgrid.v1.FlowFiguresR\x05flows\x120\n" +
+	"\x06window\x18\x04 \x01(\v2\x18.kisgrid.v1.WorkerWindowR\x06window\"\xe6\x01\n" +
+	"\x0fFunctionFigures\x12\x12\n" +
+	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x1a\n" +
+	"\bfunction\x18\x02 \x01(\tR\bfunction\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\rR\x05count\x12\x12\n" +
+	"\x04rows\x18\x04 \x01(\x04R\x04rows\x12\x12\n" +
+	"\x04runs\x18\x05 \x01(\x04R\x04runs\x12\x16\n" +
+	"\x06errors\x18\x06 \x01(\x04R\x06errors\x12\x18\n" +
+	"\aretries\x18\a \x01(\x04R\aretries\x12\x1d\n" +
+	"\n" +
+	"first_time\x18\b \x01(\rR\tfirstTime\x12\x14\n" +
+	"\x05times\x18\t \x03(\x04R\x05times\"\xa4\x01\n" +
+	"\vFlowFigures\x12\x12\n" +
+	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x14\n" +
+	"\x05lanes\x18\x02 \x01(\rR\x05lanes\x12\x1f\n" +
+	"\vparked_rows\x18\x03 \x01(\x04R\n" +
+	"parkedRows\x12\x1f\n" +
+	"\vparked_keys\x18\x04 \x01(\x04R\n" +
+	"parkedKeys\x12)\n" +
+	"\x04keys\x18\x05 \x03(\v2\x15.kisgrid.v1.ParkedKeyR\x04keys\"1\n" +
+	"\tParkedKey\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\x06R\x03key\x12\x12\n" +
+	"\x04rows\x18\x02 \x01(\x04R\x04rows\"\xd2\x01\n" +
+	"\fWorkerWindow\x12\x1b\n" +
+	"\theld_rows\x18\x01 \x01(\x04R\bheldRows\x12\x1d\n" +
+	"\n" +
+	"held_bytes\x18\x02 \x01(\x04R\theldBytes\x12!\n" +
+	"\fgranted_rows\x18\x03 \x01(\x04R\vgrantedRows\x12#\n" +
+	"\rgranted_bytes\x18\x04 \x01(\x04R\fgrantedBytes\x12\x1d\n" +
+	"\n" +
+	"limit_rows\x18\x05 \x01(\x04R\tlimitRows\x12\x1f\n" +
+	"\vlimit_bytes\x18\x06 \x01(\x04R\n" +
+	"limitBytes\"\xfd\x01\n" +
 	"\x0eConnectorState\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\fR\x06digest\x12?\n" +
@@ -2389,7 +2858,7 @@ func file_kisgrid_v1_worker_proto_rawDescGZIP() []byte {
 }
 
 var file_kisgrid_v1_worker_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_kisgrid_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_kisgrid_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_kisgrid_v1_worker_proto_goTypes = []any{
 	(ConnectorState_Standing)(0), // 0: kisgrid.v1.ConnectorState.Standing
 	(*CoordinatorMessage)(nil),   // 1: kisgrid.v1.CoordinatorMessage
@@ -2405,21 +2874,26 @@ var file_kisgrid_v1_worker_proto_goTypes = []any{
 	(*WorkerMessage)(nil),        // 11: kisgrid.v1.WorkerMessage
 	(*Draining)(nil),             // 12: kisgrid.v1.Draining
 	(*Heartbeat)(nil),            // 13: kisgrid.v1.Heartbeat
-	(*ConnectorState)(nil),       // 14: kisgrid.v1.ConnectorState
-	(*Welcome)(nil),              // 15: kisgrid.v1.Welcome
-	(*Locate)(nil),               // 16: kisgrid.v1.Locate
-	(*Located)(nil),              // 17: kisgrid.v1.Located
-	(*RowPlace)(nil),             // 18: kisgrid.v1.RowPlace
-	(*PlaceCount)(nil),           // 19: kisgrid.v1.PlaceCount
-	(*Compiled)(nil),             // 20: kisgrid.v1.Compiled
-	(*FlowCredit)(nil),           // 21: kisgrid.v1.FlowCredit
-	(*Result)(nil),               // 22: kisgrid.v1.Result
-	(*BatchID)(nil),              // 23: kisgrid.v1.BatchID
-	(*Columns)(nil),              // 24: kisgrid.v1.Columns
-	(*Range)(nil),                // 25: kisgrid.v1.Range
-	(*RowOutcome)(nil),           // 26: kisgrid.v1.RowOutcome
-	(*Output)(nil),               // 27: kisgrid.v1.Output
-	(*DeadRow)(nil),              // 28: kisgrid.v1.DeadRow
+	(*WorkerFigures)(nil),        // 14: kisgrid.v1.WorkerFigures
+	(*FunctionFigures)(nil),      // 15: kisgrid.v1.FunctionFigures
+	(*FlowFigures)(nil),          // 16: kisgrid.v1.FlowFigures
+	(*ParkedKey)(nil),            // 17: kisgrid.v1.ParkedKey
+	(*WorkerWindow)(nil),         // 18: kisgrid.v1.WorkerWindow
+	(*ConnectorState)(nil),       // 19: kisgrid.v1.ConnectorState
+	(*Welcome)(nil),              // 20: kisgrid.v1.Welcome
+	(*Locate)(nil),               // 21: kisgrid.v1.Locate
+	(*Located)(nil),              // 22: kisgrid.v1.Located
+	(*RowPlace)(nil),             // 23: kisgrid.v1.RowPlace
+	(*PlaceCount)(nil),           // 24: kisgrid.v1.PlaceCount
+	(*Compiled)(nil),             // 25: kisgrid.v1.Compiled
+	(*FlowCredit)(nil),           // 26: kisgrid.v1.FlowCredit
+	(*Result)(nil),               // 27: kisgrid.v1.Result
+	(*BatchID)(nil),              // 28: kisgrid.v1.BatchID
+	(*Columns)(nil),              // 29: kisgrid.v1.Columns
+	(*Range)(nil),                // 30: kisgrid.v1.Range
+	(*RowOutcome)(nil),           // 31: kisgrid.v1.RowOutcome
+	(*Output)(nil),               // 32: kisgrid.v1.Output
+	(*DeadRow)(nil),              // 33: kisgrid.v1.DeadRow
 }
 var file_kisgrid_v1_worker_proto_depIdxs = []int32{
 	5,  // 0: kisgrid.v1.CoordinatorMessage.hello:type_name -> kisgrid.v1.Hello
@@ -2428,39 +2902,44 @@ var file_kisgrid_v1_worker_proto_depIdxs = []int32{
 	10, // 3: kisgrid.v1.CoordinatorMessage.release:type_name -> kisgrid.v1.Release
 	3,  // 4: kisgrid.v1.CoordinatorMessage.ack:type_name -> kisgrid.v1.Ack
 	8,  // 5: kisgrid.v1.CoordinatorMessage.forget:type_name -> kisgrid.v1.Forget
-	16, // 6: kisgrid.v1.CoordinatorMessage.locate:type_name -> kisgrid.v1.Locate
+	21, // 6: kisgrid.v1.CoordinatorMessage.locate:type_name -> kisgrid.v1.Locate
 	2,  // 7: kisgrid.v1.CoordinatorMessage.untaken:type_name -> kisgrid.v1.Untaken
 	4,  // 8: kisgrid.v1.Ack.active:type_name -> kisgrid.v1.ActiveRevision
 	7,  // 9: kisgrid.v1.Definition.documents:type_name -> kisgrid.v1.Document
-	23, // 10: kisgrid.v1.Part.batch:type_name -> kisgrid.v1.BatchID
-	24, // 11: kisgrid.v1.Part.columns:type_name -> kisgrid.v1.Columns
-	25, // 12: kisgrid.v1.Release.slots:type_name -> kisgrid.v1.Range
-	15, // 13: kisgrid.v1.WorkerMessage.welcome:type_name -> kisgrid.v1.Welcome
-	20, // 14: kisgrid.v1.WorkerMessage.compiled:type_name -> kisgrid.v1.Compiled
-	22, // 15: kisgrid.v1.WorkerMessage.result:type_name -> kisgrid.v1.Result
-	21, // 16: kisgrid.v1.WorkerMessage.credit:type_name -> kisgrid.v1.FlowCredit
+	28, // 10: kisgrid.v1.Part.batch:type_name -> kisgrid.v1.BatchID
+	29, // 11: kisgrid.v1.Part.columns:type_name -> kisgrid.v1.Columns
+	30, // 12: kisgrid.v1.Release.slots:type_name -> kisgrid.v1.Range
+	20, // 13: kisgrid.v1.WorkerMessage.welcome:type_name -> kisgrid.v1.Welcome
+	25, // 14: kisgrid.v1.WorkerMessage.compiled:type_name -> kisgrid.v1.Compiled
+	27, // 15: kisgrid.v1.WorkerMessage.result:type_name -> kisgrid.v1.Result
+	26, // 16: kisgrid.v1.WorkerMessage.credit:type_name -> kisgrid.v1.FlowCredit
 	12, // 17: kisgrid.v1.WorkerMessage.draining:type_name -> kisgrid.v1.Draining
 	13, // 18: kisgrid.v1.WorkerMessage.heartbeat:type_name -> kisgrid.v1.Heartbeat
-	17, // 19: kisgrid.v1.WorkerMessage.located:type_name -> kisgrid.v1.Located
-	14, // 20: kisgrid.v1.Heartbeat.connectors:type_name -> kisgrid.v1.ConnectorState
-	0,  // 21: kisgrid.v1.ConnectorState.standing:type_name -> kisgrid.v1.ConnectorState.Standing
-	18, // 22: kisgrid.v1.Located.rows:type_name -> kisgrid.v1.RowPlace
-	19, // 23: kisgrid.v1.Located.counts:type_name -> kisgrid.v1.PlaceCount
-	23, // 24: kisgrid.v1.RowPlace.batch:type_name -> kisgrid.v1.BatchID
-	25, // 25: kisgrid.v1.Result.finished:type_name -> kisgrid.v1.Range
-	26, // 26: kisgrid.v1.Result.not_done:type_name -> kisgrid.v1.RowOutcome
-	25, // 27: kisgrid.v1.Result.returned:type_name -> kisgrid.v1.Range
-	27, // 28: kisgrid.v1.Result.output:type_name -> kisgrid.v1.Output
-	25, // 29: kisgrid.v1.Result.began:type_name -> kisgrid.v1.Range
-	25, // 30: kisgrid.v1.Result.parked:type_name -> kisgrid.v1.Range
-	28, // 31: kisgrid.v1.Result.dead:type_name -> kisgrid.v1.DeadRow
-	1,  // 32: kisgrid.v1.Worker.Session:input_type -> kisgrid.v1.CoordinatorMessage
-	11, // 33: kisgrid.v1.Worker.Session:output_type -> kisgrid.v1.WorkerMessage
-	33, // [33:34] is the sub-list for method output_type
-	32, // [32:33] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	22, // 19: kisgrid.v1.WorkerMessage.located:type_name -> kisgrid.v1.Located
+	19, // 20: kisgrid.v1.Heartbeat.connectors:type_name -> kisgrid.v1.ConnectorState
+	14, // 21: kisgrid.v1.Heartbeat.figures:type_name -> kisgrid.v1.WorkerFigures
+	15, // 22: kisgrid.v1.WorkerFigures.functions:type_name -> kisgrid.v1.FunctionFigures
+	16, // 23: kisgrid.v1.WorkerFigures.flows:type_name -> kisgrid.v1.FlowFigures
+	18, // 24: kisgrid.v1.WorkerFigures.window:type_name -> kisgrid.v1.WorkerWindow
+	17, // 25: kisgrid.v1.FlowFigures.keys:type_name -> kisgrid.v1.ParkedKey
+	0,  // 26: kisgrid.v1.ConnectorState.standing:type_name -> kisgrid.v1.ConnectorState.Standing
+	23, // 27: kisgrid.v1.Located.rows:type_name -> kisgrid.v1.RowPlace
+	24, // 28: kisgrid.v1.Located.counts:type_name -> kisgrid.v1.PlaceCount
+	28, // 29: kisgrid.v1.RowPlace.batch:type_name -> kisgrid.v1.BatchID
+	30, // 30: kisgrid.v1.Result.finished:type_name -> kisgrid.v1.Range
+	31, // 31: kisgrid.v1.Result.not_done:type_name -> kisgrid.v1.RowOutcome
+	30, // 32: kisgrid.v1.Result.returned:type_name -> kisgrid.v1.Range
+	32, // 33: kisgrid.v1.Result.output:type_name -> kisgrid.v1.Output
+	30, // 34: kisgrid.v1.Result.began:type_name -> kisgrid.v1.Range
+	30, // 35: kisgrid.v1.Result.parked:type_name -> kisgrid.v1.Range
+	33, // 36: kisgrid.v1.Result.dead:type_name -> kisgrid.v1.DeadRow
+	1,  // 37: kisgrid.v1.Worker.Session:input_type -> kisgrid.v1.CoordinatorMessage
+	11, // 38: kisgrid.v1.Worker.Session:output_type -> kisgrid.v1.WorkerMessage
+	38, // [38:39] is the sub-list for method output_type
+	37, // [37:38] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_kisgrid_v1_worker_proto_init() }
@@ -2493,7 +2972,7 @@ func file_kisgrid_v1_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kisgrid_v1_worker_proto_rawDesc), len(file_kisgrid_v1_worker_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   22,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,11 +1,13 @@
 package admin
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/figures"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/leader"
 	"github.com/kisgrid/kisgrid/pkg/deadletter"
@@ -32,6 +34,10 @@ type Config struct {
 	RefuseDirect bool
 	// Auditor notes who changes something, or reads rows.
 	Auditor *Auditor
+	// Book has what the whole cluster has counted.
+	Book *figures.Book
+	// CountOwn reads this coordinator's own counts into the Book, which happens once a second in any case.
+	CountOwn func(context.Context)
 	// Draining is closed when the coordinator is about to stop: it takes no batches any more, and calls that wait should end.
 	Draining <-chan struct{}
 }

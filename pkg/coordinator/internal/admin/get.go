@@ -149,6 +149,8 @@ type FlowView struct {
 	// Rows counts the rows that came in through this coordinator, by outcome, and those in flight.
 	Rows    map[string]uint64 `json:"rows"`
 	Counted Counted           `json:"counted"`
+	// Cluster has the rows of all coordinators; nil means that the coordinator's build does not tell.
+	Cluster *ClusterRows `json:"cluster,omitempty"`
 }
 
 // Counted says which coordinator has counted the Rows of a FlowView, and since when. Each coordinator counts only the rows that clients
@@ -194,14 +196,14 @@ func (a *admin) flows(ctx context.Context, now storedState) ([]*pb.Resource, err
 	if !ok || !alive {
 		return nil, refuse.Stopped()
 	}
-	c, ledgers := a.Board.Load(), a.Rows.Ledgers(ctx)
+	c, ledgers, everywhere := a.Board.Load(), a.Rows.Ledgers(ctx), a.clusterRows(ctx)
 	var all []*pb.Resource
 	for i := range docs {
 		d := &docs[i]
 		if d.Kind != definition.KindFlow {
 			continue
 		}
-		v := FlowView{FlowStatus: cluster.FlowStatus{Flow: d.Name, Wanted: d.Revision, State: cluster.StateApplying}, Rows: rowCounts(ledgers[d.Name]), Counted: Counted{By: a.ID, At: a.Address, Since: a.Started}}
+		v := FlowView{FlowStatus: cluster.FlowStatus{Flow: d.Name, Wanted: d.Revision, State: cluster.StateApplying}, Rows: rowCounts(ledgers[d.Name]), Counted: Counted{By: a.ID, At: a.Address, Since: a.Started}, Cluster: everywhere(d.Name)}
 		if e := c.Flows[d.Name]; e != nil {
 			v.FlowStatus, v.Counted.Since = e.Status, e.Since
 		}
