@@ -525,7 +525,7 @@ func describeFlow(out io.Writer, r *pb.Resource) error {
 	if c := v.Cluster; c != nil {
 		fmt.Fprintf(w, "all rows\tin %d; done %d, filtered %d, aborted %d, dead %d, failed %d, in flight %d (through all coordinators: %d)\n",
 			c.Rows["in"], c.Rows["done"], c.Rows["filtered"], c.Rows["aborted"], c.Rows["dead"], c.Rows["failed"], c.Rows["in_flight"], c.Coordinators)
-		fmt.Fprintf(w, "each second\tin %s, ended %s; parked %d, the oldest row waits for %s\n",
+		fmt.Fprintf(w, "rates\tin %s, ended %s a second; parked %d, the oldest row waits for %s\n",
 			perSecond(v, "in"), perSecond(v, "done", "filtered", "aborted", "dead", "failed"), c.Parked, oldest(v))
 		for _, id := range slices.Sorted(maps.Keys(c.Missing)) {
 			fmt.Fprintf(w, "without\tnews of %s: %s\n", id, firstLine(c.Missing[id]))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/kisgrid/kisgrid/pkg/client"
@@ -39,6 +40,41 @@ func TestCountsSayWhose(t *testing.T) {
 	if total != 2 {
 		t.Errorf("both count %d rows", total)
 	}
+	// Both tell the rows of the whole cluster, as soon as they have asked each other.
+	for _, n := range []*flowtest.Node{first, second} {
+		until(t, n.ID()+" tells the rows of both", func() bool {
+			got, err := kisgrid("get", "flow", "Marks", "--server", n.Address())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return containsLine(got, "all rows    in 2; done 2, filtered 0, aborted 0, dead 0, failed 0, in flight 0 (through all coordinators: 2)")
+		})
+		got, err := kisgrid("get", "flows", "-o", "wide", "--server", n.Address())
+		if err != nil {
+			t.Fatal(err)
+		}
+		prints(t, got, "ALL ROWS", "IN/S", "ENDED/S", "ALL IN FLIGHT", "OLDEST", "ALL ROWS, IN/S and ENDED/S are those of all coordinators (2)\n")
+		got, err = kisgrid("get", "flows", "-o", "jsonpath={[0].status.cluster.rows.done}", "--server", n.Address())
+		if err != nil || !strings.Contains(got, "2") {
+			t.Errorf("cluster.rows.done is %s, %v", got, err)
+		}
+	}
+	// One that has died is named until its lease is over, and its rows stay.
+	second.Kill()
+	until(t, "the dead coordinator is named", func() bool {
+		got, err := kisgrid("get", "flows", "--server", first.Address())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(got, "without news of "+second.ID()+": ") && strings.Contains(got, "of all coordinators (1)")
+	})
+	until(t, "the dead coordinator is gone", func() bool {
+		got, err := kisgrid("get", "flow", "Marks", "--server", first.Address())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return containsLine(got, "all rows    in 2; done 2, filtered 0, aborted 0, dead 0, failed 0, in flight 0 (through all coordinators: 1)")
+	})
 }
 
 // The shard key of a flow that is not active is the one in its document, whatever else is wrong there.

@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"net"
 	"sync"
@@ -108,6 +109,9 @@ func (o *otherCoordinators) to(id, address string) (*otherConn, error) {
 		return conn, nil
 	}
 	config := o.transport
+	if config.TLSServerName != "" { // workers have this name
+		config.TLSServerName = ownName(config)
+	}
 	if o.guard != nil {
 		if config.TLSCert == "" {
 			return nil, batch.Errorf(batch.CodePermissionDenied, "with an access file coordinators tell their figures only to coordinators, which must prove that with a certificate: give this one --tls-cert")
@@ -123,6 +127,16 @@ func (o *otherCoordinators) to(id, address string) (*otherConn, error) {
 	conn := &otherConn{made, address}
 	o.conns[id] = conn
 	return conn, nil
+}
+
+// ownName returns the first name in this coordinator's own certificate, which the certificates of other coordinators have, too, where
+// processes are dialled by addresses that no certificate has. It is empty if there is none: then the certificate must have the address.
+func ownName(c transport.Config) string {
+	own, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+	if err != nil || len(own.Leaf.DNSNames) == 0 {
+		return "" // a connection says which file is wrong
+	}
+	return own.Leaf.DNSNames[0]
 }
 
 // ask asks the coordinator with the id for the counts that have changed since the mark after.
