@@ -1389,7 +1389,7 @@ type FunctionFigures struct {
 	Function string                 `protobuf:"bytes,2,opt,name=function,proto3" json:"function,omitempty"`
 	// Another number than before means that the totals began anew, at 0.
 	Count uint32 `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
-	// Rows that entered the function; rows that go on after a wait in it enter it again.
+	// Rows that entered the function. A row that waited there behind another row of its key enters it again when it goes on.
 	Rows uint64 `protobuf:"varint,4,opt,name=rows,proto3" json:"rows,omitempty"`
 	// Times that a lane took rows through the function.
 	Runs uint64 `protobuf:"varint,5,opt,name=runs,proto3" json:"runs,omitempty"`
