@@ -293,6 +293,14 @@ func TestEveryCallInTheLog(t *testing.T) {
 			return err
 		}},
 		{"Admin.Version", "", func(ctx context.Context) error { _, err := admin.Version(ctx, &pb.VersionRequest{}); return err }},
+		{"Admin.Figures", "", func(ctx context.Context) error {
+			_, err := admin.Figures(ctx, &pb.FiguresRequest{}) // it has no contents of rows
+			return err
+		}},
+		{"Admin.ShareFigures", "", func(ctx context.Context) error {
+			_, err := admin.ShareFigures(ctx, &pb.ShareFiguresRequest{})
+			return err
+		}},
 		{"Admin.Audit", "", func(ctx context.Context) error { _, err := admin.Audit(ctx, &pb.AuditRequest{}); return err }},
 		{"Admin.Pause", "pause", func(ctx context.Context) error { _, err := admin.Pause(ctx, &pb.PauseRequest{Flow: "S"}); return err }},
 		{"Admin.Pause", "resume", func(ctx context.Context) error {
