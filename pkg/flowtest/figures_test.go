@@ -112,6 +112,9 @@ func TestFigures(t *testing.T) {
 		if _, f := figuresOf(t, g, g.Coordinator(0), &pb.FiguresRequest{Flow: "CalStuAvgScore12", StepSeconds: 5}); f.GetPerSecond().GetIn() < 50 || len(f.GetSteps()) == 0 || f.GetFunctions()[0].GetP99Seconds() <= 0 {
 			t.Errorf("the rates are %v", f)
 		}
+		if _, f := figuresOf(t, g, g.Coordinator(0), &pb.FiguresRequest{WithoutFunctions: true}); f.GetRows().GetIn() != ledger[0] || f.GetFunctions() != nil || f.GetKeys() != nil {
+			t.Errorf("figures without functions are %v", f)
+		}
 		workers[0].Drain()
 		workers = append(workers[1:], g.AddWorker(WorkerConfig{Register: students.Register}))
 		load(3)

@@ -3284,8 +3284,10 @@ type FiguresRequest struct {
 	StepSeconds uint32 `protobuf:"varint,2,opt,name=step_seconds,json=stepSeconds,proto3" json:"step_seconds,omitempty"`
 	// Only steps that began at this time or later; 0 means all that are kept.
 	SinceUnixMilliseconds int64 `protobuf:"varint,3,opt,name=since_unix_milliseconds,json=sinceUnixMilliseconds,proto3" json:"since_unix_milliseconds,omitempty"`
-	unknownFields         protoimpl.UnknownFields
-	sizeCache             protoimpl.SizeCache
+	// Leaves out the functions and keys of the flows: a list of many flows has no place for them.
+	WithoutFunctions bool `protobuf:"varint,4,opt,name=without_functions,json=withoutFunctions,proto3" json:"without_functions,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *FiguresRequest) Reset() {
@@ -3337,6 +3339,13 @@ func (x *FiguresRequest) GetSinceUnixMilliseconds() int64 {
 		return x.SinceUnixMilliseconds
 	}
 	return 0
+}
+
+func (x *FiguresRequest) GetWithoutFunctions() bool {
+	if x != nil {
+		return x.WithoutFunctions
+	}
+	return false
 }
 
 // FiguresResponse has what one coordinator knows of the whole cluster.
@@ -4683,11 +4692,12 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\">\n" +
 	"\x0eCordonResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\achanged\x18\x02 \x01(\bR\achanged\"\x7f\n" +
+	"\achanged\x18\x02 \x01(\bR\achanged\"\xac\x01\n" +
 	"\x0eFiguresRequest\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12!\n" +
 	"\fstep_seconds\x18\x02 \x01(\rR\vstepSeconds\x126\n" +
-	"\x17since_unix_milliseconds\x18\x03 \x01(\x03R\x15sinceUnixMilliseconds\"\xb5\x03\n" +
+	"\x17since_unix_milliseconds\x18\x03 \x01(\x03R\x15sinceUnixMilliseconds\x12+\n" +
+	"\x11without_functions\x18\x04 \x01(\bR\x10withoutFunctions\"\xb5\x03\n" +
 	"\x0fFiguresResponse\x12 \n" +
 	"\vcoordinator\x18\x01 \x01(\tR\vcoordinator\x120\n" +
 	"\x14at_unix_milliseconds\x18\x02 \x01(\x03R\x12atUnixMilliseconds\x12C\n" +

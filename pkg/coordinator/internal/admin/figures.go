@@ -36,8 +36,10 @@ func (a *admin) Figures(ctx context.Context, in *pb.FiguresRequest) (*pb.Figures
 	slices.Sort(flows)
 	q := figures.Question{
 		Sees: func(flow string) bool { _, there := slices.BinarySearch(flows, flow); return there },
-		Keys: func(flow string) bool { return who.May(access.Rows, flow) && len(who.Masks(flow)) == 0 },
-		Step: step,
+		Keys: func(flow string) bool {
+			return !in.GetWithoutFunctions() && who.May(access.Rows, flow) && len(who.Masks(flow)) == 0
+		},
+		Step: step, WithoutFunctions: in.GetWithoutFunctions(),
 	}
 	if since := in.GetSinceUnixMilliseconds(); since > 0 {
 		q.Since = time.UnixMilli(since)
