@@ -156,7 +156,7 @@ func completions() map[string]completion {
 		"describe":       kindThenNames("flow", "function", "connector", "worker"),
 		"edit":           kindThenNames("flow", "function", "connector"),
 		"delete":         kindThenNames("flow", "function", "connector"),
-		"rollout status": flow, "rollout history": flow, "rollout undo": flow, "submit": flow, "explain": flow, "pause": flow, "resume": flow,
+		"rollout status": flow, "rollout history": flow, "rollout undo": flow, "submit": flow, "explain": flow, "tap": flow, "pause": flow, "resume": flow,
 		"cordon": worker, "uncordon": worker, "drain": worker,
 		"dead show": letter, "dead edit": letter, "dead redrive": letterIDs, "dead drop": letterIDs,
 	}

@@ -36,6 +36,7 @@
 //   - bench.go: bench, which runs rows through a flow again and again, and measures.
 //   - peek.go: peek, which shows the content of one key of a connector.
 //   - explain.go: explain, which finds the rows of one shard key.
+//   - tap.go: tap, which shows rows as they pass.
 //   - dead.go: dead, with list, show, edit and drop for dead letters.
 //   - redrive.go: dead redrive, which runs dead letters again.
 //   - dead_filter.go: the flags that select dead letters.

@@ -73,7 +73,7 @@ Each subcommand has its own --help. A flag such as --server can also be set in t
 		demoCommand(), devCommand(), newCommand(),
 		applyCommand(), diffCommand(), editCommand(), getCommand(), describeCommand(), deleteCommand(), exportCommand(), rolloutCommand(),
 		pauseCommand(false), pauseCommand(true), cordonCommand(false), cordonCommand(true), drainCommand(),
-		submitCommand(), deadCommand(), explainCommand(),
+		submitCommand(), deadCommand(), explainCommand(), tapCommand(),
 		doctorCommand(), topCommand(), benchCommand(), peekCommand(),
 		runCommand(), testCommand(), lintCommand(), evalCommand(), schemaCommand(),
 		auditCommand(), configCommand(), tokenCommand(), versionCommand(),

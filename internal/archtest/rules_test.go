@@ -66,7 +66,7 @@ var arrows = []struct {
 	{"pkg/coordinator/internal/leader", []string{"pkg/coordinator/internal/flowstate", "pkg/cluster", "pkg/definition", "pkg/batch"}},
 	{"pkg/coordinator/internal/admin", []string{
 		"pkg/coordinator/internal/figures", "pkg/coordinator/internal/flowstate", "pkg/coordinator/internal/leader", "pkg/coordinator/internal/refuse",
-		"pkg/scheduler", "pkg/cluster", "pkg/definition", "pkg/deadletter", "pkg/batch", "internal/access", "internal/wire", "internal/keyslot", "proto/kisgrid/v1",
+		"pkg/scheduler", "pkg/cluster", "pkg/definition", "pkg/deadletter", "pkg/expr", "pkg/batch", "internal/access", "internal/wire", "internal/keyslot", "proto/kisgrid/v1",
 	}},
 	{"pkg/worker", []string{
 		"pkg/expr", "pkg/flowexec", "pkg/kis", "pkg/cluster", "pkg/definition", "pkg/connector", "pkg/connector/redis", "pkg/connector/memory", "pkg/batch",

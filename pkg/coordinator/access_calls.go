@@ -105,6 +105,7 @@ var accessRules = map[string]access.Rule{
 	},
 	// Coordinators may make it without a right.
 	pb.Admin_ShareFigures_FullMethodName: func(c access.Caller, _ any) error { return c.NeedAll(access.View) },
+	pb.Admin_Tap_FullMethodName:          onFlow[*pb.TapRequest](access.Rows),
 	pb.Admin_Audit_FullMethodName: func(c access.Caller, request any) error {
 		if in, ok := request.(*pb.AuditRequest); ok && in.GetFlow() != "" {
 			return c.Need(access.View, in.GetFlow())

@@ -175,6 +175,9 @@ var matrix = map[string]struct {
 		_, err := pb.NewAdminClient(conn).ShareFigures(ctx, &pb.ShareFiguresRequest{})
 		return err
 	}},
+	"kisgrid.v1.Admin.Tap": {[]access.Right{access.Rows}, func(ctx context.Context, conn *grpc.ClientConn, flow string) error {
+		return drained(pb.NewAdminClient(conn).Tap(ctx, &pb.TapRequest{Flow: flow, Milliseconds: 1}))
+	}},
 	"kisgrid.v1.Admin.Audit": {[]access.Right{access.View}, func(ctx context.Context, conn *grpc.ClientConn, flow string) error {
 		_, err := pb.NewAdminClient(conn).Audit(ctx, &pb.AuditRequest{Flow: flow})
 		return err

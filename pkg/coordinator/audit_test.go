@@ -245,6 +245,9 @@ func TestEveryCallInTheLog(t *testing.T) {
 			_, err := admin.Explain(ctx, &pb.ExplainRequest{Flow: "S", Key: "1", Rows: true})
 			return err
 		}},
+		{"Admin.Tap", "tap rows", func(ctx context.Context) error {
+			return drained(admin.Tap(ctx, &pb.TapRequest{Flow: "S", Milliseconds: 1}))
+		}},
 		{"Admin.ListDead", "read reasons of dead letters", func(ctx context.Context) error {
 			return drained(admin.ListDead(ctx, &pb.ListDeadRequest{Filter: filter, NoRows: true}))
 		}},

@@ -207,10 +207,14 @@ func New(c Config) (*Coordinator, error) {
 		budget: newBudget(c.Budget), ready: k.ready, draining: k.draining, streams: map[streamKey]*stream{}, took: newBatchTimes(),
 	}
 	pb.RegisterIngestServer(server, k.ingest)
+	var identify func(context.Context) (*access.Identity, error)
+	if k.guard != nil {
+		identify = k.guard.Identify
+	}
 	calls := admin.New(admin.Config{
 		ID: k.id, Address: c.Advertise, Build: c.Build, Started: processStart, Store: c.Store, Letters: c.DeadLetters, Board: k.board,
 		Fleet: k.fleet, Rows: k.loop, Budget: k.ingest.budget, Limits: c.Limits, MaxSteps: c.MaxSteps, RefuseDirect: c.RefuseDirect, Draining: k.draining,
-		Auditor: k.auditor, Book: k.book, CountOwn: k.countOwn,
+		Auditor: k.auditor, Book: k.book, CountOwn: k.countOwn, Identify: identify, Carriers: &k.ingest.carriers,
 		Runner: &letterRunner{loop: k.loop, board: k.board, letters: k.letters, budget: k.ingest.budget, limits: c.Limits},
 	})
 	pb.RegisterAdminServer(server, calls)

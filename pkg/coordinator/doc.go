@@ -46,6 +46,7 @@
 //   - sent_definitions.go: the revisions that a worker may have.
 //   - connector_states.go: the states of a worker's connectors.
 //   - locate_calls.go: asking workers where rows are.
+//   - tap_calls.go: showing rows as they pass at workers.
 //   - scheduler_loop.go: the goroutine that drives the scheduler.
 //   - submission.go: a batch in this process, from its arrival to its answers.
 //   - letter_keeper.go: dead rows that are kept as dead letters.

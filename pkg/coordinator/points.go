@@ -51,5 +51,6 @@ var (
 	pointStoreLost     = point.New("coordinator/letters: the store went away")
 	pointStoreBack     = point.New("coordinator/letters: the store came back")
 	pointStoreFull     = point.New("coordinator/letters: the store had no room for a flow")
+	pointTapDropped    = point.New("coordinator/tap: a row was dropped because the viewer is slow")
 	pointDraining      = point.New("coordinator/drain: began")
 )

@@ -39,6 +39,8 @@ type fakeWorker struct {
 	answers bool
 	// locate answers for where rows are; it is asked only if that is set. Set before it registers.
 	locate func(*pb.Locate) *pb.Located
+	// taps: its build knows taps, and hands each Tap and Untap to the channel. Set before it registers.
+	taps chan *pb.CoordinatorMessage
 	// silentAbout is the number of a revision of which it answers no definition.
 	silentAbout atomic.Int64
 	// unfitFor is a text that the flow's document must not have, or the worker's build is unfit. Set before it registers.
@@ -249,6 +251,8 @@ func (s *workerSession) read() {
 			if answer := s.worker.locate(k.Locate); answer != nil {
 				s.send(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Located{Located: answer}})
 			}
+		case *pb.CoordinatorMessage_Tap, *pb.CoordinatorMessage_Untap:
+			s.worker.taps <- m
 		case *pb.CoordinatorMessage_Ack:
 			s.acks <- m.GetResultsReceived()
 		}
@@ -265,7 +269,7 @@ func (s *workerSession) send(m *pb.WorkerMessage) {
 func (s *workerSession) welcome(resumed bool, partsReceived uint64) *workerSession {
 	s.send(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Welcome{Welcome: &pb.Welcome{
 		Protocol: wire.Protocol, Worker: s.worker.record.ID, Resumed: resumed, PartsReceived: partsReceived, Digests: !s.worker.byNumber,
-		TellsConnectors: s.worker.tellsConnectors, Locates: s.worker.locate != nil,
+		TellsConnectors: s.worker.tellsConnectors, Locates: s.worker.locate != nil, Taps: s.worker.taps != nil,
 	}}})
 	go s.read()
 	return s

@@ -75,6 +75,13 @@ func (s *sessionWriter) send(o instruction) error {
 			return nil // the session before was with another build of the worker
 		}
 		return s.message(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Locate{Locate: o.locate}})
+	case o.tap != nil:
+		return s.message(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Tap{Tap: o.tap}})
+	case o.untap != nil:
+		if !s.peer.knowsTaps.Load() {
+			return nil // the session before was with another build of the worker
+		}
+		return s.message(&pb.CoordinatorMessage{Kind: &pb.CoordinatorMessage_Untap{Untap: o.untap}})
 	case o.forget != nil:
 		if !s.peer.digests.Load() && s.defined.hasOtherOfNumber(*o.forget) {
 			return nil // the worker knows the number only, and would forget the other revision

@@ -111,12 +111,14 @@ type workerPeer struct {
 	lastDial    atomic.Pointer[dialAttempt]
 	lastHeardAt atomic.Int64 // when the last message came, in nanoseconds since processStart; written by run and the session's reader
 
-	// The abilities of the worker's build; the handshake writes these two fields.
+	// The abilities of the worker's build; the handshake writes these three fields.
 
-	digests atomic.Bool // the worker tells revisions of the same number apart, by their digests
-	locates atomic.Bool // the worker answers questions about where rows are
+	digests   atomic.Bool // the worker tells revisions of the same number apart, by their digests
+	locates   atomic.Bool // the worker answers questions about where rows are
+	knowsTaps atomic.Bool // the worker copies rows as they pass
 
 	locateCalls locateCalls     // the questions about where rows are that the worker has not answered
+	taps        workerTaps      // the taps that are open at the worker
 	definitions sentDefinitions // the revisions that the worker may have
 	connectors  connectorStates // the states of the worker's connectors, as it has told them
 	spans       partSpans       // the tracing spans of the parts that the worker has
@@ -309,6 +311,8 @@ type instruction struct {
 	forget  *definitionKey      // a revision that the worker is to forget
 	active  *definitionKey      // the revision that new batches run on
 	locate  *pb.Locate          // a question about where rows are
+	tap     *pb.Tap             // rows that the worker is to copy as they pass
+	untap   *pb.Untap           // a tap that ends
 }
 
 // newSecret draws a random secret that only this coordinator and one worker will know. It proves to the worker that a session is this

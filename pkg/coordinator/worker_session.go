@@ -123,6 +123,7 @@ func (p *workerPeer) session(ctx context.Context) (lived bool, err error) {
 	p.loop.do(context.WithoutCancel(ctx), func(l *schedulerLoop) {
 		l.step(scheduler.WorkerDisconnected{Worker: p.worker.ID})
 		p.instructions.take(nil)
+		p.taps.endAll()
 	})
 	return true, err
 }
@@ -159,6 +160,7 @@ func (p *workerPeer) handshake(ctx context.Context, stream pb.Worker_SessionClie
 	p.digests.Store(welcome.GetDigests())
 	p.connectors.reset(welcome.GetTellsConnectors())
 	p.locates.Store(welcome.GetLocates())
+	p.knowsTaps.Store(welcome.GetTaps())
 	if got := welcome.GetPartsReceived(); p.resumable && welcome.GetResumed() && got > p.lastPartSent {
 		pointUnsentPart.Hit()
 		return nil, batch.Errorf(batch.CodeBadMessage, "worker %s has part %d, and the last one that it was sent is %d", p.worker.ID, got, p.lastPartSent)
@@ -224,6 +226,8 @@ func (p *workerPeer) read(ctx context.Context, stream pb.Worker_SessionClient, c
 			}
 		case *pb.WorkerMessage_Located:
 			p.locateCalls.answer(m.Located)
+		case *pb.WorkerMessage_Tapped:
+			p.taps.answer(m.Tapped)
 		case *pb.WorkerMessage_Draining:
 			p.draining.Store(true)
 			p.loop.post(ctx, scheduler.WorkerDraining{Worker: p.worker.ID})

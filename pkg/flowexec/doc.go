@@ -45,6 +45,7 @@
 //   - run_ledger.go: ledger, the outcomes of a run's rows.
 //   - run_lineage.go: names of rows by their lineage.
 //   - run_connections.go: connections that functions hold while they run.
+//   - run_tap.go: rows copied for taps, at the function under way.
 //   - run_trace.go: spans and metrics of runs, functions and calls.
 //   - run_user_code.go: calls of code of the user's under the guard, its panics, and what it may ask of its call.
 //   - run_guard.go: guard, with which the watchdog ends calls that take too long.
@@ -77,6 +78,7 @@
 //   - work.go: work, rows of a part that a lane executes together, and how it is cut and given back.
 //   - release.go: which lane has a key, and which rows a Release asks for.
 //   - part.go: Part, the rows that Enqueue is given, and RunResult, how they ended.
+//   - tap.go: Tap, which copies rows for somebody who looks.
 //   - connectors.go: Connectors, which hands out connections.
 //   - weigher.go: weigher, which estimates how many bytes rows take.
 //   - metrics.go: Metrics, the metrics of lanes and functions.

@@ -3,6 +3,7 @@ package flowexec
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -101,6 +102,9 @@ type Lanes struct {
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup // the goroutines of lanes, and those of resting runs
 	asks   sync.WaitGroup // the goroutines of calls to connectors
+
+	// taps are the taps of the flow; nil means none. A run reads it once, when it begins.
+	taps atomic.Pointer[[]*Tap]
 
 	watchdog     sync.WaitGroup // the watchdog's goroutine
 	stopWatchdog func()         // ends that goroutine; safe to call twice

@@ -159,6 +159,9 @@ func parking(t *testing.T, copies int, acts []act) (wrong []string) {
 	}
 	metrics, parked := countParked(t)
 	lanes := flowexec.StartLanes(flowexec.LanesConfig{Flow: "F", Copies: copies, Connectors: pool{b.store}, Metrics: metrics})
+	if copies%2 == 0 {
+		lanes.Watch(taps()) // they change nothing
+	}
 	defer lanes.Stop()
 	b.save("there")
 	saved := map[string]bool{}

@@ -34,6 +34,8 @@ type run struct {
 	letters letters
 	ledger  ledger
 	budgets budgets
+	// tapping copies rows for somebody who looks; nil means that nobody does.
+	tapping *tapping
 
 	// halted means that the run is over: all of its rows have ended or parked. returned means that it is over without an outcome for any row: its rows are
 	// given back.
@@ -58,6 +60,9 @@ func (x *executor) begin(w *work) {
 	r.parking.run, r.out.run, r.letters.run, r.budgets.st = r, r, r, &x.st
 	r.turns.run = r
 	r.ledger.n = r.n
+	if taps := x.lane.lanes.taps.Load(); taps != nil {
+		r.tapping = &tapping{run: r, taps: *taps}
+	}
 	if x.lane.lanes.timed {
 		r.clock = x.lane.lanes.clock.now()
 	}

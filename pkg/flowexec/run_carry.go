@@ -119,6 +119,9 @@ func (r *run) blame(o batch.RowOutcome, row int, goesOn bool) ([]batch.RowOutcom
 			}
 		}
 	}
+	if r.tapping != nil {
+		r.tapping.blamed(st.rs, places, o)
+	}
 	var dead []batch.RowOutcome
 	var entered []batch.DeadRow
 	for _, origin := range st.rs.Behind {

@@ -153,6 +153,9 @@ func (g *growth) spill() {
 	}
 	made.Origins = rows.Pick(rs.Origins, made.Parents)
 	made = x.mem.Keep(made, g.st.nils(s, made))
+	if g.run.tapping != nil {
+		g.run.tapping.queued(made, s.Index+1)
+	}
 	if g.run.part.Output && made.Len() > 0 {
 		g.run.out.write([]*rows.Set{made}, &g.run.out.open)
 		g.st.rs, g.st.step = rs, s

@@ -46,6 +46,9 @@ func (st *stepRun) end(rs *rows.Set, i uint32, o batch.RowOutcome) {
 	if o.Outcome == batch.Dead {
 		st.counts().died()
 	}
+	if st.run.tapping != nil {
+		st.run.tapping.ended(rs, i, o)
+	}
 	st.run.letters.note(rs, i, &o)
 	st.run.ledger.end(rs.Origins[i], o)
 }
@@ -69,6 +72,9 @@ func (st *stepRun) send(rs, next *rows.Set) {
 // queue has rows wait for a step, to enter it next. An empty set is left out, unless it is Forced.
 func (r *run) queue(rs *rows.Set, step int) {
 	rs.Along, rs.Came = nil, nil // they were for the step before
+	if r.tapping != nil {
+		r.tapping.queued(rs, step)
+	}
 	if rs.Len() > 0 || rs.Forced {
 		r.waiting[step] = append(r.waiting[step], rs)
 	}
@@ -90,6 +96,9 @@ func (st *stepRun) sendJumps(rs *rows.Set) {
 	var groups []group
 	places, trips, jumped := make(map[group][]uint32), make(map[group][]uint32), make(map[group][]uint32)
 	for _, j := range st.jumps {
+		if st.run.tapping != nil {
+			st.run.tapping.jumped(rs, j.row, st.run.plan.steps[j.step].Name)
+		}
 		from, row := rs, uint32(j.row)
 		if j.step <= st.step.Index {
 			from, row = rs.Ancestor(row, j.step)
@@ -121,6 +130,9 @@ func (st *stepRun) sendJumps(rs *rows.Set) {
 func (st *stepRun) sendParked(rs *rows.Set) {
 	if len(st.parked) == 0 {
 		return
+	}
+	if st.run.tapping != nil {
+		st.run.tapping.parked(rs, st.parked)
 	}
 	places := st.x.mem.Numbers(len(st.parked))
 	holds := make([]hold, len(places))
@@ -155,6 +167,9 @@ func (st *stepRun) halt(o batch.RowOutcome) {
 	r.turns.forgo()
 	st.sendParked(st.rs)
 	o.Function = cmp.Or(o.Function, st.step.Name)
+	if r.tapping != nil {
+		r.tapping.ends(o)
+	}
 	for i, origin := range st.rs.Origins {
 		if !st.isGone(uint32(i)) {
 			r.ledger.end(origin, o)

@@ -56,6 +56,9 @@ func (st *stepRun) enter(s *step, rs *rows.Set) {
 		return
 	}
 	entered := entering(rs)
+	if r.tapping != nil {
+		r.tapping.enter(s, rs)
+	}
 	f := &x.frame
 	f.Call.Flow, f.Call.Function, f.Call.Revision, f.Call.Attempt = r.plan.flow, s.Name, r.plan.revision, 1
 	f.Params = s.params
@@ -77,6 +80,9 @@ func (st *stepRun) enter(s *step, rs *rows.Set) {
 		default:
 			st.verify(s, rs)
 		}
+	}
+	if r.tapping != nil {
+		r.tapping.leave()
 	}
 	rs.Along, rs.Came = nil, nil
 	x.endFunction()

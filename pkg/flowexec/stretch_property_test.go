@@ -323,6 +323,7 @@ func (l *effectLog) Get(ctx context.Context, c *definition.Connector) (connector
 func toldBounded(t *testing.T, plan *flowexec.Plan, log *effectLog, batches [][]string) string {
 	var c collector
 	lanes := flowexec.StartLanes(flowexec.LanesConfig{Flow: "F", Copies: plan.Copies(), Connectors: log, RunBytes: 400})
+	lanes.Watch(taps())
 	defer lanes.Stop()
 	first := make(map[*flowexec.Part]int)
 	key, n, stream := batch.NewKeyField("k"), 0, batch.NewStreamID()

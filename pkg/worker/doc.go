@@ -31,6 +31,9 @@
 //   - parts.go: messages that bring rows and that ask rows back.
 //   - announce.go: the wait before a run, and announcements of rows that may kill the worker.
 //   - locate.go: answers where the rows of one shard key are.
+//   - tap.go: copies of rows for people who look, from the lanes to the session.
+//   - tap_viewer.go: what one of them may see and wants to see; the taps of a flow.
+//   - tap_budget.go: the time that all taps may use.
 //   - send.go: the goroutine that writes to a session.
 //   - results.go: gathers ended rows into results, and keeps results until they are acknowledged.
 //   - result_messages.go: makes the messages of results.

@@ -30,6 +30,9 @@ type flows struct {
 	// lost has the flows that have no lanes any more because their last coordinator was lost, with the time of that. Guarded by mu.
 	lost map[string]time.Time
 
+	// taps are the taps of each flow, also of flows that have no lanes here. A list does not change. Guarded by mu.
+	taps map[string][]*flowexec.Tap
+
 	stopping sync.WaitGroup // goroutines that stop lanes
 }
 
@@ -85,6 +88,7 @@ func (f *flows) addPlan(p *plan) {
 	if of == nil {
 		of = &flow{name: p.key.flow, wanted: copies, lanes: f.start(p.key.flow, copies)}
 		f.byName[of.name] = of
+		of.lanes.Watch(f.taps[of.name])
 		delete(f.lost, of.name)
 	}
 	changed := !p.recalled && of.wanted != copies

@@ -1,6 +1,8 @@
 package worker
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -27,6 +29,7 @@ type metrics struct {
 	registrations     prometheus.Counter
 	registrationsLost *prometheus.CounterVec
 	draining          prometheus.Gauge
+	taps              prometheus.Gauge
 }
 
 // newMetrics makes the worker's own metrics and adds them to a Prometheus registry.
@@ -67,6 +70,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		registrations:     counter("registrations_total", "Times that the worker put its record into etcd."),
 		registrationsLost: counters("registrations_lost_total", "reason", "Times that the record was lost: gone when it was deleted, silent when etcd did not answer for a lease time."),
 		draining:          gauge("draining", "1 while the worker drains."),
+		taps:              gauge("taps", "Taps that are open: people who look at rows as they pass."),
 	}
 }
 
@@ -80,6 +84,14 @@ func (m *outputMemory) register(to prometheus.Registerer) {
 		defer m.mu.Unlock()
 		return float64(m.waiting)
 	}))
+}
+
+// register adds the metric of the time that taps use to a Prometheus registry.
+func (b *tapBudget) register(r prometheus.Registerer) {
+	r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "kisgrid_worker_tap_seconds_total",
+		Help: "Time that taps have used, in lanes and beside them; it grows by a hundredth of a second in each second at most.",
+	}, func() float64 { return time.Duration(b.spent.Load()).Seconds() }))
 }
 
 // register adds the metrics of the budget to a Prometheus registry.

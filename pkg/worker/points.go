@@ -42,5 +42,6 @@ var (
 	pointRejected        = point.New("worker/definitions: a revision does not compile")
 	pointPlanDropped     = point.New("worker/definitions: a flow lost its last revision")
 	pointResized         = point.New("worker/flows: the number of copies changed")
+	pointTapDropped      = point.New("worker/tap: a copied row was dropped because too many wait")
 	pointDrainLate       = point.New("worker/drain: the time was over before all was delivered")
 )

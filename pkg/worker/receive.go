@@ -90,6 +90,11 @@ func (sess *session) handle(m *pb.CoordinatorMessage) error {
 		return sess.forgetRevision(m.Forget)
 	case *pb.CoordinatorMessage_Locate:
 		return sess.locate(m.Locate)
+	case *pb.CoordinatorMessage_Tap:
+		return sess.openTap(m.Tap)
+	case *pb.CoordinatorMessage_Untap:
+		sess.closeTap(m.Untap)
+		return nil
 	case *pb.CoordinatorMessage_Hello:
 		return batch.Errorf(batch.CodeBadMessage, "Hello came a second time in the session: the coordinator is defective")
 	}

@@ -23,6 +23,9 @@ func (sess *session) send() {
 				sess.end(wire.FromStatus(err))
 				return
 			}
+			if m.GetTapped() != nil {
+				sess.tapsUnsent.Add(-1)
+			}
 		}
 		if len(messages) > 0 {
 			clear(messages) // so that this slice does not keep results in memory that the peer forgets

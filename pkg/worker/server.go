@@ -48,7 +48,8 @@ type server struct {
 	gate   *gate         // every run of every lane passes it
 	output *outputMemory // limits what functions pass on
 
-	figures *figures // counts for coordinators
+	figures *figures  // counts for coordinators
+	taps    tapBudget // the time that taps may use
 
 	connectors *connectorStates // whether the connectors of plans work
 	watching   sync.WaitGroup   // the goroutine of connectors.watch
@@ -88,10 +89,12 @@ func newServer(c serverConfig) (*server, error) {
 	}
 	s.budget.register(c.Metrics)
 	s.output.register(c.Metrics)
+	s.taps.register(c.Metrics)
 	saves := new(flowexec.Saves)
 	s.flows = &flows{
 		compile: s.compile, connectors: s.connectors, forgetMetrics: flowMetrics.Forget, forgetFunctionMetrics: flowMetrics.ForgetFunction, metrics: s.metrics,
 		byName: map[string]*flow{}, plans: map[planKey]*plan{}, functions: map[flowFunction]int{}, lost: map[string]time.Time{},
+		taps: map[string][]*flowexec.Tap{},
 		start: func(flow string, copies int) *flowexec.Lanes {
 			return flowexec.StartLanes(flowexec.LanesConfig{
 				Flow: flow, Copies: copies, Connectors: c.Connectors, Saves: saves, Logger: c.Logger.With("flow", flow), Metrics: flowMetrics, Tracer: c.Tracer,

@@ -3,6 +3,7 @@ package worker
 import (
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -40,8 +41,11 @@ type session struct {
 	once sync.Once // lets only the first call of end count
 	err  error     // why the session ended; nil when the coordinator ended it; read after ended is closed
 
+	taps       map[uint64]*tap // the open taps by their numbers; only the reader uses it
+	tapsUnsent atomic.Int64    // how many messages of taps are in queue, or being sent
+
 	// The fields below are guarded by the peer's lock. queue has the messages that the sender sends before credit and results:
-	// Welcome, Compiled, Located and Draining.
+	// Welcome, Compiled, Located, Tapped and Draining.
 	queue        []*pb.WorkerMessage
 	toldDraining time.Time                           // when Draining was enqueued; zero means not yet
 	toldStates   map[connectorKey]*pb.ConnectorState // the states of connectors that the coordinator was told last

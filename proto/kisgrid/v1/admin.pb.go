@@ -4450,6 +4450,420 @@ func (x *SharedCount) GetOldestMilliseconds() uint64 {
 	return 0
 }
 
+type TapRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Flow  string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
+	// Empty means all functions of the flow.
+	Function string `protobuf:"bytes,2,opt,name=function,proto3" json:"function,omitempty"`
+	// An expression of type bool over the row as it enters the function, such as price > 100. Only rows for which it is true are
+	// shown. Fields that are hidden from the caller are null in it.
+	Where string `protobuf:"bytes,3,opt,name=where,proto3" json:"where,omitempty"`
+	// The shard key as a JSON value, as it stands in the row: 101 or "a". Only rows with this key are shown.
+	Key string `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
+	// End after so many rows. 0 means 100; the most is 10,000.
+	Limit uint32 `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
+	// End after so long. 0 means one minute; the most is one hour.
+	Milliseconds  uint64 `protobuf:"varint,6,opt,name=milliseconds,proto3" json:"milliseconds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TapRequest) Reset() {
+	*x = TapRequest{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TapRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TapRequest) ProtoMessage() {}
+
+func (x *TapRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TapRequest.ProtoReflect.Descriptor instead.
+func (*TapRequest) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *TapRequest) GetFlow() string {
+	if x != nil {
+		return x.Flow
+	}
+	return ""
+}
+
+func (x *TapRequest) GetFunction() string {
+	if x != nil {
+		return x.Function
+	}
+	return ""
+}
+
+func (x *TapRequest) GetWhere() string {
+	if x != nil {
+		return x.Where
+	}
+	return ""
+}
+
+func (x *TapRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *TapRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *TapRequest) GetMilliseconds() uint64 {
+	if x != nil {
+		return x.Milliseconds
+	}
+	return 0
+}
+
+// TapEvent is one report of a Tap.
+type TapEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Kind:
+	//
+	//	*TapEvent_Row
+	//	*TapEvent_Counts
+	//	*TapEvent_Note
+	//	*TapEvent_End
+	Kind          isTapEvent_Kind `protobuf_oneof:"kind"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TapEvent) Reset() {
+	*x = TapEvent{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TapEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TapEvent) ProtoMessage() {}
+
+func (x *TapEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TapEvent.ProtoReflect.Descriptor instead.
+func (*TapEvent) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *TapEvent) GetKind() isTapEvent_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return nil
+}
+
+func (x *TapEvent) GetRow() *TappedRow {
+	if x != nil {
+		if x, ok := x.Kind.(*TapEvent_Row); ok {
+			return x.Row
+		}
+	}
+	return nil
+}
+
+func (x *TapEvent) GetCounts() *TapCounts {
+	if x != nil {
+		if x, ok := x.Kind.(*TapEvent_Counts); ok {
+			return x.Counts
+		}
+	}
+	return nil
+}
+
+func (x *TapEvent) GetNote() *TapNote {
+	if x != nil {
+		if x, ok := x.Kind.(*TapEvent_Note); ok {
+			return x.Note
+		}
+	}
+	return nil
+}
+
+func (x *TapEvent) GetEnd() *TapEnd {
+	if x != nil {
+		if x, ok := x.Kind.(*TapEvent_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
+type isTapEvent_Kind interface {
+	isTapEvent_Kind()
+}
+
+type TapEvent_Row struct {
+	Row *TappedRow `protobuf:"bytes,1,opt,name=row,proto3,oneof"`
+}
+
+type TapEvent_Counts struct {
+	// Comes once a second, and at the end.
+	Counts *TapCounts `protobuf:"bytes,2,opt,name=counts,proto3,oneof"`
+}
+
+type TapEvent_Note struct {
+	// Something that the caller should know, such as a worker that shows nothing.
+	Note *TapNote `protobuf:"bytes,3,opt,name=note,proto3,oneof"`
+}
+
+type TapEvent_End struct {
+	// Last.
+	End *TapEnd `protobuf:"bytes,4,opt,name=end,proto3,oneof"`
+}
+
+func (*TapEvent_Row) isTapEvent_Kind() {}
+
+func (*TapEvent_Counts) isTapEvent_Kind() {}
+
+func (*TapEvent_Note) isTapEvent_Kind() {}
+
+func (*TapEvent_End) isTapEvent_Kind() {}
+
+// TapCounts counts since the beginning. shown, unmatched and left_out are passed together.
+type TapCounts struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Rows that entered a function of the tap, on all workers that show rows.
+	Passed uint64 `protobuf:"varint,1,opt,name=passed,proto3" json:"passed,omitempty"`
+	Shown  uint64 `protobuf:"varint,2,opt,name=shown,proto3" json:"shown,omitempty"`
+	// Rows for which where was not true. failed of them made where fail.
+	Unmatched uint64 `protobuf:"varint,3,opt,name=unmatched,proto3" json:"unmatched,omitempty"`
+	Failed    uint64 `protobuf:"varint,4,opt,name=failed,proto3" json:"failed,omitempty"`
+	// Rows that were not looked at or not sent, to keep the tap's limits of time, rate and size.
+	LeftOut uint64 `protobuf:"varint,5,opt,name=left_out,json=leftOut,proto3" json:"left_out,omitempty"`
+	// How many workers show rows now.
+	Workers uint32 `protobuf:"varint,6,opt,name=workers,proto3" json:"workers,omitempty"`
+	// Why where failed for one of the rows in failed.
+	Failure       string `protobuf:"bytes,7,opt,name=failure,proto3" json:"failure,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TapCounts) Reset() {
+	*x = TapCounts{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TapCounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TapCounts) ProtoMessage() {}
+
+func (x *TapCounts) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TapCounts.ProtoReflect.Descriptor instead.
+func (*TapCounts) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *TapCounts) GetPassed() uint64 {
+	if x != nil {
+		return x.Passed
+	}
+	return 0
+}
+
+func (x *TapCounts) GetShown() uint64 {
+	if x != nil {
+		return x.Shown
+	}
+	return 0
+}
+
+func (x *TapCounts) GetUnmatched() uint64 {
+	if x != nil {
+		return x.Unmatched
+	}
+	return 0
+}
+
+func (x *TapCounts) GetFailed() uint64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *TapCounts) GetLeftOut() uint64 {
+	if x != nil {
+		return x.LeftOut
+	}
+	return 0
+}
+
+func (x *TapCounts) GetWorkers() uint32 {
+	if x != nil {
+		return x.Workers
+	}
+	return 0
+}
+
+func (x *TapCounts) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
+// TapNote is a message about a Tap.
+type TapNote struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Text  string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	// The worker that it is about; empty where it is about none.
+	Worker        string `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TapNote) Reset() {
+	*x = TapNote{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TapNote) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TapNote) ProtoMessage() {}
+
+func (x *TapNote) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TapNote.ProtoReflect.Descriptor instead.
+func (*TapNote) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *TapNote) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *TapNote) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+// TapEnd says why a Tap has ended.
+type TapEnd struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "limit", "bytes", "time" or "flow" (the flow does not run any more).
+	Why           string `protobuf:"bytes,1,opt,name=why,proto3" json:"why,omitempty"`
+	Text          string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TapEnd) Reset() {
+	*x = TapEnd{}
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TapEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TapEnd) ProtoMessage() {}
+
+func (x *TapEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_admin_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TapEnd.ProtoReflect.Descriptor instead.
+func (*TapEnd) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_admin_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *TapEnd) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *TapEnd) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 var File_kisgrid_v1_admin_proto protoreflect.FileDescriptor
 
 const file_kisgrid_v1_admin_proto_rawDesc = "" +
@@ -4797,7 +5211,36 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12 \n" +
 	"\vcoordinator\x18\x02 \x01(\tR\vcoordinator\x12)\n" +
 	"\x04rows\x18\x03 \x01(\v2\x15.kisgrid.v1.RowCountsR\x04rows\x12/\n" +
-	"\x13oldest_milliseconds\x18\x04 \x01(\x04R\x12oldestMilliseconds2\xe2\t\n" +
+	"\x13oldest_milliseconds\x18\x04 \x01(\x04R\x12oldestMilliseconds\"\x9e\x01\n" +
+	"\n" +
+	"TapRequest\x12\x12\n" +
+	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x1a\n" +
+	"\bfunction\x18\x02 \x01(\tR\bfunction\x12\x14\n" +
+	"\x05where\x18\x03 \x01(\tR\x05where\x12\x10\n" +
+	"\x03key\x18\x04 \x01(\tR\x03key\x12\x14\n" +
+	"\x05limit\x18\x05 \x01(\rR\x05limit\x12\"\n" +
+	"\fmilliseconds\x18\x06 \x01(\x04R\fmilliseconds\"\xc1\x01\n" +
+	"\bTapEvent\x12)\n" +
+	"\x03row\x18\x01 \x01(\v2\x15.kisgrid.v1.TappedRowH\x00R\x03row\x12/\n" +
+	"\x06counts\x18\x02 \x01(\v2\x15.kisgrid.v1.TapCountsH\x00R\x06counts\x12)\n" +
+	"\x04note\x18\x03 \x01(\v2\x13.kisgrid.v1.TapNoteH\x00R\x04note\x12&\n" +
+	"\x03end\x18\x04 \x01(\v2\x12.kisgrid.v1.TapEndH\x00R\x03endB\x06\n" +
+	"\x04kind\"\xbe\x01\n" +
+	"\tTapCounts\x12\x16\n" +
+	"\x06passed\x18\x01 \x01(\x04R\x06passed\x12\x14\n" +
+	"\x05shown\x18\x02 \x01(\x04R\x05shown\x12\x1c\n" +
+	"\tunmatched\x18\x03 \x01(\x04R\tunmatched\x12\x16\n" +
+	"\x06failed\x18\x04 \x01(\x04R\x06failed\x12\x19\n" +
+	"\bleft_out\x18\x05 \x01(\x04R\aleftOut\x12\x18\n" +
+	"\aworkers\x18\x06 \x01(\rR\aworkers\x12\x18\n" +
+	"\afailure\x18\a \x01(\tR\afailure\"5\n" +
+	"\aTapNote\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\x12\x16\n" +
+	"\x06worker\x18\x02 \x01(\tR\x06worker\".\n" +
+	"\x06TapEnd\x12\x10\n" +
+	"\x03why\x18\x01 \x01(\tR\x03why\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text2\x99\n" +
+	"\n" +
 	"\x05Admin\x12;\n" +
 	"\x05Apply\x12\x18.kisgrid.v1.ApplyRequest\x1a\x16.kisgrid.v1.ApplyEvent0\x01\x126\n" +
 	"\x03Get\x12\x16.kisgrid.v1.GetRequest\x1a\x17.kisgrid.v1.GetResponse\x12?\n" +
@@ -4816,7 +5259,8 @@ const file_kisgrid_v1_admin_proto_rawDesc = "" +
 	"\x05Pause\x12\x18.kisgrid.v1.PauseRequest\x1a\x19.kisgrid.v1.PauseResponse\x12?\n" +
 	"\x06Cordon\x12\x19.kisgrid.v1.CordonRequest\x1a\x1a.kisgrid.v1.CordonResponse\x12B\n" +
 	"\aFigures\x12\x1a.kisgrid.v1.FiguresRequest\x1a\x1b.kisgrid.v1.FiguresResponse\x12Q\n" +
-	"\fShareFigures\x12\x1f.kisgrid.v1.ShareFiguresRequest\x1a .kisgrid.v1.ShareFiguresResponseB7Z5github.com/kisgrid/kisgrid/proto/kisgrid/v1;kisgridv1b\x06proto3"
+	"\fShareFigures\x12\x1f.kisgrid.v1.ShareFiguresRequest\x1a .kisgrid.v1.ShareFiguresResponse\x125\n" +
+	"\x03Tap\x12\x16.kisgrid.v1.TapRequest\x1a\x14.kisgrid.v1.TapEvent0\x01B7Z5github.com/kisgrid/kisgrid/proto/kisgrid/v1;kisgridv1b\x06proto3"
 
 var (
 	file_kisgrid_v1_admin_proto_rawDescOnce sync.Once
@@ -4830,7 +5274,7 @@ func file_kisgrid_v1_admin_proto_rawDescGZIP() []byte {
 	return file_kisgrid_v1_admin_proto_rawDescData
 }
 
-var file_kisgrid_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
+var file_kisgrid_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
 var file_kisgrid_v1_admin_proto_goTypes = []any{
 	(*ApplyRequest)(nil),                  // 0: kisgrid.v1.ApplyRequest
 	(*ApplyEvent)(nil),                    // 1: kisgrid.v1.ApplyEvent
@@ -4890,18 +5334,24 @@ var file_kisgrid_v1_admin_proto_goTypes = []any{
 	(*ShareFiguresRequest)(nil),           // 55: kisgrid.v1.ShareFiguresRequest
 	(*ShareFiguresResponse)(nil),          // 56: kisgrid.v1.ShareFiguresResponse
 	(*SharedCount)(nil),                   // 57: kisgrid.v1.SharedCount
-	(*Document)(nil),                      // 58: kisgrid.v1.Document
-	(*Error)(nil),                         // 59: kisgrid.v1.Error
-	(*RowPlace)(nil),                      // 60: kisgrid.v1.RowPlace
-	(*PlaceCount)(nil),                    // 61: kisgrid.v1.PlaceCount
-	(Code)(0),                             // 62: kisgrid.v1.Code
-	(*BatchID)(nil),                       // 63: kisgrid.v1.BatchID
-	(*Columns)(nil),                       // 64: kisgrid.v1.Columns
-	(*ParkedKey)(nil),                     // 65: kisgrid.v1.ParkedKey
-	(*WorkerWindow)(nil),                  // 66: kisgrid.v1.WorkerWindow
+	(*TapRequest)(nil),                    // 58: kisgrid.v1.TapRequest
+	(*TapEvent)(nil),                      // 59: kisgrid.v1.TapEvent
+	(*TapCounts)(nil),                     // 60: kisgrid.v1.TapCounts
+	(*TapNote)(nil),                       // 61: kisgrid.v1.TapNote
+	(*TapEnd)(nil),                        // 62: kisgrid.v1.TapEnd
+	(*Document)(nil),                      // 63: kisgrid.v1.Document
+	(*Error)(nil),                         // 64: kisgrid.v1.Error
+	(*RowPlace)(nil),                      // 65: kisgrid.v1.RowPlace
+	(*PlaceCount)(nil),                    // 66: kisgrid.v1.PlaceCount
+	(Code)(0),                             // 67: kisgrid.v1.Code
+	(*BatchID)(nil),                       // 68: kisgrid.v1.BatchID
+	(*Columns)(nil),                       // 69: kisgrid.v1.Columns
+	(*ParkedKey)(nil),                     // 70: kisgrid.v1.ParkedKey
+	(*WorkerWindow)(nil),                  // 71: kisgrid.v1.WorkerWindow
+	(*TappedRow)(nil),                     // 72: kisgrid.v1.TappedRow
 }
 var file_kisgrid_v1_admin_proto_depIdxs = []int32{
-	58, // 0: kisgrid.v1.ApplyRequest.documents:type_name -> kisgrid.v1.Document
+	63, // 0: kisgrid.v1.ApplyRequest.documents:type_name -> kisgrid.v1.Document
 	4,  // 1: kisgrid.v1.ApplyEvent.diff:type_name -> kisgrid.v1.Diff
 	6,  // 2: kisgrid.v1.ApplyEvent.progress:type_name -> kisgrid.v1.Progress
 	2,  // 3: kisgrid.v1.ApplyEvent.connectors:type_name -> kisgrid.v1.Connectors
@@ -4910,28 +5360,28 @@ var file_kisgrid_v1_admin_proto_depIdxs = []int32{
 	5,  // 6: kisgrid.v1.Diff.changes:type_name -> kisgrid.v1.Change
 	3,  // 7: kisgrid.v1.Progress.degraded:type_name -> kisgrid.v1.ConnectorStanding
 	9,  // 8: kisgrid.v1.GetResponse.resources:type_name -> kisgrid.v1.Resource
-	58, // 9: kisgrid.v1.Resource.document:type_name -> kisgrid.v1.Document
+	63, // 9: kisgrid.v1.Resource.document:type_name -> kisgrid.v1.Document
 	13, // 10: kisgrid.v1.DeleteRequest.documents:type_name -> kisgrid.v1.DocumentName
 	13, // 11: kisgrid.v1.CheckDeleteRequest.documents:type_name -> kisgrid.v1.DocumentName
-	59, // 12: kisgrid.v1.ExplainResponse.error:type_name -> kisgrid.v1.Error
-	60, // 13: kisgrid.v1.ExplainResponse.rows:type_name -> kisgrid.v1.RowPlace
-	61, // 14: kisgrid.v1.ExplainResponse.counts:type_name -> kisgrid.v1.PlaceCount
+	64, // 12: kisgrid.v1.ExplainResponse.error:type_name -> kisgrid.v1.Error
+	65, // 13: kisgrid.v1.ExplainResponse.rows:type_name -> kisgrid.v1.RowPlace
+	66, // 14: kisgrid.v1.ExplainResponse.counts:type_name -> kisgrid.v1.PlaceCount
 	20, // 15: kisgrid.v1.HistoryResponse.revisions:type_name -> kisgrid.v1.Accepted
-	58, // 16: kisgrid.v1.Accepted.documents:type_name -> kisgrid.v1.Document
-	62, // 17: kisgrid.v1.DeadFilter.code:type_name -> kisgrid.v1.Code
+	63, // 16: kisgrid.v1.Accepted.documents:type_name -> kisgrid.v1.Document
+	67, // 17: kisgrid.v1.DeadFilter.code:type_name -> kisgrid.v1.Code
 	22, // 18: kisgrid.v1.DeadFilter.fields:type_name -> kisgrid.v1.FieldValue
 	21, // 19: kisgrid.v1.ListDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
 	25, // 20: kisgrid.v1.DeadEvent.letter:type_name -> kisgrid.v1.DeadLetter
 	26, // 21: kisgrid.v1.DeadEvent.store:type_name -> kisgrid.v1.DeadStore
-	62, // 22: kisgrid.v1.DeadLetter.code:type_name -> kisgrid.v1.Code
-	63, // 23: kisgrid.v1.DeadLetter.batch:type_name -> kisgrid.v1.BatchID
+	67, // 22: kisgrid.v1.DeadLetter.code:type_name -> kisgrid.v1.Code
+	68, // 23: kisgrid.v1.DeadLetter.batch:type_name -> kisgrid.v1.BatchID
 	21, // 24: kisgrid.v1.RedriveDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
 	21, // 25: kisgrid.v1.RedriveDeadWithResultsRequest.filter:type_name -> kisgrid.v1.DeadFilter
 	33, // 26: kisgrid.v1.RedriveEvent.progress:type_name -> kisgrid.v1.DeadProgress
-	64, // 27: kisgrid.v1.RedriveEvent.results:type_name -> kisgrid.v1.Columns
+	69, // 27: kisgrid.v1.RedriveEvent.results:type_name -> kisgrid.v1.Columns
 	21, // 28: kisgrid.v1.DropDeadRequest.filter:type_name -> kisgrid.v1.DeadFilter
 	34, // 29: kisgrid.v1.DeadProgress.reasons:type_name -> kisgrid.v1.DeadReason
-	62, // 30: kisgrid.v1.DeadReason.code:type_name -> kisgrid.v1.Code
+	67, // 30: kisgrid.v1.DeadReason.code:type_name -> kisgrid.v1.Code
 	39, // 31: kisgrid.v1.AuditResponse.entries:type_name -> kisgrid.v1.AuditEntry
 	48, // 32: kisgrid.v1.FiguresResponse.flows:type_name -> kisgrid.v1.FlowFigure
 	52, // 33: kisgrid.v1.FiguresResponse.workers:type_name -> kisgrid.v1.WorkerFigure
@@ -4939,55 +5389,61 @@ var file_kisgrid_v1_admin_proto_depIdxs = []int32{
 	54, // 35: kisgrid.v1.FiguresResponse.connectors:type_name -> kisgrid.v1.ConnectorFigure
 	46, // 36: kisgrid.v1.FlowFigure.rows:type_name -> kisgrid.v1.RowCounts
 	47, // 37: kisgrid.v1.FlowFigure.per_second:type_name -> kisgrid.v1.RowRates
-	65, // 38: kisgrid.v1.FlowFigure.keys:type_name -> kisgrid.v1.ParkedKey
+	70, // 38: kisgrid.v1.FlowFigure.keys:type_name -> kisgrid.v1.ParkedKey
 	50, // 39: kisgrid.v1.FlowFigure.functions:type_name -> kisgrid.v1.FunctionFigure
 	49, // 40: kisgrid.v1.FlowFigure.steps:type_name -> kisgrid.v1.FlowStep
 	46, // 41: kisgrid.v1.FlowStep.rows:type_name -> kisgrid.v1.RowCounts
 	51, // 42: kisgrid.v1.FunctionFigure.steps:type_name -> kisgrid.v1.FunctionStep
-	66, // 43: kisgrid.v1.WorkerFigure.window:type_name -> kisgrid.v1.WorkerWindow
+	71, // 43: kisgrid.v1.WorkerFigure.window:type_name -> kisgrid.v1.WorkerWindow
 	57, // 44: kisgrid.v1.ShareFiguresResponse.counts:type_name -> kisgrid.v1.SharedCount
 	46, // 45: kisgrid.v1.SharedCount.rows:type_name -> kisgrid.v1.RowCounts
-	0,  // 46: kisgrid.v1.Admin.Apply:input_type -> kisgrid.v1.ApplyRequest
-	7,  // 47: kisgrid.v1.Admin.Get:input_type -> kisgrid.v1.GetRequest
-	10, // 48: kisgrid.v1.Admin.Delete:input_type -> kisgrid.v1.DeleteRequest
-	11, // 49: kisgrid.v1.Admin.CheckDelete:input_type -> kisgrid.v1.CheckDeleteRequest
-	17, // 50: kisgrid.v1.Admin.Rollout:input_type -> kisgrid.v1.RolloutRequest
-	18, // 51: kisgrid.v1.Admin.History:input_type -> kisgrid.v1.HistoryRequest
-	15, // 52: kisgrid.v1.Admin.Explain:input_type -> kisgrid.v1.ExplainRequest
-	23, // 53: kisgrid.v1.Admin.ListDead:input_type -> kisgrid.v1.ListDeadRequest
-	27, // 54: kisgrid.v1.Admin.EditDead:input_type -> kisgrid.v1.EditDeadRequest
-	28, // 55: kisgrid.v1.Admin.RedriveDead:input_type -> kisgrid.v1.RedriveDeadRequest
-	29, // 56: kisgrid.v1.Admin.RedriveDeadWithResults:input_type -> kisgrid.v1.RedriveDeadWithResultsRequest
-	31, // 57: kisgrid.v1.Admin.DropDead:input_type -> kisgrid.v1.DropDeadRequest
-	35, // 58: kisgrid.v1.Admin.Version:input_type -> kisgrid.v1.VersionRequest
-	37, // 59: kisgrid.v1.Admin.Audit:input_type -> kisgrid.v1.AuditRequest
-	40, // 60: kisgrid.v1.Admin.Pause:input_type -> kisgrid.v1.PauseRequest
-	42, // 61: kisgrid.v1.Admin.Cordon:input_type -> kisgrid.v1.CordonRequest
-	44, // 62: kisgrid.v1.Admin.Figures:input_type -> kisgrid.v1.FiguresRequest
-	55, // 63: kisgrid.v1.Admin.ShareFigures:input_type -> kisgrid.v1.ShareFiguresRequest
-	1,  // 64: kisgrid.v1.Admin.Apply:output_type -> kisgrid.v1.ApplyEvent
-	8,  // 65: kisgrid.v1.Admin.Get:output_type -> kisgrid.v1.GetResponse
-	14, // 66: kisgrid.v1.Admin.Delete:output_type -> kisgrid.v1.DeleteResponse
-	12, // 67: kisgrid.v1.Admin.CheckDelete:output_type -> kisgrid.v1.CheckDeleteResponse
-	6,  // 68: kisgrid.v1.Admin.Rollout:output_type -> kisgrid.v1.Progress
-	19, // 69: kisgrid.v1.Admin.History:output_type -> kisgrid.v1.HistoryResponse
-	16, // 70: kisgrid.v1.Admin.Explain:output_type -> kisgrid.v1.ExplainResponse
-	24, // 71: kisgrid.v1.Admin.ListDead:output_type -> kisgrid.v1.DeadEvent
-	25, // 72: kisgrid.v1.Admin.EditDead:output_type -> kisgrid.v1.DeadLetter
-	33, // 73: kisgrid.v1.Admin.RedriveDead:output_type -> kisgrid.v1.DeadProgress
-	30, // 74: kisgrid.v1.Admin.RedriveDeadWithResults:output_type -> kisgrid.v1.RedriveEvent
-	32, // 75: kisgrid.v1.Admin.DropDead:output_type -> kisgrid.v1.DropDeadResponse
-	36, // 76: kisgrid.v1.Admin.Version:output_type -> kisgrid.v1.VersionResponse
-	38, // 77: kisgrid.v1.Admin.Audit:output_type -> kisgrid.v1.AuditResponse
-	41, // 78: kisgrid.v1.Admin.Pause:output_type -> kisgrid.v1.PauseResponse
-	43, // 79: kisgrid.v1.Admin.Cordon:output_type -> kisgrid.v1.CordonResponse
-	45, // 80: kisgrid.v1.Admin.Figures:output_type -> kisgrid.v1.FiguresResponse
-	56, // 81: kisgrid.v1.Admin.ShareFigures:output_type -> kisgrid.v1.ShareFiguresResponse
-	64, // [64:82] is the sub-list for method output_type
-	46, // [46:64] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	72, // 46: kisgrid.v1.TapEvent.row:type_name -> kisgrid.v1.TappedRow
+	60, // 47: kisgrid.v1.TapEvent.counts:type_name -> kisgrid.v1.TapCounts
+	61, // 48: kisgrid.v1.TapEvent.note:type_name -> kisgrid.v1.TapNote
+	62, // 49: kisgrid.v1.TapEvent.end:type_name -> kisgrid.v1.TapEnd
+	0,  // 50: kisgrid.v1.Admin.Apply:input_type -> kisgrid.v1.ApplyRequest
+	7,  // 51: kisgrid.v1.Admin.Get:input_type -> kisgrid.v1.GetRequest
+	10, // 52: kisgrid.v1.Admin.Delete:input_type -> kisgrid.v1.DeleteRequest
+	11, // 53: kisgrid.v1.Admin.CheckDelete:input_type -> kisgrid.v1.CheckDeleteRequest
+	17, // 54: kisgrid.v1.Admin.Rollout:input_type -> kisgrid.v1.RolloutRequest
+	18, // 55: kisgrid.v1.Admin.History:input_type -> kisgrid.v1.HistoryRequest
+	15, // 56: kisgrid.v1.Admin.Explain:input_type -> kisgrid.v1.ExplainRequest
+	23, // 57: kisgrid.v1.Admin.ListDead:input_type -> kisgrid.v1.ListDeadRequest
+	27, // 58: kisgrid.v1.Admin.EditDead:input_type -> kisgrid.v1.EditDeadRequest
+	28, // 59: kisgrid.v1.Admin.RedriveDead:input_type -> kisgrid.v1.RedriveDeadRequest
+	29, // 60: kisgrid.v1.Admin.RedriveDeadWithResults:input_type -> kisgrid.v1.RedriveDeadWithResultsRequest
+	31, // 61: kisgrid.v1.Admin.DropDead:input_type -> kisgrid.v1.DropDeadRequest
+	35, // 62: kisgrid.v1.Admin.Version:input_type -> kisgrid.v1.VersionRequest
+	37, // 63: kisgrid.v1.Admin.Audit:input_type -> kisgrid.v1.AuditRequest
+	40, // 64: kisgrid.v1.Admin.Pause:input_type -> kisgrid.v1.PauseRequest
+	42, // 65: kisgrid.v1.Admin.Cordon:input_type -> kisgrid.v1.CordonRequest
+	44, // 66: kisgrid.v1.Admin.Figures:input_type -> kisgrid.v1.FiguresRequest
+	55, // 67: kisgrid.v1.Admin.ShareFigures:input_type -> kisgrid.v1.ShareFiguresRequest
+	58, // 68: kisgrid.v1.Admin.Tap:input_type -> kisgrid.v1.TapRequest
+	1,  // 69: kisgrid.v1.Admin.Apply:output_type -> kisgrid.v1.ApplyEvent
+	8,  // 70: kisgrid.v1.Admin.Get:output_type -> kisgrid.v1.GetResponse
+	14, // 71: kisgrid.v1.Admin.Delete:output_type -> kisgrid.v1.DeleteResponse
+	12, // 72: kisgrid.v1.Admin.CheckDelete:output_type -> kisgrid.v1.CheckDeleteResponse
+	6,  // 73: kisgrid.v1.Admin.Rollout:output_type -> kisgrid.v1.Progress
+	19, // 74: kisgrid.v1.Admin.History:output_type -> kisgrid.v1.HistoryResponse
+	16, // 75: kisgrid.v1.Admin.Explain:output_type -> kisgrid.v1.ExplainResponse
+	24, // 76: kisgrid.v1.Admin.ListDead:output_type -> kisgrid.v1.DeadEvent
+	25, // 77: kisgrid.v1.Admin.EditDead:output_type -> kisgrid.v1.DeadLetter
+	33, // 78: kisgrid.v1.Admin.RedriveDead:output_type -> kisgrid.v1.DeadProgress
+	30, // 79: kisgrid.v1.Admin.RedriveDeadWithResults:output_type -> kisgrid.v1.RedriveEvent
+	32, // 80: kisgrid.v1.Admin.DropDead:output_type -> kisgrid.v1.DropDeadResponse
+	36, // 81: kisgrid.v1.Admin.Version:output_type -> kisgrid.v1.VersionResponse
+	38, // 82: kisgrid.v1.Admin.Audit:output_type -> kisgrid.v1.AuditResponse
+	41, // 83: kisgrid.v1.Admin.Pause:output_type -> kisgrid.v1.PauseResponse
+	43, // 84: kisgrid.v1.Admin.Cordon:output_type -> kisgrid.v1.CordonResponse
+	45, // 85: kisgrid.v1.Admin.Figures:output_type -> kisgrid.v1.FiguresResponse
+	56, // 86: kisgrid.v1.Admin.ShareFigures:output_type -> kisgrid.v1.ShareFiguresResponse
+	59, // 87: kisgrid.v1.Admin.Tap:output_type -> kisgrid.v1.TapEvent
+	69, // [69:88] is the sub-list for method output_type
+	50, // [50:69] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_kisgrid_v1_admin_proto_init() }
@@ -5010,13 +5466,19 @@ func file_kisgrid_v1_admin_proto_init() {
 		(*RedriveEvent_Progress)(nil),
 		(*RedriveEvent_Results)(nil),
 	}
+	file_kisgrid_v1_admin_proto_msgTypes[59].OneofWrappers = []any{
+		(*TapEvent_Row)(nil),
+		(*TapEvent_Counts)(nil),
+		(*TapEvent_Note)(nil),
+		(*TapEvent_End)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kisgrid_v1_admin_proto_rawDesc), len(file_kisgrid_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   58,
+			NumMessages:   63,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -37,6 +37,7 @@ const (
 	Admin_Cordon_FullMethodName                 = "/kisgrid.v1.Admin/Cordon"
 	Admin_Figures_FullMethodName                = "/kisgrid.v1.Admin/Figures"
 	Admin_ShareFigures_FullMethodName           = "/kisgrid.v1.Admin/ShareFigures"
+	Admin_Tap_FullMethodName                    = "/kisgrid.v1.Admin/Tap"
 )
 
 // AdminClient is the client API for Admin service.
@@ -86,6 +87,9 @@ type AdminClient interface {
 	Figures(ctx context.Context, in *FiguresRequest, opts ...grpc.CallOption) (*FiguresResponse, error)
 	// ShareFigures is made by other coordinators: it returns the rows that this coordinator has counted.
 	ShareFigures(ctx context.Context, in *ShareFiguresRequest, opts ...grpc.CallOption) (*ShareFiguresResponse, error)
+	// Tap shows rows as they pass functions of a flow, each before and after the function, with its outcome. It shows some of
+	// them, and says of how many. It ends when it has shown enough rows, when its time is over, or when the caller goes away.
+	Tap(ctx context.Context, in *TapRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TapEvent], error)
 }
 
 type adminClient struct {
@@ -321,6 +325,25 @@ func (c *adminClient) ShareFigures(ctx context.Context, in *ShareFiguresRequest,
 	return out, nil
 }
 
+func (c *adminClient) Tap(ctx context.Context, in *TapRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TapEvent], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[5], Admin_Tap_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[TapRequest, TapEvent]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_TapClient = grpc.ServerStreamingClient[TapEvent]
+
 // AdminServer is the server API for Admin service.
 // All implementations must embed UnimplementedAdminServer
 // for forward compatibility.
@@ -368,6 +391,9 @@ type AdminServer interface {
 	Figures(context.Context, *FiguresRequest) (*FiguresResponse, error)
 	// ShareFigures is made by other coordinators: it returns the rows that this coordinator has counted.
 	ShareFigures(context.Context, *ShareFiguresRequest) (*ShareFiguresResponse, error)
+	// Tap shows rows as they pass functions of a flow, each before and after the function, with its outcome. It shows some of
+	// them, and says of how many. It ends when it has shown enough rows, when its time is over, or when the caller goes away.
+	Tap(*TapRequest, grpc.ServerStreamingServer[TapEvent]) error
 	mustEmbedUnimplementedAdminServer()
 }
 
@@ -431,6 +457,9 @@ func (UnimplementedAdminServer) Figures(context.Context, *FiguresRequest) (*Figu
 }
 func (UnimplementedAdminServer) ShareFigures(context.Context, *ShareFiguresRequest) (*ShareFiguresResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ShareFigures not implemented")
+}
+func (UnimplementedAdminServer) Tap(*TapRequest, grpc.ServerStreamingServer[TapEvent]) error {
+	return status.Error(codes.Unimplemented, "method Tap not implemented")
 }
 func (UnimplementedAdminServer) mustEmbedUnimplementedAdminServer() {}
 func (UnimplementedAdminServer) testEmbeddedByValue()               {}
@@ -742,6 +771,17 @@ func _Admin_ShareFigures_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_Tap_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(TapRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServer).Tap(m, &grpc.GenericServerStream[TapRequest, TapEvent]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_TapServer = grpc.ServerStreamingServer[TapEvent]
+
 // Admin_ServiceDesc is the grpc.ServiceDesc for Admin service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -826,6 +866,11 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "RedriveDeadWithResults",
 			Handler:       _Admin_RedriveDeadWithResults_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Tap",
+			Handler:       _Admin_Tap_Handler,
 			ServerStreams: true,
 		},
 	},

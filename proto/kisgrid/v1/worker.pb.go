@@ -91,6 +91,8 @@ type CoordinatorMessage struct {
 	//	*CoordinatorMessage_Ack
 	//	*CoordinatorMessage_Forget
 	//	*CoordinatorMessage_Locate
+	//	*CoordinatorMessage_Tap
+	//	*CoordinatorMessage_Untap
 	Kind isCoordinatorMessage_Kind `protobuf_oneof:"kind"`
 	// Sent where Hello has untaken_limit: how many bytes of this worker's results clients have not taken yet. It counts the
 	// results up to results_received, and maybe some after it. Only flows whose number changed since the last message are
@@ -209,6 +211,24 @@ func (x *CoordinatorMessage) GetLocate() *Locate {
 	return nil
 }
 
+func (x *CoordinatorMessage) GetTap() *Tap {
+	if x != nil {
+		if x, ok := x.Kind.(*CoordinatorMessage_Tap); ok {
+			return x.Tap
+		}
+	}
+	return nil
+}
+
+func (x *CoordinatorMessage) GetUntap() *Untap {
+	if x != nil {
+		if x, ok := x.Kind.(*CoordinatorMessage_Untap); ok {
+			return x.Untap
+		}
+	}
+	return nil
+}
+
 func (x *CoordinatorMessage) GetUntaken() []*Untaken {
 	if x != nil {
 		return x.Untaken
@@ -257,6 +277,15 @@ type CoordinatorMessage_Locate struct {
 	Locate *Locate `protobuf:"bytes,20,opt,name=locate,proto3,oneof"`
 }
 
+type CoordinatorMessage_Tap struct {
+	// Both are sent only to a worker whose Welcome says taps.
+	Tap *Tap `protobuf:"bytes,30,opt,name=tap,proto3,oneof"`
+}
+
+type CoordinatorMessage_Untap struct {
+	Untap *Untap `protobuf:"bytes,31,opt,name=untap,proto3,oneof"`
+}
+
 func (*CoordinatorMessage_Hello) isCoordinatorMessage_Kind() {}
 
 func (*CoordinatorMessage_Definition) isCoordinatorMessage_Kind() {}
@@ -270,6 +299,10 @@ func (*CoordinatorMessage_Ack) isCoordinatorMessage_Kind() {}
 func (*CoordinatorMessage_Forget) isCoordinatorMessage_Kind() {}
 
 func (*CoordinatorMessage_Locate) isCoordinatorMessage_Kind() {}
+
+func (*CoordinatorMessage_Tap) isCoordinatorMessage_Kind() {}
+
+func (*CoordinatorMessage_Untap) isCoordinatorMessage_Kind() {}
 
 // Untaken is how many bytes of one flow's results wait at the coordinator until clients take them.
 type Untaken struct {
@@ -1062,6 +1095,7 @@ type WorkerMessage struct {
 	//	*WorkerMessage_Draining
 	//	*WorkerMessage_Heartbeat
 	//	*WorkerMessage_Located
+	//	*WorkerMessage_Tapped
 	Kind          isWorkerMessage_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1167,6 +1201,15 @@ func (x *WorkerMessage) GetLocated() *Located {
 	return nil
 }
 
+func (x *WorkerMessage) GetTapped() *Tapped {
+	if x != nil {
+		if x, ok := x.Kind.(*WorkerMessage_Tapped); ok {
+			return x.Tapped
+		}
+	}
+	return nil
+}
+
 type isWorkerMessage_Kind interface {
 	isWorkerMessage_Kind()
 }
@@ -1201,6 +1244,10 @@ type WorkerMessage_Located struct {
 	Located *Located `protobuf:"bytes,20,opt,name=located,proto3,oneof"`
 }
 
+type WorkerMessage_Tapped struct {
+	Tapped *Tapped `protobuf:"bytes,30,opt,name=tapped,proto3,oneof"`
+}
+
 func (*WorkerMessage_Welcome) isWorkerMessage_Kind() {}
 
 func (*WorkerMessage_Compiled) isWorkerMessage_Kind() {}
@@ -1214,6 +1261,8 @@ func (*WorkerMessage_Draining) isWorkerMessage_Kind() {}
 func (*WorkerMessage_Heartbeat) isWorkerMessage_Kind() {}
 
 func (*WorkerMessage_Located) isWorkerMessage_Kind() {}
+
+func (*WorkerMessage_Tapped) isWorkerMessage_Kind() {}
 
 // Draining says that the worker is about to end.
 type Draining struct {
@@ -1813,8 +1862,10 @@ type Welcome struct {
 	BatchRows  uint32 `protobuf:"varint,16,opt,name=batch_rows,json=batchRows,proto3" json:"batch_rows,omitempty"`
 	// The worker reports the states of its connectors.
 	TellsConnectors bool `protobuf:"varint,17,opt,name=tells_connectors,json=tellsConnectors,proto3" json:"tells_connectors,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The worker answers Tap.
+	Taps          bool `protobuf:"varint,30,opt,name=taps,proto3" json:"taps,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Welcome) Reset() {
@@ -1917,6 +1968,524 @@ func (x *Welcome) GetTellsConnectors() bool {
 	return false
 }
 
+func (x *Welcome) GetTaps() bool {
+	if x != nil {
+		return x.Taps
+	}
+	return false
+}
+
+// Tap asks for copies of rows as they go through functions of a flow, until Untap comes, the session ends, or the worker
+// ends the tap. The worker answers with Tapped, again and again. It copies no more than it has time for: see Tapped.passed.
+type Tap struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Tapped messages have the same number. A session uses each number once.
+	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Flow   string `protobuf:"bytes,2,opt,name=flow,proto3" json:"flow,omitempty"`
+	// Empty means all functions of the flow.
+	Function string `protobuf:"bytes,3,opt,name=function,proto3" json:"function,omitempty"`
+	// Only rows whose shard key has the hash key.
+	HasKey bool   `protobuf:"varint,4,opt,name=has_key,json=hasKey,proto3" json:"has_key,omitempty"`
+	Key    uint64 `protobuf:"fixed64,5,opt,name=key,proto3" json:"key,omitempty"`
+	// An expression of type bool over the row as it enters the function. Only rows for which it is true are sent. Empty means
+	// all rows.
+	Where string `protobuf:"bytes,6,opt,name=where,proto3" json:"where,omitempty"`
+	// Fields that are null in the rows that are sent, and for the expression.
+	Masks         []string `protobuf:"bytes,7,rep,name=masks,proto3" json:"masks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tap) Reset() {
+	*x = Tap{}
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tap) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tap) ProtoMessage() {}
+
+func (x *Tap) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tap.ProtoReflect.Descriptor instead.
+func (*Tap) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Tap) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Tap) GetFlow() string {
+	if x != nil {
+		return x.Flow
+	}
+	return ""
+}
+
+func (x *Tap) GetFunction() string {
+	if x != nil {
+		return x.Function
+	}
+	return ""
+}
+
+func (x *Tap) GetHasKey() bool {
+	if x != nil {
+		return x.HasKey
+	}
+	return false
+}
+
+func (x *Tap) GetKey() uint64 {
+	if x != nil {
+		return x.Key
+	}
+	return 0
+}
+
+func (x *Tap) GetWhere() string {
+	if x != nil {
+		return x.Where
+	}
+	return ""
+}
+
+func (x *Tap) GetMasks() []string {
+	if x != nil {
+		return x.Masks
+	}
+	return nil
+}
+
+// Untap ends a tap.
+type Untap struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Untap) Reset() {
+	*x = Untap{}
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Untap) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Untap) ProtoMessage() {}
+
+func (x *Untap) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Untap.ProtoReflect.Descriptor instead.
+func (*Untap) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Untap) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+// Tapped brings copies of rows. It is sent at least once a second while the tap is open. passed, unmatched and failed count
+// from the beginning of the tap. Of the rows that passed, those were sent that neither were unmatched nor had to be left out
+// to keep the limits.
+type Tapped struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Number uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Rows   []*TappedRow           `protobuf:"bytes,2,rep,name=rows,proto3" json:"rows,omitempty"`
+	// Rows that entered a function of the tap.
+	Passed uint64 `protobuf:"varint,3,opt,name=passed,proto3" json:"passed,omitempty"`
+	// Rows for which where was looked at and was not true. failed of them made where fail, and failure says why one of them did.
+	Unmatched uint64 `protobuf:"varint,4,opt,name=unmatched,proto3" json:"unmatched,omitempty"`
+	Failed    uint64 `protobuf:"varint,5,opt,name=failed,proto3" json:"failed,omitempty"`
+	Failure   string `protobuf:"bytes,6,opt,name=failure,proto3" json:"failure,omitempty"`
+	// Set in the last message: why the worker has ended the tap.
+	Ended         *Error `protobuf:"bytes,7,opt,name=ended,proto3" json:"ended,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tapped) Reset() {
+	*x = Tapped{}
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tapped) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tapped) ProtoMessage() {}
+
+func (x *Tapped) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tapped.ProtoReflect.Descriptor instead.
+func (*Tapped) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Tapped) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Tapped) GetRows() []*TappedRow {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
+}
+
+func (x *Tapped) GetPassed() uint64 {
+	if x != nil {
+		return x.Passed
+	}
+	return 0
+}
+
+func (x *Tapped) GetUnmatched() uint64 {
+	if x != nil {
+		return x.Unmatched
+	}
+	return 0
+}
+
+func (x *Tapped) GetFailed() uint64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *Tapped) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
+func (x *Tapped) GetEnded() *Error {
+	if x != nil {
+		return x.Ended
+	}
+	return nil
+}
+
+// TappedRow is a row at one function.
+type TappedRow struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The worker's id.
+	Worker   string `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
+	Function string `protobuf:"bytes,2,opt,name=function,proto3" json:"function,omitempty"`
+	// Which of the function's places in the flow is meant, counted from 0.
+	Use      uint32   `protobuf:"varint,3,opt,name=use,proto3" json:"use,omitempty"`
+	Revision int64    `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
+	Batch    *BatchID `protobuf:"bytes,5,opt,name=batch,proto3" json:"batch,omitempty"`
+	// The place in the batch of the input row that it is or comes from; 4294967295 means that it was made of the whole batch.
+	Row uint32 `protobuf:"varint,6,opt,name=row,proto3" json:"row,omitempty"`
+	// Tells the rows apart that came from one input row; 0 for the first.
+	Path uint64 `protobuf:"fixed64,7,opt,name=path,proto3" json:"path,omitempty"`
+	// How often the row had jumped.
+	Visit uint32 `protobuf:"varint,8,opt,name=visit,proto3" json:"visit,omitempty"`
+	// When the row entered the function, by the worker's clock.
+	AtUnixMicroseconds int64 `protobuf:"varint,9,opt,name=at_unix_microseconds,json=atUnixMicroseconds,proto3" json:"at_unix_microseconds,omitempty"`
+	// The row as it came to the function.
+	Before *TappedText `protobuf:"bytes,10,opt,name=before,proto3" json:"before,omitempty"`
+	// "passed" (after has the rows that go on), "filtered", "aborted", "dead", "failed", "waits" (the row was set aside and
+	// comes again) or "jumped" (it goes to the function in to).
+	Became string        `protobuf:"bytes,11,opt,name=became,proto3" json:"became,omitempty"`
+	To     string        `protobuf:"bytes,12,opt,name=to,proto3" json:"to,omitempty"`
+	After  []*TappedText `protobuf:"bytes,13,rep,name=after,proto3" json:"after,omitempty"`
+	// The row goes on as it came; after is empty.
+	Unchanged bool `protobuf:"varint,14,opt,name=unchanged,proto3" json:"unchanged,omitempty"`
+	// How many further rows go on that are not in after.
+	More uint32 `protobuf:"varint,15,opt,name=more,proto3" json:"more,omitempty"`
+	// The function made rows of all rows that entered with this one, and nobody knows which comes from which. after has them
+	// in one of these rows only.
+	OfBatch bool `protobuf:"varint,16,opt,name=of_batch,json=ofBatch,proto3" json:"of_batch,omitempty"`
+	// For a row that has ended. The reason is empty where fields are hidden, because functions may write contents of the row
+	// into it.
+	Code          Code   `protobuf:"varint,17,opt,name=code,proto3,enum=kisgrid.v1.Code" json:"code,omitempty"`
+	Reason        string `protobuf:"bytes,18,opt,name=reason,proto3" json:"reason,omitempty"`
+	Attempts      uint32 `protobuf:"varint,19,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TappedRow) Reset() {
+	*x = TappedRow{}
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TappedRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TappedRow) ProtoMessage() {}
+
+func (x *TappedRow) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TappedRow.ProtoReflect.Descriptor instead.
+func (*TappedRow) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *TappedRow) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+func (x *TappedRow) GetFunction() string {
+	if x != nil {
+		return x.Function
+	}
+	return ""
+}
+
+func (x *TappedRow) GetUse() uint32 {
+	if x != nil {
+		return x.Use
+	}
+	return 0
+}
+
+func (x *TappedRow) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *TappedRow) GetBatch() *BatchID {
+	if x != nil {
+		return x.Batch
+	}
+	return nil
+}
+
+func (x *TappedRow) GetRow() uint32 {
+	if x != nil {
+		return x.Row
+	}
+	return 0
+}
+
+func (x *TappedRow) GetPath() uint64 {
+	if x != nil {
+		return x.Path
+	}
+	return 0
+}
+
+func (x *TappedRow) GetVisit() uint32 {
+	if x != nil {
+		return x.Visit
+	}
+	return 0
+}
+
+func (x *TappedRow) GetAtUnixMicroseconds() int64 {
+	if x != nil {
+		return x.AtUnixMicroseconds
+	}
+	return 0
+}
+
+func (x *TappedRow) GetBefore() *TappedText {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *TappedRow) GetBecame() string {
+	if x != nil {
+		return x.Became
+	}
+	return ""
+}
+
+func (x *TappedRow) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *TappedRow) GetAfter() []*TappedText {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *TappedRow) GetUnchanged() bool {
+	if x != nil {
+		return x.Unchanged
+	}
+	return false
+}
+
+func (x *TappedRow) GetMore() uint32 {
+	if x != nil {
+		return x.More
+	}
+	return 0
+}
+
+func (x *TappedRow) GetOfBatch() bool {
+	if x != nil {
+		return x.OfBatch
+	}
+	return false
+}
+
+func (x *TappedRow) GetCode() Code {
+	if x != nil {
+		return x.Code
+	}
+	return Code_CODE_UNSPECIFIED
+}
+
+func (x *TappedRow) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *TappedRow) GetAttempts() uint32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+// TappedText is a row as text.
+type TappedText struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The row as JSON, or its first part if it is large. A row that came malformed is as it came.
+	Text string `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	// The number of bytes of the whole row, if text has only a part of it; otherwise 0.
+	CutFrom uint32 `protobuf:"varint,2,opt,name=cut_from,json=cutFrom,proto3" json:"cut_from,omitempty"`
+	// Why there is no text.
+	Withheld      string `protobuf:"bytes,3,opt,name=withheld,proto3" json:"withheld,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TappedText) Reset() {
+	*x = TappedText{}
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TappedText) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TappedText) ProtoMessage() {}
+
+func (x *TappedText) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TappedText.ProtoReflect.Descriptor instead.
+func (*TappedText) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *TappedText) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *TappedText) GetCutFrom() uint32 {
+	if x != nil {
+		return x.CutFrom
+	}
+	return 0
+}
+
+func (x *TappedText) GetWithheld() string {
+	if x != nil {
+		return x.Withheld
+	}
+	return ""
+}
+
 // Locate asks where the rows of one key are in the worker.
 type Locate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1933,7 +2502,7 @@ type Locate struct {
 
 func (x *Locate) Reset() {
 	*x = Locate{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[20]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1945,7 +2514,7 @@ func (x *Locate) String() string {
 func (*Locate) ProtoMessage() {}
 
 func (x *Locate) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[20]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1958,7 +2527,7 @@ func (x *Locate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Locate.ProtoReflect.Descriptor instead.
 func (*Locate) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{20}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Locate) GetNumber() uint64 {
@@ -2003,7 +2572,7 @@ type Located struct {
 
 func (x *Located) Reset() {
 	*x = Located{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[21]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2015,7 +2584,7 @@ func (x *Located) String() string {
 func (*Located) ProtoMessage() {}
 
 func (x *Located) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[21]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2028,7 +2597,7 @@ func (x *Located) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Located.ProtoReflect.Descriptor instead.
 func (*Located) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{21}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Located) GetNumber() uint64 {
@@ -2099,7 +2668,7 @@ type RowPlace struct {
 
 func (x *RowPlace) Reset() {
 	*x = RowPlace{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[22]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2111,7 +2680,7 @@ func (x *RowPlace) String() string {
 func (*RowPlace) ProtoMessage() {}
 
 func (x *RowPlace) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[22]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2124,7 +2693,7 @@ func (x *RowPlace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RowPlace.ProtoReflect.Descriptor instead.
 func (*RowPlace) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{22}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RowPlace) GetWhere() string {
@@ -2274,7 +2843,7 @@ type PlaceCount struct {
 
 func (x *PlaceCount) Reset() {
 	*x = PlaceCount{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[23]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2286,7 +2855,7 @@ func (x *PlaceCount) String() string {
 func (*PlaceCount) ProtoMessage() {}
 
 func (x *PlaceCount) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[23]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2299,7 +2868,7 @@ func (x *PlaceCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlaceCount.ProtoReflect.Descriptor instead.
 func (*PlaceCount) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{23}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PlaceCount) GetWhere() string {
@@ -2350,7 +2919,7 @@ type Compiled struct {
 
 func (x *Compiled) Reset() {
 	*x = Compiled{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[24]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2362,7 +2931,7 @@ func (x *Compiled) String() string {
 func (*Compiled) ProtoMessage() {}
 
 func (x *Compiled) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[24]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2375,7 +2944,7 @@ func (x *Compiled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Compiled.ProtoReflect.Descriptor instead.
 func (*Compiled) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{24}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Compiled) GetFlow() string {
@@ -2434,7 +3003,7 @@ type FlowCredit struct {
 
 func (x *FlowCredit) Reset() {
 	*x = FlowCredit{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[25]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2446,7 +3015,7 @@ func (x *FlowCredit) String() string {
 func (*FlowCredit) ProtoMessage() {}
 
 func (x *FlowCredit) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[25]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2459,7 +3028,7 @@ func (x *FlowCredit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowCredit.ProtoReflect.Descriptor instead.
 func (*FlowCredit) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{25}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *FlowCredit) GetFlow() string {
@@ -2516,7 +3085,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[26]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2528,7 +3097,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_worker_proto_msgTypes[26]
+	mi := &file_kisgrid_v1_worker_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2541,7 +3110,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{26}
+	return file_kisgrid_v1_worker_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Result) GetNumber() uint64 {
@@ -2626,7 +3195,7 @@ var File_kisgrid_v1_worker_proto protoreflect.FileDescriptor
 const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\n" +
 	"\x17kisgrid/v1/worker.proto\x12\n" +
-	"kisgrid.v1\x1a\x16kisgrid/v1/batch.proto\"\xda\x03\n" +
+	"kisgrid.v1\x1a\x16kisgrid/v1/batch.proto\"\xaa\x04\n" +
 	"\x12CoordinatorMessage\x12)\n" +
 	"\x10results_received\x18\x01 \x01(\x04R\x0fresultsReceived\x12)\n" +
 	"\x05hello\x18\x02 \x01(\v2\x11.kisgrid.v1.HelloH\x00R\x05hello\x128\n" +
@@ -2637,7 +3206,9 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\arelease\x18\x05 \x01(\v2\x13.kisgrid.v1.ReleaseH\x00R\arelease\x12#\n" +
 	"\x03ack\x18\x06 \x01(\v2\x0f.kisgrid.v1.AckH\x00R\x03ack\x12,\n" +
 	"\x06forget\x18\a \x01(\v2\x12.kisgrid.v1.ForgetH\x00R\x06forget\x12,\n" +
-	"\x06locate\x18\x14 \x01(\v2\x12.kisgrid.v1.LocateH\x00R\x06locate\x12-\n" +
+	"\x06locate\x18\x14 \x01(\v2\x12.kisgrid.v1.LocateH\x00R\x06locate\x12#\n" +
+	"\x03tap\x18\x1e \x01(\v2\x0f.kisgrid.v1.TapH\x00R\x03tap\x12)\n" +
+	"\x05untap\x18\x1f \x01(\v2\x11.kisgrid.v1.UntapH\x00R\x05untap\x12-\n" +
 	"\auntaken\x18\x19 \x03(\v2\x13.kisgrid.v1.UntakenR\auntaken\x12#\n" +
 	"\runtaken_limit\x18\x1a \x01(\x04R\funtakenLimitB\x06\n" +
 	"\x04kind\"3\n" +
@@ -2704,7 +3275,7 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\x10output_row_bytes\x18\x14 \x01(\rR\x0eoutputRowBytes\"F\n" +
 	"\aRelease\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12'\n" +
-	"\x05slots\x18\x02 \x03(\v2\x11.kisgrid.v1.RangeR\x05slots\"\xf8\x02\n" +
+	"\x05slots\x18\x02 \x03(\v2\x11.kisgrid.v1.RangeR\x05slots\"\xa6\x03\n" +
 	"\rWorkerMessage\x12/\n" +
 	"\awelcome\x18\x01 \x01(\v2\x13.kisgrid.v1.WelcomeH\x00R\awelcome\x122\n" +
 	"\bcompiled\x18\x02 \x01(\v2\x14.kisgrid.v1.CompiledH\x00R\bcompiled\x12,\n" +
@@ -2712,7 +3283,8 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\x06credit\x18\x04 \x01(\v2\x16.kisgrid.v1.FlowCreditH\x00R\x06credit\x122\n" +
 	"\bdraining\x18\x05 \x01(\v2\x14.kisgrid.v1.DrainingH\x00R\bdraining\x125\n" +
 	"\theartbeat\x18\x06 \x01(\v2\x15.kisgrid.v1.HeartbeatH\x00R\theartbeat\x12/\n" +
-	"\alocated\x18\x14 \x01(\v2\x13.kisgrid.v1.LocatedH\x00R\alocatedB\x06\n" +
+	"\alocated\x18\x14 \x01(\v2\x13.kisgrid.v1.LocatedH\x00R\alocated\x12,\n" +
+	"\x06tapped\x18\x1e \x01(\v2\x12.kisgrid.v1.TappedH\x00R\x06tappedB\x06\n" +
 	"\x04kind\"\n" +
 	"\n" +
 	"\bDraining\"|\n" +
@@ -2767,7 +3339,7 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\x14STANDING_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12STANDING_CONNECTED\x10\x01\x12\x15\n" +
 	"\x11STANDING_DEGRADED\x10\x02\x12\x11\n" +
-	"\rSTANDING_GONE\x10\x03\"\xd4\x02\n" +
+	"\rSTANDING_GONE\x10\x03\"\xe8\x02\n" +
 	"\aWelcome\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x18\n" +
@@ -2780,7 +3352,52 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"batchBytes\x12\x1d\n" +
 	"\n" +
 	"batch_rows\x18\x10 \x01(\rR\tbatchRows\x12)\n" +
-	"\x10tells_connectors\x18\x11 \x01(\bR\x0ftellsConnectors\"Z\n" +
+	"\x10tells_connectors\x18\x11 \x01(\bR\x0ftellsConnectors\x12\x12\n" +
+	"\x04taps\x18\x1e \x01(\bR\x04taps\"\xa4\x01\n" +
+	"\x03Tap\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
+	"\x04flow\x18\x02 \x01(\tR\x04flow\x12\x1a\n" +
+	"\bfunction\x18\x03 \x01(\tR\bfunction\x12\x17\n" +
+	"\ahas_key\x18\x04 \x01(\bR\x06hasKey\x12\x10\n" +
+	"\x03key\x18\x05 \x01(\x06R\x03key\x12\x14\n" +
+	"\x05where\x18\x06 \x01(\tR\x05where\x12\x14\n" +
+	"\x05masks\x18\a \x03(\tR\x05masks\"\x1f\n" +
+	"\x05Untap\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\"\xdc\x01\n" +
+	"\x06Tapped\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12)\n" +
+	"\x04rows\x18\x02 \x03(\v2\x15.kisgrid.v1.TappedRowR\x04rows\x12\x16\n" +
+	"\x06passed\x18\x03 \x01(\x04R\x06passed\x12\x1c\n" +
+	"\tunmatched\x18\x04 \x01(\x04R\tunmatched\x12\x16\n" +
+	"\x06failed\x18\x05 \x01(\x04R\x06failed\x12\x18\n" +
+	"\afailure\x18\x06 \x01(\tR\afailure\x12'\n" +
+	"\x05ended\x18\a \x01(\v2\x11.kisgrid.v1.ErrorR\x05ended\"\xb3\x04\n" +
+	"\tTappedRow\x12\x16\n" +
+	"\x06worker\x18\x01 \x01(\tR\x06worker\x12\x1a\n" +
+	"\bfunction\x18\x02 \x01(\tR\bfunction\x12\x10\n" +
+	"\x03use\x18\x03 \x01(\rR\x03use\x12\x1a\n" +
+	"\brevision\x18\x04 \x01(\x03R\brevision\x12)\n" +
+	"\x05batch\x18\x05 \x01(\v2\x13.kisgrid.v1.BatchIDR\x05batch\x12\x10\n" +
+	"\x03row\x18\x06 \x01(\rR\x03row\x12\x12\n" +
+	"\x04path\x18\a \x01(\x06R\x04path\x12\x14\n" +
+	"\x05visit\x18\b \x01(\rR\x05visit\x120\n" +
+	"\x14at_unix_microseconds\x18\t \x01(\x03R\x12atUnixMicroseconds\x12.\n" +
+	"\x06before\x18\n" +
+	" \x01(\v2\x16.kisgrid.v1.TappedTextR\x06before\x12\x16\n" +
+	"\x06became\x18\v \x01(\tR\x06became\x12\x0e\n" +
+	"\x02to\x18\f \x01(\tR\x02to\x12,\n" +
+	"\x05after\x18\r \x03(\v2\x16.kisgrid.v1.TappedTextR\x05after\x12\x1c\n" +
+	"\tunchanged\x18\x0e \x01(\bR\tunchanged\x12\x12\n" +
+	"\x04more\x18\x0f \x01(\rR\x04more\x12\x19\n" +
+	"\bof_batch\x18\x10 \x01(\bR\aofBatch\x12$\n" +
+	"\x04code\x18\x11 \x01(\x0e2\x10.kisgrid.v1.CodeR\x04code\x12\x16\n" +
+	"\x06reason\x18\x12 \x01(\tR\x06reason\x12\x1a\n" +
+	"\battempts\x18\x13 \x01(\rR\battempts\"W\n" +
+	"\n" +
+	"TappedText\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\x12\x19\n" +
+	"\bcut_from\x18\x02 \x01(\rR\acutFrom\x12\x1a\n" +
+	"\bwithheld\x18\x03 \x01(\tR\bwithheld\"Z\n" +
 	"\x06Locate\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
 	"\x04flow\x18\x02 \x01(\tR\x04flow\x12\x10\n" +
@@ -2858,7 +3475,7 @@ func file_kisgrid_v1_worker_proto_rawDescGZIP() []byte {
 }
 
 var file_kisgrid_v1_worker_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_kisgrid_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_kisgrid_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_kisgrid_v1_worker_proto_goTypes = []any{
 	(ConnectorState_Standing)(0), // 0: kisgrid.v1.ConnectorState.Standing
 	(*CoordinatorMessage)(nil),   // 1: kisgrid.v1.CoordinatorMessage
@@ -2881,19 +3498,26 @@ var file_kisgrid_v1_worker_proto_goTypes = []any{
 	(*WorkerWindow)(nil),         // 18: kisgrid.v1.WorkerWindow
 	(*ConnectorState)(nil),       // 19: kisgrid.v1.ConnectorState
 	(*Welcome)(nil),              // 20: kisgrid.v1.Welcome
-	(*Locate)(nil),               // 21: kisgrid.v1.Locate
-	(*Located)(nil),              // 22: kisgrid.v1.Located
-	(*RowPlace)(nil),             // 23: kisgrid.v1.RowPlace
-	(*PlaceCount)(nil),           // 24: kisgrid.v1.PlaceCount
-	(*Compiled)(nil),             // 25: kisgrid.v1.Compiled
-	(*FlowCredit)(nil),           // 26: kisgrid.v1.FlowCredit
-	(*Result)(nil),               // 27: kisgrid.v1.Result
-	(*BatchID)(nil),              // 28: kisgrid.v1.BatchID
-	(*Columns)(nil),              // 29: kisgrid.v1.Columns
-	(*Range)(nil),                // 30: kisgrid.v1.Range
-	(*RowOutcome)(nil),           // 31: kisgrid.v1.RowOutcome
-	(*Output)(nil),               // 32: kisgrid.v1.Output
-	(*DeadRow)(nil),              // 33: kisgrid.v1.DeadRow
+	(*Tap)(nil),                  // 21: kisgrid.v1.Tap
+	(*Untap)(nil),                // 22: kisgrid.v1.Untap
+	(*Tapped)(nil),               // 23: kisgrid.v1.Tapped
+	(*TappedRow)(nil),            // 24: kisgrid.v1.TappedRow
+	(*TappedText)(nil),           // 25: kisgrid.v1.TappedText
+	(*Locate)(nil),               // 26: kisgrid.v1.Locate
+	(*Located)(nil),              // 27: kisgrid.v1.Located
+	(*RowPlace)(nil),             // 28: kisgrid.v1.RowPlace
+	(*PlaceCount)(nil),           // 29: kisgrid.v1.PlaceCount
+	(*Compiled)(nil),             // 30: kisgrid.v1.Compiled
+	(*FlowCredit)(nil),           // 31: kisgrid.v1.FlowCredit
+	(*Result)(nil),               // 32: kisgrid.v1.Result
+	(*BatchID)(nil),              // 33: kisgrid.v1.BatchID
+	(*Columns)(nil),              // 34: kisgrid.v1.Columns
+	(*Range)(nil),                // 35: kisgrid.v1.Range
+	(*Error)(nil),                // 36: kisgrid.v1.Error
+	(Code)(0),                    // 37: kisgrid.v1.Code
+	(*RowOutcome)(nil),           // 38: kisgrid.v1.RowOutcome
+	(*Output)(nil),               // 39: kisgrid.v1.Output
+	(*DeadRow)(nil),              // 40: kisgrid.v1.DeadRow
 }
 var file_kisgrid_v1_worker_proto_depIdxs = []int32{
 	5,  // 0: kisgrid.v1.CoordinatorMessage.hello:type_name -> kisgrid.v1.Hello
@@ -2902,44 +3526,53 @@ var file_kisgrid_v1_worker_proto_depIdxs = []int32{
 	10, // 3: kisgrid.v1.CoordinatorMessage.release:type_name -> kisgrid.v1.Release
 	3,  // 4: kisgrid.v1.CoordinatorMessage.ack:type_name -> kisgrid.v1.Ack
 	8,  // 5: kisgrid.v1.CoordinatorMessage.forget:type_name -> kisgrid.v1.Forget
-	21, // 6: kisgrid.v1.CoordinatorMessage.locate:type_name -> kisgrid.v1.Locate
-	2,  // 7: kisgrid.v1.CoordinatorMessage.untaken:type_name -> kisgrid.v1.Untaken
-	4,  // 8: kisgrid.v1.Ack.active:type_name -> kisgrid.v1.ActiveRevision
-	7,  // 9: kisgrid.v1.Definition.documents:type_name -> kisgrid.v1.Document
-	28, // 10: kisgrid.v1.Part.batch:type_name -> kisgrid.v1.BatchID
-	29, // 11: kisgrid.v1.Part.columns:type_name -> kisgrid.v1.Columns
-	30, // 12: kisgrid.v1.Release.slots:type_name -> kisgrid.v1.Range
-	20, // 13: kisgrid.v1.WorkerMessage.welcome:type_name -> kisgrid.v1.Welcome
-	25, // 14: kisgrid.v1.WorkerMessage.compiled:type_name -> kisgrid.v1.Compiled
-	27, // 15: kisgrid.v1.WorkerMessage.result:type_name -> kisgrid.v1.Result
-	26, // 16: kisgrid.v1.WorkerMessage.credit:type_name -> kisgrid.v1.FlowCredit
-	12, // 17: kisgrid.v1.WorkerMessage.draining:type_name -> kisgrid.v1.Draining
-	13, // 18: kisgrid.v1.WorkerMessage.heartbeat:type_name -> kisgrid.v1.Heartbeat
-	22, // 19: kisgrid.v1.WorkerMessage.located:type_name -> kisgrid.v1.Located
-	19, // 20: kisgrid.v1.Heartbeat.connectors:type_name -> kisgrid.v1.ConnectorState
-	14, // 21: kisgrid.v1.Heartbeat.figures:type_name -> kisgrid.v1.WorkerFigures
-	15, // 22: kisgrid.v1.WorkerFigures.functions:type_name -> kisgrid.v1.FunctionFigures
-	16, // 23: kisgrid.v1.WorkerFigures.flows:type_name -> kisgrid.v1.FlowFigures
-	18, // 24: kisgrid.v1.WorkerFigures.window:type_name -> kisgrid.v1.WorkerWindow
-	17, // 25: kisgrid.v1.FlowFigures.keys:type_name -> kisgrid.v1.ParkedKey
-	0,  // 26: kisgrid.v1.ConnectorState.standing:type_name -> kisgrid.v1.ConnectorState.Standing
-	23, // 27: kisgrid.v1.Located.rows:type_name -> kisgrid.v1.RowPlace
-	24, // 28: kisgrid.v1.Located.counts:type_name -> kisgrid.v1.PlaceCount
-	28, // 29: kisgrid.v1.RowPlace.batch:type_name -> kisgrid.v1.BatchID
-	30, // 30: kisgrid.v1.Result.finished:type_name -> kisgrid.v1.Range
-	31, // 31: kisgrid.v1.Result.not_done:type_name -> kisgrid.v1.RowOutcome
-	30, // 32: kisgrid.v1.Result.returned:type_name -> kisgrid.v1.Range
-	32, // 33: kisgrid.v1.Result.output:type_name -> kisgrid.v1.Output
-	30, // 34: kisgrid.v1.Result.began:type_name -> kisgrid.v1.Range
-	30, // 35: kisgrid.v1.Result.parked:type_name -> kisgrid.v1.Range
-	33, // 36: kisgrid.v1.Result.dead:type_name -> kisgrid.v1.DeadRow
-	1,  // 37: kisgrid.v1.Worker.Session:input_type -> kisgrid.v1.CoordinatorMessage
-	11, // 38: kisgrid.v1.Worker.Session:output_type -> kisgrid.v1.WorkerMessage
-	38, // [38:39] is the sub-list for method output_type
-	37, // [37:38] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	26, // 6: kisgrid.v1.CoordinatorMessage.locate:type_name -> kisgrid.v1.Locate
+	21, // 7: kisgrid.v1.CoordinatorMessage.tap:type_name -> kisgrid.v1.Tap
+	22, // 8: kisgrid.v1.CoordinatorMessage.untap:type_name -> kisgrid.v1.Untap
+	2,  // 9: kisgrid.v1.CoordinatorMessage.untaken:type_name -> kisgrid.v1.Untaken
+	4,  // 10: kisgrid.v1.Ack.active:type_name -> kisgrid.v1.ActiveRevision
+	7,  // 11: kisgrid.v1.Definition.documents:type_name -> kisgrid.v1.Document
+	33, // 12: kisgrid.v1.Part.batch:type_name -> kisgrid.v1.BatchID
+	34, // 13: kisgrid.v1.Part.columns:type_name -> kisgrid.v1.Columns
+	35, // 14: kisgrid.v1.Release.slots:type_name -> kisgrid.v1.Range
+	20, // 15: kisgrid.v1.WorkerMessage.welcome:type_name -> kisgrid.v1.Welcome
+	30, // 16: kisgrid.v1.WorkerMessage.compiled:type_name -> kisgrid.v1.Compiled
+	32, // 17: kisgrid.v1.WorkerMessage.result:type_name -> kisgrid.v1.Result
+	31, // 18: kisgrid.v1.WorkerMessage.credit:type_name -> kisgrid.v1.FlowCredit
+	12, // 19: kisgrid.v1.WorkerMessage.draining:type_name -> kisgrid.v1.Draining
+	13, // 20: kisgrid.v1.WorkerMessage.heartbeat:type_name -> kisgrid.v1.Heartbeat
+	27, // 21: kisgrid.v1.WorkerMessage.located:type_name -> kisgrid.v1.Located
+	23, // 22: kisgrid.v1.WorkerMessage.tapped:type_name -> kisgrid.v1.Tapped
+	19, // 23: kisgrid.v1.Heartbeat.connectors:type_name -> kisgrid.v1.ConnectorState
+	14, // 24: kisgrid.v1.Heartbeat.figures:type_name -> kisgrid.v1.WorkerFigures
+	15, // 25: kisgrid.v1.WorkerFigures.functions:type_name -> kisgrid.v1.FunctionFigures
+	16, // 26: kisgrid.v1.WorkerFigures.flows:type_name -> kisgrid.v1.FlowFigures
+	18, // 27: kisgrid.v1.WorkerFigures.window:type_name -> kisgrid.v1.WorkerWindow
+	17, // 28: kisgrid.v1.FlowFigures.keys:type_name -> kisgrid.v1.ParkedKey
+	0,  // 29: kisgrid.v1.ConnectorState.standing:type_name -> kisgrid.v1.ConnectorState.Standing
+	24, // 30: kisgrid.v1.Tapped.rows:type_name -> kisgrid.v1.TappedRow
+	36, // 31: kisgrid.v1.Tapped.ended:type_name -> kisgrid.v1.Error
+	33, // 32: kisgrid.v1.TappedRow.batch:type_name -> kisgrid.v1.BatchID
+	25, // 33: kisgrid.v1.TappedRow.before:type_name -> kisgrid.v1.TappedText
+	25, // 34: kisgrid.v1.TappedRow.after:type_name -> kisgrid.v1.TappedText
+	37, // 35: kisgrid.v1.TappedRow.code:type_name -> kisgrid.v1.Code
+	28, // 36: kisgrid.v1.Located.rows:type_name -> kisgrid.v1.RowPlace
+	29, // 37: kisgrid.v1.Located.counts:type_name -> kisgrid.v1.PlaceCount
+	33, // 38: kisgrid.v1.RowPlace.batch:type_name -> kisgrid.v1.BatchID
+	35, // 39: kisgrid.v1.Result.finished:type_name -> kisgrid.v1.Range
+	38, // 40: kisgrid.v1.Result.not_done:type_name -> kisgrid.v1.RowOutcome
+	35, // 41: kisgrid.v1.Result.returned:type_name -> kisgrid.v1.Range
+	39, // 42: kisgrid.v1.Result.output:type_name -> kisgrid.v1.Output
+	35, // 43: kisgrid.v1.Result.began:type_name -> kisgrid.v1.Range
+	35, // 44: kisgrid.v1.Result.parked:type_name -> kisgrid.v1.Range
+	40, // 45: kisgrid.v1.Result.dead:type_name -> kisgrid.v1.DeadRow
+	1,  // 46: kisgrid.v1.Worker.Session:input_type -> kisgrid.v1.CoordinatorMessage
+	11, // 47: kisgrid.v1.Worker.Session:output_type -> kisgrid.v1.WorkerMessage
+	47, // [47:48] is the sub-list for method output_type
+	46, // [46:47] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_kisgrid_v1_worker_proto_init() }
@@ -2956,6 +3589,8 @@ func file_kisgrid_v1_worker_proto_init() {
 		(*CoordinatorMessage_Ack)(nil),
 		(*CoordinatorMessage_Forget)(nil),
 		(*CoordinatorMessage_Locate)(nil),
+		(*CoordinatorMessage_Tap)(nil),
+		(*CoordinatorMessage_Untap)(nil),
 	}
 	file_kisgrid_v1_worker_proto_msgTypes[10].OneofWrappers = []any{
 		(*WorkerMessage_Welcome)(nil),
@@ -2965,6 +3600,7 @@ func file_kisgrid_v1_worker_proto_init() {
 		(*WorkerMessage_Draining)(nil),
 		(*WorkerMessage_Heartbeat)(nil),
 		(*WorkerMessage_Located)(nil),
+		(*WorkerMessage_Tapped)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2972,7 +3608,7 @@ func file_kisgrid_v1_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kisgrid_v1_worker_proto_rawDesc), len(file_kisgrid_v1_worker_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   27,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

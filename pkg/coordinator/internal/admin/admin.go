@@ -2,9 +2,11 @@ package admin
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/kisgrid/kisgrid/internal/access"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/figures"
@@ -14,7 +16,7 @@ import (
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
-// Config is what the calls of Admin need of the coordinator that serves them. Letters may be nil; every other field must be set.
+// Config is what the calls of Admin need of the coordinator that serves them. Letters and Identify may be nil; every other field must be set.
 type Config struct {
 	ID      string // the coordinator's id
 	Address string // the address at which clients reach it
@@ -38,6 +40,10 @@ type Config struct {
 	Book *figures.Book
 	// CountOwn reads this coordinator's own counts into the Book, which happens once a second in any case.
 	CountOwn func(context.Context)
+	// Carriers waits for goroutines that send the answers of a call. They may outlive the call for a moment.
+	Carriers *sync.WaitGroup
+	// Identify finds out who calls, by the access file as it is now. Nil means that there is none.
+	Identify func(context.Context) (*access.Identity, error)
 	// Draining is closed when the coordinator is about to stop: it takes no batches any more, and calls that wait should end.
 	Draining <-chan struct{}
 }
@@ -54,10 +60,11 @@ type admin struct {
 	lastDesired *leader.DesiredState
 
 	explaining chan struct{} // holds a token for each call of Explain that looks for rows
+	tapping    chan struct{} // holds a token for each call of Tap
 	redrives   atomic.Uint64 // number of calls of redriveFlow so far
 }
 
 // New makes the gRPC service Admin of one coordinator, which the command kisgrid calls.
 func New(c Config) pb.AdminServer {
-	return &admin{Config: c, checking: make(chan struct{}, 1), explaining: make(chan struct{}, explainsAtOnce)}
+	return &admin{Config: c, checking: make(chan struct{}, 1), explaining: make(chan struct{}, explainsAtOnce), tapping: make(chan struct{}, tapsAtOnce)}
 }

@@ -46,6 +46,9 @@ type Rows interface {
 	// Locate asks workers where their rows of a shard key are, and blocks until they have answered or have had enough time. It returns the
 	// answers by worker, and a sentence for each worker that gave none.
 	Locate(ctx context.Context, workers []string, question *pb.Locate) (answers map[string]*pb.Located, silent []string)
+	// Tap asks each worker to copy rows as they pass, and hands them to the viewer. It blocks until ctx is done, the viewer returns an error,
+	// or the scheduler has ended, and returns the viewer's error.
+	Tap(ctx context.Context, question *pb.Tap, viewer TapViewer) error
 }
 
 // Budget is how many bytes clients may make the coordinator hold; the coordinator implements it. Its methods may be called from any

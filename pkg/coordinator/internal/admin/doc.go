@@ -21,6 +21,8 @@
 //   - figures.go: what the whole cluster counts.
 //   - stored_state.go: the documents that get lists, also while etcd is away.
 //   - explain.go: where the rows of a shard key are.
+//   - tap.go: rows as they pass functions: the call, and its limits.
+//   - tap_view.go: what its caller is told.
 //   - redrive.go: dead letters that run again.
 //   - redrive_results.go: the progress of a redrive, and the rows that flows pass on in it.
 //   - dead_letters.go: listing, editing and dropping dead letters.

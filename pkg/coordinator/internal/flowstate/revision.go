@@ -35,6 +35,9 @@ type Revision struct {
 // ID is the revision's name: number and digest.
 func (r *Revision) ID() batch.Revision { return batch.Revision{Number: r.Number, Digest: r.Digest} }
 
+// Steps returns the functions in the order of the flow, each as often as it stands in the flow. The caller must not change the list.
+func (r *Revision) Steps() []string { return r.steps }
+
 // Has reports whether a function stands in the flow more than use times, so that the flow has a step for that use: uses are counted from 0.
 func (r *Revision) Has(function string, use uint32) bool {
 	for _, name := range r.steps {

@@ -35,11 +35,13 @@ func (a *API) adminCalls() (http.Handler, error) {
 	if err := gateway.RegisterAdminHandlerClient(context.Background(), mux, pb.NewAdminClient(conn)); err != nil {
 		return nil, err
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	calls := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r = r.WithContext(callContext(r))
 		r.Body = http.MaxBytesReader(w, r.Body, maxCallBytes)
 		mux.ServeHTTP(&patientWriter{w, http.NewResponseController(w)}, r)
-	}), nil
+	})
+	a.mux.HandleFunc("GET /v1/flows/{flow}/tap", tapEvents(conn, calls))
+	return calls, nil
 }
 
 // patientWriter is a ResponseWriter that gives the client writePatience for each write, however long the answer takes together.

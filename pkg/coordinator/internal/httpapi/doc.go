@@ -21,5 +21,6 @@
 //   - answer.go: the lines of an answer, written while they come.
 //   - admin.go: the calls of the command line as JSON.
 //   - readable.go: bytes in answers that are JSON themselves.
+//   - tap.go: rows as they pass, as server-sent events.
 //   - inprocess.go: a gRPC client and its service in one process.
 package httpapi

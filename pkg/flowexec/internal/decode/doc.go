@@ -17,6 +17,7 @@
 //   - serializer.go: row types that read rows themselves, as KisFlow's Serialize.
 //   - must.go: rows that lack a field which source.must names.
 //   - write.go: rows turned into bytes, for the output and for dead letters.
+//   - shown.go: rows turned into JSON for somebody who looks at them.
 //   - loaded.go: texts that a connector stored, read into fields of a row.
 //   - stored.go: texts that a connector stored, read as a Go type.
 //   - object.go: a row as the fields of its JSON object.
