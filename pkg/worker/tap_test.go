@@ -222,7 +222,7 @@ func TestTapViewer(t *testing.T) {
 		row    *flowexec.TappedRow
 		where  string
 		masks  []string
-		wants  verdict
+		wants  tapWish
 		text   string
 		cut    uint32
 		reason string

@@ -42,18 +42,18 @@ func (v *tapViewer) compile(where string) error {
 	return nil
 }
 
-// verdict says whether a viewer wants a row.
-type verdict int
+// tapWish says whether a viewer wants a row.
+type tapWish int
 
 const (
-	wanted   verdict = iota
+	wanted   tapWish = iota
 	unwanted         // the expression is false
 	unread           // the expression can't be looked at, because nobody has the whole row
 )
 
 // wants reports whether the viewer wants a row. It looks at the row as it came to the function, without the fields that are hidden. The error
 // says why the expression has no value for the row.
-func (v *tapViewer) wants(row *flowexec.TappedRow) (verdict, error) {
+func (v *tapViewer) wants(row *flowexec.TappedRow) (tapWish, error) {
 	if v.where == nil {
 		return wanted, nil
 	}
