@@ -139,7 +139,8 @@ func (a *admin) redriveFlow(ctx context.Context, p *pages, perSecond uint32, t *
 //	  └──────────────────────────────────────────┘
 //	    failed: it is not known whether the row has run
 //
-// Letters of one shard key run one after the other, in their order. If one of them fails, those behind it are left.
+// Letters of one shard key run one after the other, in their order. If one of them fails, those behind it are left. A letter that can't be
+// run does not hold up those behind it: it may stay so for ever, as when its function is no longer in the flow.
 //
 // The goroutine of the call owns the redrive.
 type redrive struct {
