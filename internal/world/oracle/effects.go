@@ -383,12 +383,36 @@ func (l *Life) neverSaved(f *flow, r rowOf) bool {
 		case t.Answered && t.Outcome(r.place).Code == batch.CodeRowUndecodable && l.fitsOne(f, r, t):
 			l.excused("the row fits the row type of one worker and not that of another, and copies of it ran")
 			return false
+		case t.Answered && waitedInVain(t.Outcome(r.place)) && l.copyRan(f, r, t):
+			l.excused("the row waited in vain, and another copy of it ran where a key came later")
+			return false
 		case t.Answered && refused(f, t.Outcome(r.place)) && !(f.form.Whole && f.form.Sharded && l.runsOf(t.ID, r.place, f.form.Function(f.Name, "batch")) > 1): // another run had other neighbours
 		default:
 			return false
 		}
 	}
 	return true
+}
+
+// waitedInVain reports whether an outcome says that the key of a Load did not come in time.
+func waitedInVain(o batch.RowOutcome) bool {
+	return o.Code == batch.CodeLoadTimeout || o.Code == batch.CodeLoadMissing
+}
+
+// copyRan reports whether more than one copy of a row ran, at a time at which processes were cut off, stopped, or came and went: a worker that
+// was given up may be alive, and run the row that its successor runs too (docs/promises.md: nothing is fenced). A function ran for the row
+// after its answer, or its first function ran more than once.
+func (l *Life) copyRan(f *flow, r rowOf, t *history.Try) bool {
+	from, until := t.At, l.end(t)
+	if !l.fault(from, until, 2*l.lease(), linkFault) && !l.fault(from, until, 2*l.lease(), pause) && !l.lifeChanged(from, until, 0) {
+		return false
+	}
+	for _, i := range l.runs[t.ID] {
+		if run := l.Runs[i]; int(run.ID.Row) == r.place && t.Answered && run.At > t.Ended {
+			return true
+		}
+	}
+	return l.runsOf(t.ID, r.place, f.form.Function(f.Name, f.form.Steps[0].Stage)) > 1
 }
 
 // refused reports whether an outcome says that a row ended before the Save, or that the Save's function itself refused it.

@@ -1,7 +1,9 @@
 package oracle
 
 import (
+	"cmp"
 	"slices"
+	"time"
 
 	"github.com/kisgrid/kisgrid/internal/world/forms"
 	"github.com/kisgrid/kisgrid/internal/world/history"
@@ -73,7 +75,7 @@ func (l *Life) ordered(id batch.RowID, flow string) (r rowOf, ok bool) {
 }
 
 // unsure reports whether a row may have ended in one way when it ran first, and in another when a copy of its batch ran: because it waits
-// for a key or blocks, a process was stopped meanwhile, Redis answered with errors that blame the row, or it was away for as long as the row's
+// for a key or blocks, there was no worker for a time and its stream moved to another coordinator, a process was stopped meanwhile, Redis answered with errors that blame the row, or it was away for as long as the row's
 // time lasts, or because processes differ in their limits or row types.
 func (l *Life) unsure(f *flow, r rowOf) bool {
 	t := r.Tries[0]
@@ -86,7 +88,7 @@ func (l *Life) unsure(f *flow, r rowOf) bool {
 	if waits { // a function with a Load is not called for a row that waits in vain, so copies can't be counted
 		return true
 	}
-	if l.refusedByOne(f, r) {
+	if l.refusedByOne(f, r) || l.nobodyThere(t) && (l.comingsAndGoings(t.At, l.end(t)) > 0 || l.fault(t.At, l.end(t), 2*l.lease(), linkFault)) {
 		return true
 	}
 	first := f.form.Steps[0]
@@ -97,9 +99,48 @@ func (l *Life) unsure(f *flow, r rowOf) bool {
 		l.fault(t.At, l.end(t), 2*l.lease(), redisErrors) || l.timeOver(f, t))
 }
 
-// timeOver reports whether a row's time may have been over while it waited for a store that was away: then its first copy did not end as done.
+// timeOver reports whether a row's time may have been over while it waited for a store that was away, or slow: then its first copy did not end
+// as done.
 func (l *Life) timeOver(f *flow, t *history.Try) bool {
-	return f.usesStore() && l.end(t)-t.At >= l.settingsOf(f).flowTimeout*9/10 && l.fault(t.At, l.end(t), 2*l.lease(), redisFault)
+	return f.usesStore() && l.end(t)-t.At >= l.settingsOf(f).flowTimeout*9/10 &&
+		(l.Scenario.Redis.Delay > 0 || l.fault(t.At, l.end(t), 2*l.lease(), redisFault))
+}
+
+// nobodyThere reports whether there was no worker for so long while a try was under way that rows of it may have failed for that (NO_WORKER).
+// The answer with them is lost when the client's stream moves to another coordinator meanwhile; then they run behind rows that came later.
+func (l *Life) nobodyThere(t *history.Try) bool {
+	patience := time.Duration(-1)
+	for _, life := range l.Lives {
+		if life.Kind != history.Coordinator {
+			continue
+		}
+		if own := cmp.Or(life.Settings.NoWorker, defaultNoWorker); patience < 0 || own < patience {
+			patience = own
+		}
+	}
+	type span struct{ from, until time.Duration }
+	var there []span
+	for _, life := range l.Lives {
+		if life.Kind != history.Worker {
+			continue
+		}
+		until := l.Ended
+		for _, at := range []time.Duration{life.Asked, life.Ended} {
+			if at > 0 {
+				until = min(until, at)
+			}
+		}
+		there = append(there, span{life.Began, until})
+	}
+	slices.SortFunc(there, func(a, b span) int { return cmp.Compare(a.from, b.from) })
+	last := time.Duration(0)
+	for _, s := range append(there, span{l.Ended, l.Ended}) {
+		if from, until := max(last, t.At), min(s.from, l.end(t)); until-from >= patience {
+			return true
+		}
+		last = max(last, s.until)
+	}
+	return false
 }
 
 // runsInOrder reports rows that a function ran for the first time after a later row of their key.

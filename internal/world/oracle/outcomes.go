@@ -276,3 +276,6 @@ func (l *Life) lease() time.Duration {
 
 // defaultLease is the default of the flag --lease.
 const defaultLease = 10 * time.Second
+
+// defaultNoWorker is the default of the coordinators' flag --no-worker.
+const defaultNoWorker = 10 * time.Second

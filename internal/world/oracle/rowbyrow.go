@@ -161,6 +161,10 @@ func (l *Life) excuse(f *flow, s settings, r rowOf, t *history.Try, o batch.RowO
 		if l.tooLarge(f, r) {
 			return "the row, or its output, is over a limit"
 		}
+	case batch.CodeFunctionError:
+		if f.form.Name == "expressions" && l.grownTo(r) > expressionText {
+			return "an expression would make more text than it may"
+		}
 	case batch.CodeSaveFailed:
 		if fault(redisErrors) {
 			return "SAVE_FAILED while Redis answered with errors"
@@ -265,6 +269,32 @@ func (l *Life) waits(f *flow, r rowOf, s settings) time.Duration {
 	return total
 }
 
+// added is by how many bytes the output of a row may be larger than its input, because it has more fields.
+const added = 64
+
+// expressionText is how many bytes of text one evaluation of an expression may make (docs/expressions.md).
+const expressionText = 4 << 20
+
+// grown returns how large the rows are that a row asks its functions to make of it, and how many there are.
+func grown(row history.Row) (size, many int) {
+	size, many = row.Bytes, 1
+	for _, a := range forms.ParseActions(row.Do) {
+		switch a.Kind {
+		case "grow":
+			many = a.N
+		case "wide":
+			size += a.N
+		}
+	}
+	return size, many
+}
+
+// grownTo returns how many bytes the rows have together that functions make of a row.
+func (l *Life) grownTo(r rowOf) int {
+	size, many := grown(r.row())
+	return (size + added) * many
+}
+
 // tooLarge reports whether a row or what its functions make of it may be over a limit of some process.
 func (l *Life) tooLarge(f *flow, r rowOf) bool {
 	row := r.row()
@@ -277,17 +307,7 @@ func (l *Life) tooLarge(f *flow, r rowOf) bool {
 			batchBytes = min(batchBytes, n)
 		}
 	}
-	size, many := row.Bytes, 1
-	for _, a := range forms.ParseActions(row.Do) {
-		switch a.Kind {
-		case "grow":
-			many = a.N
-		case "wide":
-			size += a.N
-		}
-	}
-	// The output of a row has fields that its input lacks.
-	const added = 64
+	size, many := grown(row)
 	if lost := lostOutput(r.Batch, added); lost > batchBytes || lost > 4<<20 {
 		return true
 	}

@@ -16,7 +16,10 @@ func (l *Life) mayWait(b *history.Batch, t *history.Try, until time.Duration) bo
 	f := l.flows[b.Flow]
 	copies := 1 // those of which no function has noted a run: rows that wait for a connector may not have come to a function yet
 	if f != nil && l.storeAway(f, b) {
-		copies += l.comingsAndGoings(t.At, until) + l.moves(t)
+		copies += l.comingsAndGoings(t.At, until) + l.moves(t) + l.coordinatorsStopped(t.At, until)
+		if l.badConnector() {
+			copies *= copies // the rows before it, and those behind which these wait, were sent again as often
+		}
 	}
 	if time.Duration(copies)*l.longestWait(b) > until-l.undisturbed(t.At) {
 		return true
@@ -134,6 +137,20 @@ func (l *Life) comingsAndGoings(from, until time.Duration) int {
 			if from < at && at < until {
 				n++
 			}
+		}
+	}
+	return n
+}
+
+// coordinatorsStopped returns how often a coordinator was stopped within a time, for so long that its clients may have given their streams up.
+// They send unanswered batches again then.
+func (l *Life) coordinatorsStopped(from, until time.Duration) int {
+	n := 0
+	for _, f := range l.Faults {
+		if pause(f) && l.until(f)-f.At >= time.Second && f.At < until && l.until(f) > from && slices.ContainsFunc(l.Lives, func(life *history.Life) bool {
+			return life.Kind == history.Coordinator && life.Process == f.Who
+		}) {
+			n++
 		}
 	}
 	return n
