@@ -32,6 +32,7 @@
 //   - run_calls.go: calls of a function for each row, and what its errors mean: again, dropped, dead, jump.
 //   - run_retry.go: when a function that has failed is called again.
 //   - run_growth.go: how much functions make of their rows, and how a run is bounded.
+//   - run_bound.go: bound, which ends an input row of which functions make rows without end.
 //   - run_ask.go: calls to a connector beside the lane, and rows that wait for the answer.
 //   - run_rest.go: how a run without keys rests.
 //   - run_read.go: rows made readable for the step's function, also once more as they came.

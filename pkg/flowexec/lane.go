@@ -40,6 +40,10 @@ type LanesConfig struct {
 	// entered the function yet are parked, and go on later as runs of their own. The rows that come of one row are never divided. The bound is
 	// approximate. Default: no bound.
 	RunBytes int64
+	// GrowthBytes bounds the memory of one input row, in bytes of the rows that functions have made of it in a run: where functions make several
+	// rows of one, those of all of them count together. Over that, the input row is dead with ROW_TOO_LARGE. The bound is approximate, and the rows
+	// that one call makes may come on top. Default: no bound.
+	GrowthBytes int64
 	// PieceBytes is about how many bytes of output one call of Part.Done gets, for runs without keys, which RunBytes can't divide.
 	// Default: no bound.
 	PieceBytes int

@@ -27,6 +27,7 @@ var (
 	pointSpentAlone     = point.New("flowexec/whole: rows without time ended and the others went on")
 	pointLineageLost    = point.New("flowexec/whole: nobody knows which row another one comes from")
 	pointDivided        = point.New("flowexec/growth: rows parked because a function had made too much")
+	pointUnbound        = point.New("flowexec/bound: an input row ended because functions had made too much of it")
 	pointSpilled        = point.New("flowexec/growth: output was written before the run had ended")
 	pointSpilledInVain  = point.New("flowexec/growth: output that was written is dropped")
 	pointRounds         = point.New("flowexec/rounds: a run with too many of them was divided")

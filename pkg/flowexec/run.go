@@ -14,7 +14,8 @@ import (
 // belongs to the goroutine of its executor.
 //
 // A run has several fields with types of their own, each for one job: st takes rows through one step, turns through a stretch of steps in rounds;
-// parking has the rows that parked, out the output, letters the dead rows, ledger the outcomes, and budgets the time that rows have used up.
+// parking has the rows that parked, out the output, letters the dead rows, ledger the outcomes, budgets the time that rows have used up, and
+// bound how much was made of each.
 type run struct {
 	x    *executor
 	work *work
@@ -34,6 +35,7 @@ type run struct {
 	letters letters
 	ledger  ledger
 	budgets budgets
+	bound   bound
 	// tapping copies rows for somebody who looks; nil means that nobody does.
 	tapping *tapping
 

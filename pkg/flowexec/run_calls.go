@@ -21,10 +21,14 @@ func (st *stepRun) callEach(rs *rows.Set, call callFunc, says bool) bool {
 	st.rs = rs
 	g := st.grows(rs)
 	st.growth = g
+	bounded := (g == nil || st.run.keyed) && st.run.bound.begin(st, rs)
 	for i, n := 0, rs.Len(); i < n; {
 		hi := n
 		if g != nil {
 			hi = min(hi, i+g.stretch)
+		}
+		if bounded {
+			hi = min(hi, i+st.run.bound.stretch)
 		}
 		if st.run.work.abandoned != nil || len(st.run.budgets.spent) > 0 {
 			hi = i + 1
@@ -50,6 +54,9 @@ func (st *stepRun) callEach(rs *rows.Set, call callFunc, says bool) bool {
 		if f == nil {
 			i = hi
 			st.x.renewAfterTimeout()
+			if bounded {
+				i = st.run.bound.weigh(st, i)
+			}
 			if g != nil && g.weigh(i) {
 				i = g.enough(i)
 			}

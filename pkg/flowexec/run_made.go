@@ -30,7 +30,7 @@ func (st *stepRun) made(s *step, rs *rows.Set, out kis.Vector, parents []uint32)
 		}
 	}
 	made := st.x.mem.Made(rs, out, parents, s.Index+1)
-	return st.x.mem.Keep(made, st.nils(s, made))
+	return st.run.bound.made(st, s, rs, st.x.mem.Keep(made, st.nils(s, made)))
 }
 
 // isIdentity reports whether parents is 0, 1, … n-1: one row was made of each row, in order.

@@ -118,7 +118,7 @@ func (st *stepRun) calculate(s *step, rs *rows.Set) {
 	default:
 		st.run.turns.noteMade(s, out)
 		st.refuseNil(s, rs, out)
-		st.send(rs, st.x.mem.Next(rs, out, st.gone, s.Index+1))
+		st.send(rs, st.run.bound.made(st, s, rs, st.x.mem.Next(rs, out, st.gone, s.Index+1)))
 	}
 }
 

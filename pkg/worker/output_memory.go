@@ -12,6 +12,13 @@ const (
 	leastRunBytes = 256 << 10 // a run may hold at least so many bytes, however small the budget is
 )
 
+// The rows that functions make of one input row, which can't wait for one another, may take the budget growthBudgets times, and at least leastGrowthBytes.
+// Then that row is dead, since the worker would be, else.
+const (
+	growthBudgets    = 2
+	leastGrowthBytes = 128 << 20
+)
+
 // outputMemory limits the memory of output: rows that functions pass on, for which coordinators need no credit. A lane asks
 // before it begins a run. The output of a run takes memory until the coordinator has it. The policy:
 //

@@ -99,6 +99,7 @@ func newServer(c serverConfig) (*server, error) {
 			return flowexec.StartLanes(flowexec.LanesConfig{
 				Flow: flow, Copies: copies, Connectors: c.Connectors, Saves: saves, Logger: c.Logger.With("flow", flow), Metrics: flowMetrics, Tracer: c.Tracer,
 				RunBytes: max(c.Budget.bytes/runShares, leastRunBytes), PieceBytes: c.ResultBytes - c.ResultBytes/4,
+				GrowthBytes: max(growthBudgets*c.Budget.bytes, leastGrowthBytes),
 			})
 		},
 	}
