@@ -29,6 +29,7 @@ var arrows = []struct {
 	{"internal/serve", []string{"pkg/batch", "internal/wire", "internal/frames", "internal/transport", "internal/network"}},
 	{"internal/tracing", nil},
 	{"internal/redisreply", nil},
+	{"internal/behindfailed", []string{"pkg/batch"}},
 	{"internal/storetext", nil},
 	{"internal/network", nil},
 
@@ -41,7 +42,7 @@ var arrows = []struct {
 	{"pkg/connector", []string{"pkg/batch", "pkg/definition"}},
 	{"internal/bubble", nil},
 	{"pkg/connector/…", []string{"internal/bubble", "pkg/connector", "pkg/batch", "pkg/definition", "internal/transport", "internal/network", "internal/redisreply"}},
-	{"pkg/flowexec", []string{"pkg/kis", "pkg/expr", "pkg/batch", "pkg/definition", "pkg/connector", "pkg/connector/memory", "pkg/flowexec/internal/…", "internal/storetext", "internal/keyslot", "internal/jsonrule", "internal/sketch"}},
+	{"pkg/flowexec", []string{"internal/behindfailed", "pkg/kis", "pkg/expr", "pkg/batch", "pkg/definition", "pkg/connector", "pkg/connector/memory", "pkg/flowexec/internal/…", "internal/storetext", "internal/keyslot", "internal/jsonrule", "internal/sketch"}},
 	{"pkg/flowexec/internal/…", []string{"pkg/kis", "pkg/batch", "pkg/definition", "pkg/connector", "pkg/flowexec/internal/…", "internal/storetext", "internal/jsonrule"}},
 	{"pkg/deadletter", []string{"pkg/batch", "internal/network", "internal/redisreply"}},
 	{"pkg/cluster", []string{"pkg/batch", "pkg/definition", "internal/network"}},
@@ -57,7 +58,7 @@ var arrows = []struct {
 	// The processes, and their clients.
 	{"pkg/coordinator", []string{
 		"pkg/coordinator/internal/…", "pkg/scheduler", "pkg/cluster", "pkg/definition", "pkg/deadletter", "pkg/batch",
-		"internal/access", "internal/wire", "internal/transport", "internal/serve", "internal/tracing", "internal/rowfile", "proto/kisgrid/v1", "internal/bitset", "internal/ranges",
+		"internal/access", "internal/wire", "internal/transport", "internal/serve", "internal/tracing", "internal/rowfile", "proto/kisgrid/v1", "internal/behindfailed", "internal/bitset", "internal/ranges",
 	}},
 	{"pkg/coordinator/internal/flowstate", []string{"pkg/cluster", "pkg/definition", "pkg/expr", "pkg/batch", "internal/wire", "proto/kisgrid/v1"}},
 	{"pkg/coordinator/internal/refuse", []string{"pkg/batch"}},

@@ -75,7 +75,7 @@ func value(r *rand.Rand, f protoreflect.FieldDescriptor, size int) protoreflect.
 	case protoreflect.BytesKind:
 		n := 4*size + 3
 		switch f.Name() { // a batch may not have much beside its rows
-		case "stream":
+		case "stream", "log":
 			n = 16
 		case "digest":
 			n = 32

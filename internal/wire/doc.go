@@ -7,6 +7,7 @@
 //
 //   - status.go: errors become gRPC statuses, and statuses become errors.
 //   - wire.go: conversions of columns, ids, outcomes, dead rows, ranges, outputs and revisions.
+//   - position.go: the log in which a batch's rows stand.
 //   - origin.go: the lines of a batch's rows become runs.
 //   - split.go: outcomes and outputs are divided, so that each message stays below every limit.
 //   - codec.go: gRPC's codec for all messages, which does not copy rows.

@@ -63,7 +63,7 @@ func largeFields(m proto.Message) []field {
 	case *pb.StreamRequest:
 		return []field{oneofField(2, m.GetSubmission(), func(s *pb.Submission) { m.Kind = &pb.StreamRequest_Submission{Submission: s} })}
 	case *pb.SubmitRequest:
-		return []field{messageField(3, &m.Submission)}
+		return []field{messageField(3, &m.Submission), messageField(20, &m.Positioned)}
 	case *pb.Submission:
 		return []field{messageField(8, &m.Rows)}
 	case *pb.StreamResponse:
@@ -83,7 +83,7 @@ func largeFields(m proto.Message) []field {
 	case *pb.Output:
 		return []field{messageField(1, &m.Rows), {number: 2, words: &m.Origins}}
 	case *pb.Columns:
-		return []field{{number: 1, bytes: &m.Data}, {number: 2, words: &m.Ends}, {number: 3, longs: &m.Keys}}
+		return []field{{number: 1, bytes: &m.Data}, {number: 2, words: &m.Ends}, {number: 3, longs: &m.Keys}, {number: 5, longs: &m.Positions}}
 	}
 	return nil
 }

@@ -14,8 +14,8 @@ import (
 
 // The numbers of the fields of CoordinatorMessage, Part and Columns that lead to rows, and of the fields of rows.
 const (
-	partField, columnsField                        = 4, 12
-	dataField, endsField, keysField, encodingField = 1, 2, 3, 4
+	partField, columnsField                                        = 4, 12
+	dataField, endsField, keysField, encodingField, positionsField = 1, 2, 3, 4, 5
 )
 
 // Selected is a message with a part that has no columns yet. When it is sent, the part's rows are copied from the whole
@@ -61,7 +61,7 @@ func (p *pieces) addSelected(s *Selected) error {
 // columnsSize returns how many bytes a message Columns takes on the wire if it has this number of rows of c. bytes is the
 // size of these rows together.
 func columnsSize(c *batch.Columns, bytes, rows int) int {
-	return fieldSize(dataField, bytes) + fieldSize(endsField, 4*rows) + fieldSize(keysField, 8*min(rows, len(c.Keys))) + fieldSize(encodingField, len(c.Encoding))
+	return fieldSize(dataField, bytes) + fieldSize(endsField, 4*rows) + fieldSize(keysField, 8*min(rows, len(c.Keys))) + fieldSize(positionsField, 8*min(rows, len(c.Positions))) + fieldSize(encodingField, len(c.Encoding))
 }
 
 // appendRows appends the named rows of c to b, encoded as a message Columns. bytes is the size of these rows together.
@@ -88,6 +88,12 @@ func appendRows(b []byte, c *batch.Columns, rows []uint32, bytes int) []byte {
 		b = appendField(b, keysField, 8*len(rows))
 		for _, r := range rows {
 			b = binary.LittleEndian.AppendUint64(b, c.Keys[r])
+		}
+	}
+	if len(c.Positions) > 0 {
+		b = appendField(b, positionsField, 8*len(rows))
+		for _, r := range rows {
+			b = binary.LittleEndian.AppendUint64(b, c.Positions[r])
 		}
 	}
 	if c.Encoding != "" {

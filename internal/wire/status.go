@@ -66,6 +66,10 @@ var grpcCodes = map[batch.Code]codes.Code{
 	batch.CodeRevisionChanged:      codes.Unavailable,
 	batch.CodeUnauthenticated:      codes.Unauthenticated,
 	batch.CodePermissionDenied:     codes.PermissionDenied,
+	batch.CodeLogSuperseded:        codes.FailedPrecondition,
+	batch.CodeBadPositions:         codes.InvalidArgument,
+	batch.CodeLogRewound:           codes.FailedPrecondition,
+	batch.CodeBehindFailed:         codes.Aborted,
 
 	batch.CodeBadDocument:      codes.InvalidArgument,
 	batch.CodeUnknownFunction:  codes.FailedPrecondition,

@@ -21,12 +21,12 @@ const maxReason = 1 << 10
 // ToColumns converts the columns of a message, and shares their slices. It checks nothing: call Check on the result. nil
 // gives no rows.
 func ToColumns(c *pb.Columns) batch.Columns {
-	return batch.Columns{Data: c.GetData(), Ends: c.GetEnds(), Keys: c.GetKeys(), Encoding: c.GetEncoding()}
+	return batch.Columns{Data: c.GetData(), Ends: c.GetEnds(), Keys: c.GetKeys(), Encoding: c.GetEncoding(), Positions: c.GetPositions()}
 }
 
 // FromColumns converts columns to a message, and shares their slices.
 func FromColumns(c batch.Columns) *pb.Columns {
-	return &pb.Columns{Data: c.Data, Ends: c.Ends, Keys: c.Keys, Encoding: c.Encoding}
+	return &pb.Columns{Data: c.Data, Ends: c.Ends, Keys: c.Keys, Encoding: c.Encoding, Positions: c.Positions}
 }
 
 // ToID converts and checks the id of a batch in a message. The error has CodeBadBatchID: the stream id does not have 16

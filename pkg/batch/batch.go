@@ -20,14 +20,15 @@ type Batch struct {
 
 	// mu guards the fields below. It is held for a few instructions only, and no other lock is taken while it is held.
 	mu         sync.Mutex
-	id         ID        // zero until the first submission
-	revision   Revision  // the revision that the batch first ran on; zero until PinTo notes it
-	firstUsed  time.Time // when it got its id
-	submitting bool      // a submission is under way: from Begin until Answered or Ended
-	idSeen     bool      // somebody else than the producer may have seen the id
-	rows       runState  // how much is known of its rows
-	flow       string    // the flow that may have run rows of it; "" means none
-	givenUp    bool      // GiveUp was called: no more submissions
+	id         ID         // zero until the first submission
+	revision   Revision   // the revision that the batch first ran on; zero until PinTo notes it
+	firstUsed  time.Time  // when it got its id
+	submitting bool       // a submission is under way: from Begin until Answered or Ended
+	idSeen     bool       // somebody else than the producer may have seen the id
+	rows       runState   // how much is known of its rows
+	flow       string     // the flow that may have run rows of it; "" means none
+	givenUp    bool       // GiveUp was called: no more submissions
+	positions  *Positions // where its rows stand in a log; nil means that they are of none
 }
 
 // Rows makes a batch with one row for each value, encoded as JSON. The characters '<', '>' and '&' stay as they are, unlike

@@ -62,6 +62,10 @@ const (
 	CodeBatchGivenUp         Code = 86 // the batch is below its stream's floor: its producer had said that it is done with the batch
 	CodeUnauthenticated      Code = 87 // it is not known who calls: no token or certificate, or one that is wrong or has expired
 	CodePermissionDenied     Code = 88 // the caller lacks the right that the call needs
+	CodeLogSuperseded        Code = 89 // a later term of the log has begun: another reader has it
+	CodeBadPositions         Code = 90 // the positions of the batch's rows break a rule
+	CodeLogRewound           Code = 91 // a reader begins below the floor of the log, where rows are settled already
+	CodeBehindFailed         Code = 92 // the row has not begun, because an earlier row of its key, from the same log, failed
 )
 
 // Codes of definitions.
@@ -92,6 +96,7 @@ var codeNames = map[Code]string{
 	CodeCancelled: "CANCELLED", CodeConnectorUnavailable: "CONNECTOR_UNAVAILABLE",
 	CodeRevisionChanged: "REVISION_CHANGED", CodeBatchTooOld: "BATCH_TOO_OLD", CodeBatchGivenUp: "BATCH_GIVEN_UP",
 	CodeUnauthenticated: "UNAUTHENTICATED", CodePermissionDenied: "PERMISSION_DENIED",
+	CodeLogSuperseded: "LOG_SUPERSEDED", CodeBadPositions: "BAD_POSITIONS", CodeLogRewound: "LOG_REWOUND", CodeBehindFailed: "BEHIND_FAILED",
 	CodeBadDocument: "BAD_DOCUMENT", CodeUnknownFunction: "UNKNOWN_FUNCTION", CodeUnknownConnector: "UNKNOWN_CONNECTOR",
 	CodeFlowUncompilable: "FLOW_UNCOMPILABLE", CodeNotFound: "NOT_FOUND", CodeConflict: "CONFLICT",
 }

@@ -29,6 +29,8 @@ type Columns struct {
 	// Keys: the client hashes the values of the field with KeyField.HashValue. The output is JSON, unless the rows came as
 	// protobuf and the last function passes messages on.
 	Encoding string
+	// Positions has the position of each row in a log, or is empty. Batch.SetPositions sets it: a program leaves it empty.
+	Positions []uint64
 }
 
 // Len returns how many rows there are.
@@ -68,6 +70,12 @@ func (c *Columns) Select(rows []uint32) Columns {
 		out.Keys = make([]uint64, len(rows))
 		for i, r := range rows {
 			out.Keys[i] = c.Keys[r]
+		}
+	}
+	if len(c.Positions) != 0 {
+		out.Positions = make([]uint64, len(rows))
+		for i, r := range rows {
+			out.Positions[i] = c.Positions[r]
 		}
 	}
 	return out

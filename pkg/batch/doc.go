@@ -6,6 +6,7 @@
 //   - batch.go: Batch, rows that a program submits together.
 //   - batch_state.go: what a Batch knows of its submissions, and which errors leave its outcome open.
 //   - id.go: ids of streams, batches and rows.
+//   - position.go: logs outside of the cluster, and where rows stand in them.
 //   - revision.go: revisions of flows.
 //   - key.go: the hash of a row's shard key.
 //   - key_plain.go: the same hash, fast, for the most common rows.

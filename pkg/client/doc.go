@@ -48,6 +48,7 @@
 //   - client.go: Dial, Close and GiveUp; the fields that all calls and streams of a client share.
 //   - options.go: options of Dial, and of a batch.
 //   - rows.go: names from package batch; how a batch is made and an output decoded.
+//   - term.go: rows that stand in a log: terms of its readers, and positions.
 //   - submit.go: Submit, its tries, and the errors of a call.
 //   - flowcalls.go: the fields that the calls of Submit to one flow share.
 //   - callprogress.go: how far a call got: whether its request left, and whether a coordinator ran nothing of it.

@@ -28,14 +28,15 @@ import (
 // Submit uses a Pending, too: there each try is a call, and "outbox" is the pause between tries. A Batch whose Pending is done with an error
 // or with failed rows may be submitted again, in a new Pending, until it is given up or too old: see producer.
 type Pending struct {
-	batch    *batch.Batch  // Stream.mu guards its age and revision until done is closed
-	columns  batch.Columns // those of the batch, and keys that fillKeys has added
-	shardKey string        // the field that those keys hash; empty if fillKeys added none
-	options  submitOptions
-	deadline time.Time // zero means none
-	timed    bool      // the deadline comes from Timeout, and is earlier than the context's
-	id       batch.ID
-	span     Span // nil means no span
+	batch     *batch.Batch     // Stream.mu guards its age and revision until done is closed
+	columns   batch.Columns    // those of the batch, and keys that fillKeys has added
+	positions *batch.Positions // where the rows stand in a log; nil means in none
+	shardKey  string           // the field that those keys hash; empty if fillKeys added none
+	options   submitOptions
+	deadline  time.Time // zero means none
+	timed     bool      // the deadline comes from Timeout, and is earlier than the context's
+	id        batch.ID
+	span      Span // nil means no span
 
 	// Stream.mu guards the next four fields.
 	order    uint64         // the number of the batch's Send within its stream
@@ -68,7 +69,11 @@ func newPending(life context.Context, b *batch.Batch, limits batch.Limits, opts 
 	if err := columns.Check(limits); err != nil {
 		return nil, err
 	}
-	p := &Pending{batch: b, columns: columns, done: make(chan struct{})}
+	p := &Pending{batch: b, columns: columns, positions: b.Positions(), done: make(chan struct{})}
+	p.columns.Positions = nil
+	if p.positioned() {
+		p.columns.Positions = p.positions.Rows
+	}
 	for i, option := range opts {
 		if option == nil {
 			return nil, batch.Errorf(batch.CodeBadMessage, "option %d of the batch is nil: leave it out", i+1)
@@ -196,6 +201,7 @@ func (p *Pending) submission(floor uint64, now time.Time) *pb.Submission {
 		ShardKey:        p.shardKey,
 		TraceParent:     p.traceParent(),
 		Origin:          p.options.origin,
+		Log:             wire.FromPositions(p.positions),
 	}
 	if !p.deadline.IsZero() {
 		// At least 1, since zero would mean no deadline.

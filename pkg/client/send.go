@@ -70,6 +70,9 @@ func (s *Stream) next() (*Pending, *pb.StreamRequest, error) {
 		pointOverLimit.Hit()
 		return p, nil, err
 	}
+	if p.positioned() && !s.positions {
+		return p, nil, errNoPositions()
+	}
 	s.credit = s.credit.minus(sizeOf(&p.columns))
 	p.begin(s.revision)
 	return p, &pb.StreamRequest{Kind: &pb.StreamRequest_Submission{Submission: p.submission(s.producer.floor(now), now)}}, nil

@@ -155,7 +155,7 @@ func (s *Stream) connect(o *pb.Opened, active batch.Revision) {
 	s.logger.Info("stream opened", "coordinator", o.GetCoordinator(), "revision", o.GetRevision())
 	l := o.GetLimits()
 	s.mu.Lock()
-	s.connected, s.refusal = true, nil
+	s.connected, s.refusal, s.positions = true, nil, o.GetPositions()
 	s.setRevision(active, o.GetShardKey())
 	s.limits = batch.Limits{RowBytes: int(l.GetRowBytes()), BatchBytes: int(l.GetBatchBytes()), BatchRows: int(l.GetBatchRows())}
 	s.mu.Unlock()

@@ -68,6 +68,7 @@ type Stream struct {
 	shardKey   string              // the field of the active revision; empty means none
 	key        *batch.KeyField     // reads the shard key; nil means none. It is replaced and never changed
 	limits     batch.Limits        // of the coordinator
+	positions  bool                // the coordinator takes batches with positions
 	nearest    time.Time           // the earliest deadline in the outbox that watchDeadlines knows of; zero means none
 	watching   bool                // watchDeadlines runs
 	closing    bool                // Close was called

@@ -8,7 +8,6 @@ import (
 
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
-	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
 )
 
 // Submit runs one batch. It blocks until each row has an outcome, or ctx is over. Rows that are not done are in the result, not in the
@@ -145,10 +144,7 @@ func (c *Client) call(ctx context.Context, flow string, f *flowCalls, producer *
 		return true, p.errLate(nil)
 	}
 	p.begin(c.revision(f))
-	response, err := c.ingest.Submit(ctx, &pb.SubmitRequest{
-		Flow: flow, Stream: p.id.Stream[:], Submission: p.submission(producer.floor(now), now),
-		TakesBytes: maxAnswerBytes,
-	}, maxAnswerOption)
+	response, err := c.ingest.Submit(ctx, p.request(flow, producer.floor(now), now), maxAnswerOption)
 	left := progress.left.Load()
 	if left > 0 {
 		p.batch.Sent()

@@ -97,6 +97,7 @@ var conformance = []struct {
 	{"active and its entry belong together", false, testFlows, false},
 	{"history", false, testHistory, false},
 	{"two campaigners", false, testCampaign, false},
+	{"logs", false, testLogs, true},
 	{"a campaign deleted while it waits", false, testCampaignDeleted, false},
 	{"etcd's own elections", false, testForeignCampaign, false},
 }

@@ -16,6 +16,7 @@
 //   - documents.go: documents are read, followed and written in transactions.
 //   - members.go: workers and coordinators: their records, and how they register.
 //   - control.go: flows that are paused and workers that are cordoned.
+//   - log.go: logs that flows read from outside of the cluster, and the terms of their readers.
 //   - namesakes.go: workers that register under a name that another worker has.
 //   - status.go: statuses of functions and connectors.
 //   - leadership.go: the election of the leader, and everything that only the leader writes.

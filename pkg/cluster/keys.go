@@ -8,6 +8,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 )
 
@@ -33,6 +34,7 @@ func (k Key) String() string { return string(k.Kind) + "/" + k.Name }
 //	workers/<id>                       a Worker, under its lease
 //	coordinators/<id>                  a Coordinator, under its lease
 //	control/{flow,worker}/<name>       a Control: the flow is paused, or the worker is cordoned
+//	log/<flow>/<id>                    a Log, which the flow reads from outside of the cluster
 //	leader/<lease>                     a campaign of a coordinator, under its lease; the value is the coordinator's id. The oldest leads.
 type keys struct{ prefix string }
 
@@ -71,6 +73,9 @@ func (k keys) controls() keyRange           { return below(k.prefix + "control/"
 func (k keys) control(c Controlled, name string) string {
 	return k.prefix + "control/" + string(c) + "/" + name
 }
+func (k keys) log(flow string, id batch.LogID) string {
+	return k.prefix + "log/" + flow + "/" + id.String()
+}
 func (k keys) campaigns() keyRange { return below(k.prefix + "leader/") }
 func (k keys) campaign(l clientv3.LeaseID) string {
 	return k.prefix + "leader/" + strconv.FormatInt(int64(l), 16)
@@ -85,6 +90,14 @@ func (k keys) revision(flow string, revision int64) string {
 // there may be very many.
 func (k keys) flows() keyRange {
 	return keyRange{from: k.prefix + "history/", to: clientv3.GetPrefixRangeEnd(k.prefix + "status/"), except: k.request("")}
+}
+
+// logs is the range of the logs of a flow, or of all flows if flow is empty.
+func (k keys) logs(flow string) keyRange {
+	if flow == "" {
+		return below(k.prefix + "log/")
+	}
+	return below(k.prefix + "log/" + flow + "/")
 }
 
 // request is the key of a kept request.

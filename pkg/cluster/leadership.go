@@ -185,16 +185,25 @@ func (l *Leadership) DeleteStatus(ctx context.Context, flow string) error {
 }
 
 // TrimHistory removes old revisions of a flow: those that are not among its last keep revisions, and that were replaced by the next one
-// longer than age ago, by this process's clock. With keep 0 it also removes the last one, if that was accepted longer than age ago.
+// longer than age ago, by this process's clock. It keeps revisions that a log of the flow names. With keep 0 it also removes the last one, if that was accepted longer than age ago.
 func (l *Leadership) TrimHistory(ctx context.Context, flow string, keep int, age time.Duration) error {
 	revisions, err := l.store.revisions(ctx, flow)
 	if err != nil {
 		return err
 	}
 	old, err := l.outdated(ctx, flow, revisions, keep, time.Now().Add(-age))
+	if err != nil || len(old) == 0 {
+		return err
+	}
+	// Rows of a log run on the log's revision for as long as positions are open.
+	logs, err := l.store.Logs(ctx, flow)
 	if err != nil {
 		return err
 	}
+	named := func(revision int64) bool {
+		return slices.ContainsFunc(logs, func(l Log) bool { return l.Revision == revision })
+	}
+	old = slices.DeleteFunc(slices.Clone(old), named)
 	for some := range slices.Chunk(old, l.store.ownOps()) {
 		t := l.store.transaction(fmt.Sprintf("trimming the history of flow %q", flow))
 		for _, revision := range some {

@@ -14,6 +14,7 @@ var (
 	pointBack         = point.New("cluster/etcd: in reach again")
 	pointInDoubt      = point.New("cluster/transaction: nobody knows whether it was written")
 	pointNameRace     = point.New("cluster/names: records changed while one was written")
+	pointTermAgain    = point.New("cluster/log: a term began while another one did")
 	pointNotElected   = point.New("cluster/election: a campaign was lost")
 	pointNotLeader    = point.New("cluster/election: a write of a leader that leads no more was refused")
 )

@@ -24,7 +24,8 @@ const (
 )
 
 // Effect is one change that the Save of one row makes. It has a name, so that it takes place once however often it is saved: the
-// flow, the function and the batch of its Cause, together with its Row, Output, Visit and Command. If a function runs again and
+// flow, the function and the batch of its Cause, together with its Row, Output, Visit and Command. If the Cause has a Log, that stands in
+// place of the batch, and Position in place of Row. If a function runs again and
 // makes its commands in another order, other changes get these names, and a store may carry them out again.
 type Effect struct {
 	Op    Op
@@ -38,6 +39,8 @@ type Effect struct {
 	Visit   uint32
 	Command uint32
 	Output  uint64
+	// Position is where the input row stands in the Log of the Cause; Row is 0 then.
+	Position uint64
 }
 
 // Cause is the function and the batch that the effects of one Save come from.
@@ -51,7 +54,21 @@ type Cause struct {
 	Floor uint64
 	// Born is when the batch was first submitted, by the clock of this process. Zero means now.
 	Born time.Time
+	// Log is the log in which the rows stand; nil means in none. Then Batch and Floor name no effects, and only Born counts of the batch.
+	Log *Log
 }
+
+// Log is a log in which rows have positions, as a reader sees it. A store remembers effects by position above the log's floor, for
+// LogKeep since the last Save. The floor never falls: rows below it are settled, and what they save counts as having taken place. A
+// store that has seen a term refuses lower ones with CodeLogSuperseded.
+type Log struct {
+	ID          batch.LogID
+	Term, Floor uint64
+}
+
+// LogKeep is how long a store remembers effects by position, counted from the last Save for the log. A batch with positions that is older
+// than the once-window is refused as any other.
+const LogKeep = 30 * 24 * time.Hour
 
 // Age returns how old the batch is. It compares the monotonic clocks and the wall clocks of both times, and returns the larger
 // difference: either clock may have stood still.
@@ -92,7 +109,7 @@ type Connection interface {
 	// The slice of verdicts is nil if all effects have taken place. Else it has one entry for each effect: nil, or the error with
 	// which the store refused the effect (CodeSaveFailed). A refused effect does not keep others from taking place.
 	//
-	// The error means that the store could not be asked, or refuses the whole batch (CodeBatchTooOld, CodeBatchGivenUp). Some
+	// The error means that the store could not be asked, or refuses the whole batch (CodeBatchTooOld, CodeBatchGivenUp, CodeLogSuperseded). Some
 	// effects may have taken place. Saving the same effects again is safe.
 	Save(ctx context.Context, cause Cause, effects []Effect) ([]error, error)
 	// Load reads keys in one round trip. It returns one Value for each key, in order.

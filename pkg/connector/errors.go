@@ -35,3 +35,9 @@ func GivenUp(name string, c *Cause) error {
 	return batch.Errorf(batch.CodeBatchGivenUp, "connector %s: batch %s lies below the floor of its stream: its producer has its answer, or gave it up, "+
 		"so nothing more of it takes effect; look at the data, and submit only the rows that are missing", name, c.Batch)
 }
+
+// Superseded makes the error of a Save for a log of which a later term has begun. name is the name of the connector.
+func Superseded(name string, l *Log) error {
+	return batch.Errorf(batch.CodeLogSuperseded, "connector %s: term %d of log %s is over: another reader has begun a later one and sends these rows, "+
+		"so nothing more of this term takes effect; stop reading the log", name, l.Term, l.ID)
+}

@@ -42,6 +42,7 @@ var accessRules = map[string]access.Rule{
 		}
 		return c.Need(access.Submit, in.GetOpen().GetFlow())
 	},
+	pb.Ingest_BeginTerm_FullMethodName:  onFlow[*pb.BeginTermRequest](access.Submit),
 	pb.Admin_Apply_FullMethodName:       onSome(access.Define, access.Connect),
 	pb.Admin_Delete_FullMethodName:      onSome(access.Define, access.Connect),
 	pb.Admin_CheckDelete_FullMethodName: onSome(access.Define, access.Connect),

@@ -107,6 +107,10 @@ var matrix = map[string]struct {
 		}
 		return err
 	}},
+	"kisgrid.v1.Ingest.BeginTerm": {[]access.Right{access.Submit}, func(ctx context.Context, conn *grpc.ClientConn, flow string) error {
+		_, err := pb.NewIngestClient(conn).BeginTerm(ctx, &pb.BeginTermRequest{Flow: flow, Log: make([]byte, 16)})
+		return err
+	}},
 	"kisgrid.v1.Admin.Apply": {[]access.Right{access.Define}, func(ctx context.Context, conn *grpc.ClientConn, flow string) error {
 		d := flowDocument(flow, "id", "echo", "timeout: 7s")
 		return drained(pb.NewAdminClient(conn).Apply(ctx, &pb.ApplyRequest{DryRun: true, Documents: []*pb.Document{{Kind: "flow", Name: flow, Yaml: d.YAML}}}))

@@ -35,6 +35,7 @@ func (i *ingest) submission(ctx context.Context, flow string, stream batch.Strea
 	if err != nil {
 		return nil, err
 	}
+	s.holdBack(&i.failed)
 	if i.took != nil {
 		s.took = i.took.WithLabelValues(flow)
 	}

@@ -209,6 +209,10 @@ func TestEveryCallInTheLog(t *testing.T) {
 			_, err := ingest.Submit(ctx, &pb.SubmitRequest{Flow: "None"})
 			return err
 		}},
+		{"Ingest.BeginTerm", "", func(ctx context.Context) error {
+			_, err := ingest.BeginTerm(ctx, &pb.BeginTermRequest{Flow: "None"})
+			return err
+		}},
 		{"Ingest.Stream", "", func(ctx context.Context) error {
 			stream, err := ingest.Stream(ctx)
 			if err == nil {

@@ -202,7 +202,7 @@ func New(c Config) (*Coordinator, error) {
 	k.letters = newLetterKeeper(c.DeadLetters, c.Logger.Named("dead-letters"))
 	k.fleet.flows.onFlowDeleted = []func(string){k.letters.forget, func(flow string) { k.rejections.DeleteLabelValues(flow) }, func(flow string) { k.ingest.took.DeleteLabelValues(flow) }}
 	k.ingest = &ingest{
-		id: k.id, loop: k.loop, board: k.board, revisions: &revisionFinder{board: k.board, fleet: k.fleet, lookups: k.lookups},
+		id: k.id, loop: k.loop, board: k.board, store: c.Store, revisions: &revisionFinder{board: k.board, fleet: k.fleet, lookups: k.lookups},
 		coordinators: k.fleet.Coordinators, tracer: tracer, letters: k.letters, limits: c.Limits, maxMessage: c.Transport.MessageBytes(),
 		budget: newBudget(c.Budget), ready: k.ready, draining: k.draining, streams: map[streamKey]*stream{}, took: newBatchTimes(),
 	}

@@ -21,6 +21,7 @@
 //   - row_types.go: the types of the fields of a flow's rows, for CSV.
 //   - views.go: the statuses that the command line reads.
 //   - ingest.go: the service that takes batches, and the call with one batch.
+//   - begin_term.go: the call with which a reader begins to read a log, and workers that know no positions.
 //   - gathered_answer.go: the answers of one batch, gathered into one.
 //   - stream.go: the call with many batches, and their answers in a stream.
 //   - balance_streams.go: streams that move to other coordinators, so that each has its share.

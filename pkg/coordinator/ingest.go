@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/kisgrid/kisgrid/internal/behindfailed"
 	"github.com/kisgrid/kisgrid/internal/wire"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
@@ -26,6 +27,8 @@ type ingest struct {
 	id           string
 	loop         *schedulerLoop
 	board        *flowstate.Board
+	store        *cluster.Store
+	failed       behindfailed.Rows // rows of logs that failed and have not come again
 	revisions    *revisionFinder
 	coordinators func() map[string]cluster.Coordinator // the coordinators that are registered in etcd, by id
 	tracer       trace.Tracer                          // nil means that tracing is off
@@ -61,14 +64,18 @@ func (i *ingest) windows() (streams int, byFlow map[string]windowUse) {
 // Submit runs one batch and answers when each of its rows has an outcome. It blocks until then, until the caller gives up, or until the
 // coordinator is cut off or stops.
 func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (_ *pb.SubmitResponse, failed error) {
+	given := in.GetSubmission()
+	if in.GetPositioned() != nil {
+		given = in.GetPositioned()
+	}
 	if err := i.whyClosed(); err != nil {
-		return refusedCall(in.GetSubmission(), err)
+		return refusedCall(given, err)
 	}
 	id, err := batch.StreamIDFrom(in.GetStream())
 	if err != nil {
 		return nil, wire.Status(err)
 	}
-	cost := callCost(len(in.GetSubmission().GetRows().GetEnds()), len(in.GetSubmission().GetRows().GetData()))
+	cost := callCost(len(given.GetRows().GetEnds()), len(given.GetRows().GetData()))
 	if !i.budget.reserve(cost) {
 		return nil, wire.Status(refuse.Overloaded())
 	}
@@ -76,12 +83,12 @@ func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (_ *pb.Submit
 	i.budget.addCall(1)
 	defer i.budget.addCall(-1)
 	takes := i.clientTakes(in.GetTakesBytes())
-	sub, err := i.submission(ctx, in.GetFlow(), id, in.GetSubmission(), takes, true)
+	sub, err := i.submission(ctx, in.GetFlow(), id, given, takes, true)
 	if changed, ok := errors.AsType[revisionChanged](err); ok {
-		return &pb.SubmitResponse{Answer: changed.answer(in.GetSubmission())}, nil
+		return &pb.SubmitResponse{Answer: changed.answer(given)}, nil
 	}
 	if err != nil {
-		return refusedCall(in.GetSubmission(), err)
+		return refusedCall(given, err)
 	}
 	sub.endings = newQueue[ending]()
 	sub.answers = &heldAnswers{budget: i.budget, allowance: cost, dropOutput: func() bool {
@@ -93,7 +100,7 @@ func (i *ingest) Submit(ctx context.Context, in *pb.SubmitRequest) (_ *pb.Submit
 	defer func() { sub.span.end(failed) }()
 	if !i.loop.post(ctx, scheduler.Submitted{Batch: &sub.Batch}) {
 		failed = refuse.Draining()
-		return refusedCall(in.GetSubmission(), failed)
+		return refusedCall(given, failed)
 	}
 	answer, err := i.awaitAnswer(ctx, sub, answerLimit(takes))
 	if err != nil {

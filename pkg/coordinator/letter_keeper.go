@@ -334,6 +334,9 @@ func (s *submission) lettersOf(place func(uint32) uint32, dead []*pb.DeadRow, fu
 // letter makes the dead letter of d, a row that died in the batch. row is the number in the batch of the row that it comes from.
 func (s *submission) letter(row uint32, d batch.DeadRow) *deadletter.Letter {
 	origin := batch.RowID{Batch: s.id, Row: row}
+	if s.log != nil {
+		origin = s.log.Log.RowID(s.columns.Positions[row])
+	}
 	l := &deadletter.Letter{
 		ID: deadletter.NewID(s.Flow, origin, d.Path, d.Visit, d.Function, d.Use), Sequence: 1,
 		Flow: s.Flow, Revision: s.Revision, Function: d.Function, Use: d.Use, Code: d.Code, Reason: d.Reason, Attempts: d.Attempts,

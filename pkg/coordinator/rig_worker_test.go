@@ -33,6 +33,8 @@ type fakeWorker struct {
 	byNumber bool
 	// tellsConnectors: its build does. Set before it registers.
 	tellsConnectors bool
+	// positions: its build knows positions of rows in logs. Set before it registers.
+	positions bool
 	// waits: it is of a build that waits for clients, and says of results whose flow they are. Set before it registers.
 	waits string
 	// answers: it answers each handshake, and nobody asks for its sessions. Set before it registers.
@@ -269,7 +271,7 @@ func (s *workerSession) send(m *pb.WorkerMessage) {
 func (s *workerSession) welcome(resumed bool, partsReceived uint64) *workerSession {
 	s.send(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Welcome{Welcome: &pb.Welcome{
 		Protocol: wire.Protocol, Worker: s.worker.record.ID, Resumed: resumed, PartsReceived: partsReceived, Digests: !s.worker.byNumber,
-		TellsConnectors: s.worker.tellsConnectors, Locates: s.worker.locate != nil, Taps: s.worker.taps != nil,
+		TellsConnectors: s.worker.tellsConnectors, Locates: s.worker.locate != nil, Taps: s.worker.taps != nil, Positions: s.worker.positions,
 	}}})
 	go s.read()
 	return s

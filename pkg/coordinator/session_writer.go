@@ -144,6 +144,10 @@ func (s *sessionWriter) part(p *scheduler.Part) error {
 		s.refuse(p, sub, *o)
 		return nil
 	}
+	if o := s.peer.refusesPositions(p); o != nil {
+		s.refuse(p, sub, *o)
+		return nil
+	}
 	if err := s.define(sub.revision, true); err != nil {
 		return err
 	}
@@ -153,6 +157,7 @@ func (s *sessionWriter) part(p *scheduler.Part) error {
 		AgeMilliseconds: wire.Milliseconds(now.Sub(sub.born)), Deaths: p.Deaths, Output: sub.output,
 		Rows: p.Rows, BatchRows: uint32(p.Batch.Rows()),
 		KeepDead: sub.keepsDead, Start: sub.start, StartUse: sub.startUse, OutputRowBytes: uint32(sub.maxOutputRow),
+		Log: wire.FromPositions(sub.log),
 	}
 	if !p.Batch.Deadline.IsZero() {
 		m.DeadlineMilliseconds = max(1, wire.Milliseconds(p.Batch.Deadline.Sub(now)))

@@ -226,7 +226,7 @@ func (i *ingest) open(server pb.Ingest_StreamServer) (_ *stream, failed error) {
 	}
 	opened := &pb.Opened{
 		Protocol: wire.Protocol, Coordinator: i.id, Revision: r.Number, Digest: wire.FromDigest(r.Digest), ShardKey: r.ShardKey,
-		Limits: limitsOf(i.limits),
+		Limits: limitsOf(i.limits), Positions: true,
 	}
 	for _, m := range []*pb.StreamResponse{
 		{Kind: &pb.StreamResponse_Opened{Opened: opened}},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/kisgrid/kisgrid/internal/behindfailed"
 	"github.com/kisgrid/kisgrid/internal/bitset"
 	"github.com/kisgrid/kisgrid/internal/ranges"
 	"github.com/kisgrid/kisgrid/internal/wire"
@@ -25,9 +26,11 @@ import (
 type submission struct {
 	scheduler.Batch // what the scheduler knows of the batch
 	id              batch.ID
-	floor           uint64    // the lowest sequence of the batch's stream that is unanswered or failed, as the client says
-	born            time.Time // when the client first submitted the batch, by this process's clock
-	output          bool      // the client wants the rows that the flow passes on
+	floor           uint64             // the lowest sequence of the batch's stream that is unanswered or failed, as the client says
+	failed          *behindfailed.Rows // gets the failed rows of a batch whose rows stand in a log
+	log             *batch.Positions   // the log in which the rows stand, with the positions of columns; nil means in none
+	born            time.Time          // when the client first submitted the batch, by this process's clock
+	output          bool               // the client wants the rows that the flow passes on
 	columns         batch.Columns
 	// lent is the memory that the rows' bytes lie in. users is the number of its users: the answers are one user, and each part that waits
 	// to be sent is one. When it falls to 0 the memory goes back to its pool.
@@ -102,6 +105,7 @@ func (s *submission) release() {
 // the client has left, the ending is dropped.
 func (s *submission) put(e ending) {
 	e.submission = s
+	s.noteFailed(&e)
 	if e.last && s.took != nil {
 		s.took.Observe(time.Since(s.born).Seconds())
 	}
@@ -150,6 +154,10 @@ func newSubmission(r *flowstate.Revision, limits batch.Limits, flow string, stre
 	}
 	s.users.Store(1)
 	if err := s.columns.Check(limits); err != nil {
+		return nil, err
+	}
+	var err error
+	if s.log, err = wire.ToPositions(in.GetLog(), &s.columns); err != nil {
 		return nil, err
 	}
 	s.origin = originOf(in.GetOrigin())

@@ -127,11 +127,12 @@ type workerPeer struct {
 
 	// Only run and the goroutines of its session use these.
 
-	resumable    bool          // the worker may still have parts of a session that has ended
-	lastPartSent uint64        // the number of the last part that was sent since the worker last began with nothing
-	sessionDial  *dialAttempt  // the dial with which the last session began; nil means that there was none
-	heartbeat    time.Duration // the interval at which the worker has promised to send something; 0 means that it has not
-	partLimits   partLimits    // how many rows and bytes the worker accepts in one part
+	resumable      bool          // the worker may still have parts of a session that has ended
+	lastPartSent   uint64        // the number of the last part that was sent since the worker last began with nothing
+	sessionDial    *dialAttempt  // the dial with which the last session began; nil means that there was none
+	heartbeat      time.Duration // the interval at which the worker has promised to send something; 0 means that it has not
+	takesPositions bool          // the worker's build knows positions of rows in logs
+	partLimits     partLimits    // how many rows and bytes the worker accepts in one part
 }
 
 // newWorkerPeer makes a peer for a worker, without a session. The caller starts run. cancel must be the function that cancels the context

@@ -166,6 +166,7 @@ func (p *workerPeer) handshake(ctx context.Context, stream pb.Worker_SessionClie
 		return nil, batch.Errorf(batch.CodeBadMessage, "worker %s has part %d, and the last one that it was sent is %d", p.worker.ID, got, p.lastPartSent)
 	}
 	p.heartbeat = time.Duration(welcome.GetHeartbeatMilliseconds()) * time.Millisecond
+	p.takesPositions = welcome.GetPositions()
 	p.partLimits = limitsOfWorker(welcome, p.settings.limits)
 	if p.resumable && welcome.GetResumed() {
 		pointResumed.Hit()

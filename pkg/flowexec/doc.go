@@ -44,6 +44,7 @@
 //   - run_send.go: verdicts on the rows that do not go on, and where rows are sent from a step.
 //   - run_dead.go: dead rows, as they entered their function.
 //   - run_ledger.go: ledger, the outcomes of a run's rows.
+//   - run_behind.go: rows of a log behind a failed row of their key.
 //   - run_lineage.go: names of rows by their lineage.
 //   - run_connections.go: connections that functions hold while they run.
 //   - run_tap.go: rows copied for taps, at the function under way.

@@ -72,8 +72,7 @@ func (st *stepRun) effectRow(s *step, rs *rows.Set, i int, plain bool) (row effe
 	row.frame = s.effects.frames.Get().(*exprFrame)
 	row.frame.Next()
 	if s.effects.rowID >= 0 {
-		id := batch.RowID{Batch: st.run.part.Batch}
-		id.Row, id.Output, id.Visit = st.run.identity(s, rs, i)
+		id := st.run.rowID(s, rs, i)
 		row.frame.Set(s.effects.rowID, expr.StringValue(id.String()))
 	}
 	return row, s.effects.json(row.frame, string(text))

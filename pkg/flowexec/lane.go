@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/kisgrid/kisgrid/internal/behindfailed"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/definition"
 	"github.com/kisgrid/kisgrid/pkg/kis"
@@ -95,6 +96,8 @@ type Lanes struct {
 	busy    *busyLanes
 	sources *waitSources
 	metrics flowMetrics
+	// failed are rows of logs that failed and have not come again.
+	failed behindfailed.Rows
 	// timed says that functions are timed, because config has Metrics or Observe.
 	timed bool
 	// lateUses are the uses of a function's context after its call had ended, so that each kind is logged once: [2]string{function, thing

@@ -123,6 +123,10 @@ func (f *localFlow) prepare(life context.Context, b *batch.Batch, from *producer
 		return nil, batch.Errorf(batch.CodeMissingKeys, "submit to flow %q: it has the shard key %s, and the rows are encoded as %q, in which the key can't be found: "+
 			"send the hash of each row's shard key with the rows", f.name, f.plan.shardKey, columns.Encoding)
 	}
+	columns.Positions = nil
+	if log := b.Positions(); log != nil {
+		columns.Positions = log.Rows
+	}
 	p := &Pending{flow: f, batch: b, columns: columns, producer: from, done: make(chan struct{}), remaining: columns.Len()}
 	for i, option := range options {
 		if option == nil {
@@ -152,6 +156,7 @@ func (f *localFlow) start(p *Pending, count func(*Pending)) error {
 	p.batch.Pin(f.plan.revision)
 	count(p)
 	part, bad := f.newPart(p.columns, batch.Limits{}.WithDefaults())
+	part.Log = p.batch.Positions()
 	part.Floor, part.Born = floor, now.Add(-p.batch.Age(now))
 	part.Batch, part.Output, part.Deadline, part.Done = id, !p.options.noOutput, p.deadline, p.addRun
 	if part.Columns.Len() > 0 {

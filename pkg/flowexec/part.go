@@ -19,6 +19,9 @@ type Part struct {
 	BatchRows int
 	// Floor is the lowest sequence of the batch's stream that may still be submitted again: a store refuses the effects of batches below.
 	Floor uint64
+	// Log is the log in which the rows stand, whose positions Columns has; nil means in none. The effects of such a row take place once for
+	// its position, and not once for its place in the batch.
+	Log *batch.Positions
 	// Born is when the batch was first submitted, by this process's clock. The zero value means when
 	// Enqueue got the part.
 	Born time.Time

@@ -25,6 +25,7 @@ var (
 	pointTypedNil       = point.New("flowexec/code: a function returned a nil pointer as its error")
 	pointApart          = point.New("flowexec/whole: called again for each key alone")
 	pointSpentAlone     = point.New("flowexec/whole: rows without time ended and the others went on")
+	pointBehindFailed   = point.New("flowexec/log: a row is behind a failed one of its key")
 	pointLineageLost    = point.New("flowexec/whole: nobody knows which row another one comes from")
 	pointDivided        = point.New("flowexec/growth: rows parked because a function had made too much")
 	pointUnbound        = point.New("flowexec/bound: an input row ended because functions had made too much of it")

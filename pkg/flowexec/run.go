@@ -133,7 +133,7 @@ func (r *run) start() {
 		rs.Vec, rs.Forced = &kis.Vec[any]{Rows: r.work.in.values}, r.n == 0
 	}
 	rs.Born = r.part.Start
-	r.queue(r.withoutBlamed(r.startBehind(rs)), r.part.Start)
+	r.queue(r.withoutBehindFailed(r.withoutBlamed(r.startBehind(rs))), r.part.Start)
 }
 
 // earliest returns the place of the first step that rows wait for. If no rows wait for a step, it is the number of steps, the place of rows that leave
@@ -163,6 +163,7 @@ func (r *run) result() (RunResult, *parcel) {
 	if r.part.Output {
 		result.Output = r.out.last()
 	}
+	r.noteFailed()
 	result.NotDone, result.Err = r.ledger.list(r.work), returned(r.err())
 	from := r.work.from
 	if from != nil {

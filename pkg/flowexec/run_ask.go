@@ -241,7 +241,7 @@ func (q *asking) unasked(err error) batch.RowOutcome {
 
 // refusedFor is the outcome of rows whose connector has failed with err and is not asked again.
 func (q *asking) refusedFor(err error) batch.RowOutcome {
-	if code := batch.CodeOf(err); code == batch.CodeBatchTooOld || code == batch.CodeBatchGivenUp {
+	if code := batch.CodeOf(err); code == batch.CodeBatchTooOld || code == batch.CodeBatchGivenUp || code == batch.CodeLogSuperseded {
 		pointTooOld.Hit()
 		// Nobody knows any more which of its effects took place.
 		return batch.RowOutcome{Outcome: batch.Failed, Code: code, Attempts: 1, Reason: decode.Trimmed(err.Error())}

@@ -1,6 +1,9 @@
 package flowexec
 
-import "github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
+import (
+	"github.com/kisgrid/kisgrid/pkg/batch"
+	"github.com/kisgrid/kisgrid/pkg/flowexec/internal/rows"
+)
 
 // identity returns the name of row i of rs in a step. The name is the same whenever the batch runs (see rows/path.go). row is its input row, as a
 // place in the batch, or the row's own number if it was made of the whole batch; path is its path; visit is how often the row has come to this
@@ -39,4 +42,25 @@ func (r *run) pathOfAll(rs *rows.Set, born int) uint64 {
 		path = rows.Mix(rows.Mix(rows.Mix(path, first), rows.At(rs.Paths, 0)), uint64(rows.At(rs.Trips, 0)))
 	}
 	return path
+}
+
+// rowID returns the name of row i of rs in a step, as functions see it: by the position of its input row, if that stands in a log.
+func (r *run) rowID(s *step, rs *rows.Set, i int) batch.RowID {
+	id := batch.RowID{Batch: r.part.Batch}
+	if at, ok := r.position(rs, i); ok {
+		id = r.part.Log.Log.RowID(at)
+		_, id.Output, id.Visit = r.identity(s, rs, i)
+		return id
+	}
+	id.Row, id.Output, id.Visit = r.identity(s, rs, i)
+	return id
+}
+
+// position returns the position in the log of the input row that row i of rs comes from. ok is false if the rows stand in no log. A run of
+// rows with positions has no rows that were made of the whole batch.
+func (r *run) position(rs *rows.Set, i int) (at uint64, ok bool) {
+	if r.part.Log == nil || rs.Origins[i] == rows.WholeBatch {
+		return 0, false
+	}
+	return r.work.in.columns.Positions[r.work.row(rs.Origins[i])], true
 }

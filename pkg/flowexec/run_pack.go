@@ -31,7 +31,7 @@ func (r *run) resume(p *parcel) {
 			var places []uint32
 			var origins []rows.RunRow
 			for i, row := range r.work.rows {
-				if r.blamed(rows.RunRow(i)) {
+				if r.blamed(rows.RunRow(i)) || r.behindFailed(rows.RunRow(i)) {
 					continue
 				}
 				origin := rows.ParcelRow(row)

@@ -57,6 +57,9 @@ func (sv *saving) sendEffects(s *step, rs *rows.Set, places []uint32) bool {
 	written := sv.x.frame.Effects
 	effects := sv.effects(s, rs)
 	cause := connector.Cause{Flow: sv.run.plan.flow, Function: s.Name, Batch: sv.run.part.Batch, Floor: sv.run.part.Floor, Born: sv.run.part.Born}
+	if log := sv.run.part.Log; log != nil {
+		cause.Log = &connector.Log{ID: log.Log, Term: log.Term, Floor: log.Floor}
+	}
 	saves := sv.x.lane.lanes.config.Saves
 	do := func(ctx context.Context, c connector.Connection) (asked, error) { // the call may outlast the run
 		verdicts, err := c.Save(ctx, cause, effects)
@@ -162,6 +165,9 @@ func (sv *saving) effects(s *step, rs *rows.Set) []connector.Effect {
 		row, output, visit := sv.run.identity(s, rs, e.Row)
 		effects[i] = connector.Effect{
 			Op: operations[e.Op], Key: e.Key, Field: e.Field, Value: e.Value, Row: row, Output: output, Visit: visit, Command: command,
+		}
+		if at, ok := sv.run.position(rs, e.Row); ok {
+			effects[i].Row, effects[i].Position = 0, at
 		}
 		command++
 	}

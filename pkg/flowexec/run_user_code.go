@@ -130,8 +130,7 @@ func (x *executor) during(look func(*stepRun)) bool {
 func (x *executor) identify(row int) (id batch.RowID) {
 	x.during(func(st *stepRun) {
 		if row >= 0 && row < st.rs.Len() {
-			id.Batch = st.run.part.Batch
-			id.Row, id.Output, id.Visit = st.run.identity(st.step, st.rs, row)
+			id = st.run.rowID(st.step, st.rs, row)
 		}
 	})
 	return id

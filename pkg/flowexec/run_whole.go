@@ -163,7 +163,7 @@ func (wc *wholeCall) passOrphans(s *step, rs *rows.Set, out kis.Vector) {
 	switch behind := slices.Concat(rs.Origins, rs.Behind); {
 	case rs.Len() > 0 && allSame(rs.Origins):
 		wc.st.send(rs, wc.st.made(s, rs, out, make([]uint32, out.Len())))
-	case wc.run.plan.unsharded:
+	case wc.run.plan.unsharded && wc.run.part.Log == nil:
 		made := wc.x.mem.OfWholeBatch(out, wc.run.pathOfAll(rs, s.Index+1), s.Index+1)
 		wc.st.send(rs, wc.x.mem.Keep(made, wc.st.nils(s, made)))
 	default:
@@ -177,7 +177,7 @@ func (wc *wholeCall) passOrphans(s *step, rs *rows.Set, out kis.Vector) {
 // in and out are the numbers of rows before and after.
 func lineageLost(s *step, out, in int) batch.RowOutcome {
 	return batch.RowOutcome{Outcome: batch.Dead, Code: batch.CodeLineageLost, Function: s.Name, Attempts: 1,
-		Reason: fmt.Sprintf("the function made %d rows of %d, and nobody can say which comes from which, as a flow with shard_key needs: %s",
+		Reason: fmt.Sprintf("the function made %d rows of %d, and nobody can say which comes from which, as a flow with shard_key needs, and as rows with positions need: %s",
 			out, in, lineageAdvice)}
 }
 

@@ -182,7 +182,7 @@ func (p *peer) startSession(sess *session, m *pb.CoordinatorMessage, received ui
 	}
 	sess.enqueue(&pb.WorkerMessage{Kind: &pb.WorkerMessage_Welcome{Welcome: &pb.Welcome{
 		Protocol: wire.Protocol, Worker: p.server.workerID(), Resumed: p.hadSession, PartsReceived: p.lastPart,
-		HeartbeatMilliseconds: uint32(2 * p.server.heartbeat().Milliseconds()), Digests: true, TellsConnectors: true, Locates: true, Taps: true,
+		HeartbeatMilliseconds: uint32(2 * p.server.heartbeat().Milliseconds()), Digests: true, TellsConnectors: true, Locates: true, Taps: true, Positions: true,
 		BatchBytes: uint32(min(p.server.config.Limits.BatchBytes, math.MaxUint32)),
 		BatchRows:  uint32(min(p.server.config.Limits.BatchRows, math.MaxUint32)),
 	}}})

@@ -188,6 +188,10 @@ func (s *server) readPart(m *pb.Part, plan *flowexec.Plan) (*flowexec.Part, erro
 	case len(columns.Keys) == 0:
 		return nil, batch.Errorf(batch.CodeMissingKeys, "the flow has the shard key %s, and the rows came without hashes of their keys", plan.ShardKey())
 	}
+	log, err := wire.ToPositions(m.GetLog(), &columns)
+	if err != nil {
+		return nil, err
+	}
 	// rows says which place each row of the part has in its batch. Without rows the part is the whole batch.
 	switch {
 	case len(rows) == 0 && int(m.GetBatchRows()) != n:
@@ -203,7 +207,7 @@ func (s *server) readPart(m *pb.Part, plan *flowexec.Plan) (*flowexec.Part, erro
 	}
 	work := &flowexec.Part{
 		Plan: plan, Batch: id, BatchRows: int(m.GetBatchRows()), Rows: rows, Columns: columns,
-		Output: m.GetOutput(), Attempt: int(m.GetDeaths()) + 1, Floor: m.GetFloor(),
+		Output: m.GetOutput(), Attempt: int(m.GetDeaths()) + 1, Floor: m.GetFloor(), Log: log,
 	}
 	// Messages have times as durations, since the clocks of two machines may differ.
 	now := time.Now()

@@ -50,7 +50,8 @@ func Run(t *testing.T, s Store) {
 	}{
 		{"effects", effects}, {"numbers", numbers}, {"refusals", refusals}, {"overflow", overflow}, {"load", load}, {"empty calls", emptyCalls},
 		{"once", once}, {"repeated", repeated}, {"once under contention", contention}, {"once at random", random}, {"floor", floor}, {"age", age},
-		{"order of commands", order}, {"own keys", ownKeys},
+		{"order of commands", order}, {"positions", positions}, {"positions below the floor", settled}, {"terms", terms}, {"readers of a log", readers},
+		{"own keys", ownKeys},
 		{"callers share round trips", sharing}, {"a caller that gives up", givingUp}, {"wait", wait}, {"watch", watch},
 		{"wait races save", races}, {"close", closing},
 	} {

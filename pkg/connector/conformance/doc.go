@@ -9,5 +9,6 @@
 //   - conformance.go: Run, and the tests of Save and Load.
 //   - watch.go: tests of waiting for keys.
 //   - once.go: tests that effects take place once.
+//   - positions.go: tests that effects of rows in a log take place once.
 //   - keys.go: keys that are KisGrid's own.
 package conformance

@@ -40,7 +40,7 @@ func (s *Store) table(name string) *table {
 	defer s.mu.Unlock()
 	t := s.tables[name]
 	if t == nil {
-		t = &table{entries: map[string]*entry{}, records: map[recordKey]*record{}, watchers: map[string][]*watcher{}}
+		t = &table{entries: map[string]*entry{}, records: map[recordKey]*record{}, logs: map[logKey]*positionRecord{}, watchers: map[string][]*watcher{}}
 		s.tables[name] = t
 	}
 	return t
@@ -55,9 +55,10 @@ func (s *Store) Data(name string) (lists map[string][]string, hashes map[string]
 // table is the data of one connector.
 type table struct {
 	mu       sync.Mutex
-	entries  map[string]*entry     // by key with prefix; guarded by mu
-	records  map[recordKey]*record // guarded by mu, with everything in them
-	watchers map[string][]*watcher // the Watchers that wait for a key that is not there; guarded by mu
+	entries  map[string]*entry          // by key with prefix; guarded by mu
+	records  map[recordKey]*record      // guarded by mu, with everything in them
+	logs     map[logKey]*positionRecord // guarded by mu, with everything in them
+	watchers map[string][]*watcher      // the Watchers that wait for a key that is not there; guarded by mu
 }
 
 // entry is the value of a key: a hash, or a list.
@@ -124,17 +125,27 @@ func (c *connection) save(ctx context.Context, cause connector.Cause, effects []
 }
 
 // apply carries effects out. verdicts are those that Save returns. woken are the watchers of the keys, by whole key; apply takes
-// them off the table, and the caller wakes them. The error says that the batch lies below the floor of its stream.
+// them off the table, and the caller wakes them. The error says that the batch lies below the floor of its stream, or that its log has a later term.
 func (c *connection) apply(cause *connector.Cause, effects []connector.Effect, now time.Time) (verdicts []error, woken map[string][]*watcher, err error) {
 	c.table.mu.Lock()
 	defer c.table.mu.Unlock()
-	done, ok := c.table.done(cause, now)
-	if !ok {
+	var done effectIDs
+	var log *positionRecord
+	if cause.Log != nil {
+		if log = c.table.positions(cause, now); log == nil {
+			return nil, nil, connector.Superseded(c.name, cause.Log)
+		}
+	} else if ids, ok := c.table.done(cause, now); ok {
+		done = ids
+	} else {
 		return nil, nil, connector.GivenUp(c.name, cause)
 	}
 	for i := range effects {
-		key, id := c.prefix+effects[i].Key, idOf(&effects[i])
-		if done.has(id) {
+		key, id, settled := c.prefix+effects[i].Key, idOf(&effects[i]), false
+		if log != nil {
+			done, settled = log.at(effects[i].Position)
+		}
+		if settled || done.has(id) {
 			continue
 		}
 		if err := c.table.apply(key, &effects[i]); err != nil {

@@ -83,3 +83,60 @@ func (t *table) done(c *connector.Cause, now time.Time) (effectIDs, bool) {
 	}
 	return done, true
 }
+
+// positionRecord remembers which effects of one function took place for one log, by position.
+type positionRecord struct {
+	term, floor uint64               // the highest that were seen
+	used        time.Time            // when it was last used
+	done        map[uint64]effectIDs // by position, at and above floor
+}
+
+// logKey is the log, flow and function that a positionRecord is for.
+type logKey struct {
+	log            batch.LogID
+	flow, function string
+}
+
+// positions returns the record of a cause that has a log, with the floor raised. It returns nil if a later term of the log has begun.
+// Records that are older than connector.LogKeep are dropped when a new one is made. t.mu is held.
+func (t *table) positions(c *connector.Cause, now time.Time) *positionRecord {
+	key := logKey{c.Log.ID, c.Flow, c.Function}
+	r := t.logs[key]
+	if r == nil {
+		for other, r := range t.logs {
+			if now.Sub(r.used) > connector.LogKeep {
+				delete(t.logs, other)
+			}
+		}
+		r = &positionRecord{done: make(map[uint64]effectIDs)}
+		t.logs[key] = r
+	}
+	if c.Log.Term < r.term {
+		pointSuperseded.Hit()
+		return nil
+	}
+	r.used, r.term = now, c.Log.Term
+	if c.Log.Floor > r.floor {
+		r.floor = c.Log.Floor
+		for at := range r.done {
+			if at < r.floor {
+				delete(r.done, at)
+			}
+		}
+	}
+	return r
+}
+
+// at returns the effects that took place for a position; the caller adds those that take place now. settled says that the position lies
+// below the floor, so that nothing of it takes place any more.
+func (r *positionRecord) at(position uint64) (done effectIDs, settled bool) {
+	if position < r.floor {
+		pointSettled.Hit()
+		return nil, true
+	}
+	if done = r.done[position]; done == nil {
+		done = make(effectIDs)
+		r.done[position] = done
+	}
+	return done, false
+}

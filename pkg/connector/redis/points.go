@@ -9,6 +9,7 @@ var (
 	pointNoScript        = point.New("redis/save: the script was unknown")
 	pointUnsure          = point.New("redis/save: too few replicas had it")
 	pointGivenUp         = point.New("redis/save: a batch is below the floor of its stream")
+	pointSuperseded      = point.New("redis/save: a later term of a log has begun")
 	pointAlone           = point.New("redis/save: effects were tried alone")
 	pointRowFault        = point.New("redis/save: effects were refused by their own fault")
 	pointStoreFault      = point.New("redis/save: it failed by the fault of Redis")

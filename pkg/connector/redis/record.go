@@ -26,7 +26,10 @@ const blockRows = 1 << 10
 //	   +---------------------------+                        v
 //	                                                      forgotten: the batch is refused from now on
 //
-// The record itself expires when it has not been used for the once-window and a quarter of it.
+// For rows that stand in a log, the block is that of their positions, the field's name begins with it, and the floor is a position: bits
+// below it count as set. The field "term" is the highest term of the log that was seen.
+//
+// The record itself expires when it has not been used for the once-window and a quarter of it, or that of a log for connector.LogKeep.
 type effectBits struct {
 	fields []fieldName       // in the order in which effects came to need them
 	bits   [][]byte          // of each field, as they are to be set
@@ -38,13 +41,14 @@ type effectBits struct {
 // fieldName is the name of a record's field, without the batch's sequence. Effects whose rows are in one block, and whose
 // other numbers are the same, share a field.
 type fieldName struct {
-	block, command, visit uint32
-	output                uint64
+	block          uint64
+	command, visit uint32
+	output         uint64
 }
 
 // add adds the bit that stands for an effect, and the field in which the bit lies if that is new.
 func (b *effectBits) add(e *connector.Effect) {
-	name, bit := fieldName{e.Row / blockRows, e.Command, e.Visit, e.Output}, e.Row%blockRows
+	name, bit := fieldName{uint64(e.Row / blockRows), e.Command, e.Visit, e.Output}, e.Row%blockRows
 	recent := &b.recent[e.Command%uint32(len(b.recent))]
 	place := *recent
 	if place == 0 || b.fields[place-1] != name {
@@ -52,6 +56,11 @@ func (b *effectBits) add(e *connector.Effect) {
 		*recent = place
 	}
 	b.set(place, bit)
+}
+
+// addAt is add for an effect of a row that stands in a log: rows positions share a field.
+func (b *effectBits) addAt(e *connector.Effect, rows uint64) {
+	b.mark(fieldName{e.Position / rows, e.Command, e.Visit, e.Output}, uint32(e.Position%rows))
 }
 
 // mark adds the bit that stands for an effect, given by the field and the number of the bit in the field.
@@ -88,7 +97,7 @@ func (f fieldName) text(sequence string) string {
 	if f == (fieldName{}) {
 		return sequence
 	}
-	text := sequence + "." + strconv.FormatUint(uint64(f.block), 10)
+	text := sequence + "." + strconv.FormatUint(f.block, 10)
 	if f.command|f.visit != 0 || f.output != 0 {
 		text += "." + strconv.FormatUint(uint64(f.command), 10) + "." + strconv.FormatUint(uint64(f.visit), 10)
 	}
@@ -98,10 +107,31 @@ func (f fieldName) text(sequence string) string {
 	return text
 }
 
+// positionText returns the whole name of a field in the record of a log: the block, and the other numbers as far as they are not 0.
+func (f fieldName) positionText() string {
+	text := digits(f.block)
+	if f.command|f.visit != 0 || f.output != 0 {
+		text += "." + strconv.FormatUint(uint64(f.command), 10) + "." + strconv.FormatUint(uint64(f.visit), 10)
+	}
+	if f.output != 0 {
+		text += "." + strconv.FormatUint(f.output, 16)
+	}
+	return text
+}
+
+// positionRows is how many positions of a log share a field of a record. On a Cluster each slot that the log's rows touch has a record with
+// few of them, so that fields are short there.
+func (c *Connection) positionRows() uint64 {
+	if c.cluster != nil {
+		return 1 << 6
+	}
+	return blockRows
+}
+
 // digits writes a number with 20 digits, so that these texts sort as the numbers do.
 func digits(n uint64) string { return fmt.Sprintf("%020d", n) }
 
-// record returns the key of the record that remembers the effects of a function for a stream. On a Cluster, tag puts it into a
+// record returns the key of the record that remembers the effects of a function for a stream or a log. On a Cluster, tag puts it into a
 // slot. The length of the flow's name is part of the key, so that names with colons can't be taken for each other.
 func record(cause *connector.Cause, tag string) string {
 	var key strings.Builder
@@ -109,7 +139,11 @@ func record(cause *connector.Cause, tag string) string {
 	if tag != "" {
 		key.WriteString("{" + tag + "}:")
 	}
-	key.WriteString(cause.Batch.Stream.String())
+	if cause.Log != nil {
+		key.WriteString("log-" + cause.Log.ID.String())
+	} else {
+		key.WriteString(cause.Batch.Stream.String())
+	}
 	key.WriteString(":" + strconv.Itoa(len(cause.Flow)) + ":" + cause.Flow + ":" + cause.Function)
 	return key.String()
 }

@@ -31,6 +31,9 @@ func (c *Connection) save(ctx context.Context, cause connector.Cause, effects []
 		return nil, err
 	}
 	for _, part := range req.parts {
+		if part.over {
+			return nil, connector.Superseded(c.name, cause.Log)
+		}
 		if part.givenUp {
 			return nil, connector.GivenUp(c.name, &cause)
 		}

@@ -5,7 +5,8 @@
 -- KEYS: first the key of the once-windows, if the script may read it. Then for each part its record, and the key of each effect.
 --
 -- ARGV: how long records are kept, in ms; whether KEYS begins with the once-windows, 1 or 0. Then for each part:
---   the batch's sequence and its stream's floor, each with 20 digits, so that they compare as texts
+--   the batch's sequence and its stream's floor, each with 20 digits, so that they compare as texts. For rows of a log, the letter t and the term;
+--     and the block of the log's floor with 20 digits, a point, and the floor's place in the block with 4
 --   the number of the part's fields, and the number of its effects
 --   a letter for the operation of each effect; a capital letter means the operation and field of the effect before
 --   six bytes for each effect: its field, counted from 1, in four bytes, and the number of its bit in two
@@ -15,10 +16,14 @@
 -- The answer: the number of parts, then pairs of a number and a text. A number above zero is an effect that did not take place, counted over all
 -- parts, and the text is the error. The text is empty if the effect was not tried, because an earlier one on its key failed by a fault that was not
 -- its own; it comes again. A number below zero is a part of which nothing took place, and the text is the error. The text is empty if the
--- batch lies below the floor.
+-- batch lies below the floor, and LOG_SUPERSEDED if a later term of its log has begun.
+--
+-- The record of a log has a field for each block of positions, named by the block. A bit below the floor counts as set: the row is settled. The field
+-- "term" is the highest term that was seen.
 
 local byte, char, sub, find, upper, floor = string.byte, string.char, string.sub, string.find, string.upper, math.floor
 local call, pcall, keep = redis.call, redis.pcall, tonumber(ARGV[1])
+local log_keep = 2592000000 -- how long records of logs are kept at least, in ms: 30 days
 local most = 1000 -- the largest number of fields that one command names
 local row_answers = {--[[row answers]]} -- the beginnings of errors that are an effect's own fault
 
@@ -79,9 +84,9 @@ local function raise(record, least, kept)
   local fields = pcall('HKEYS', record)
   why = failure(fields)
   if why then return why end
-  local gone, left = {}, 0
+  local gone, left, lowest = {}, 0, sub(least, 1, 20)
   for _, field in ipairs(fields) do
-    if byte(field) <= 57 and sub(field, 1, 20) < least then gone[#gone + 1] = field else left = left + 1 end
+    if byte(field) <= 57 and sub(field, 1, 20) < lowest then gone[#gone + 1] = field else left = left + 1 end
   end
   for i = 1, #gone, most do
     why = why or failure(pcall('HDEL', record, unpack(gone, i, math.min(i + most - 1, #gone))))
@@ -89,19 +94,68 @@ local function raise(record, least, kept)
   return why or failure(pcall('HSET', record, 'kept', left))
 end
 
+-- Returns the bits of a block below a place in it.
+local function below(place)
+  return string.rep('\255', floor(place / 8)) .. char(2 ^ (place % 8) - 1)
+end
+
+-- Sets the bits of a part whose rows stand in a log, and returns what enter returns. lowest is the record's floor.
+local function enter_log(record, lowest, first, fields)
+  local block, settled = sub(lowest, 1, 20), below(tonumber(sub(lowest, 22)))
+  local before, after = nil, {}
+  for lo = 0, fields - 1, most do
+    local hi = math.min(lo + most, fields)
+    local names, args = {}, {}
+    for i = lo + 1, hi do names[i - lo] = ARGV[first + 2 * i - 1] end
+    local held = pcall('HMGET', record, unpack(names))
+    local why = failure(held)
+    if why then return nil, nil, why end
+    for i = lo + 1, hi do
+      local of, old, new = sub(names[i - lo], 1, 20), held[i - lo] or '', ARGV[first + 2 * i]
+      if of < block then
+        before = before or {}
+        before[i], after[i] = string.rep('\255', 128), new
+      else
+        if of == block then old = join(old, settled) end
+        local joined, both = join(old, new)
+        if both then
+          before = before or {}
+          before[i] = old
+        end
+        after[i] = joined
+        args[#args + 1] = names[i - lo]
+        args[#args + 1] = joined
+      end
+    end
+    if #args > 0 then
+      why = failure(pcall('HSET', record, unpack(args)))
+      if why then return nil, nil, why end
+    end
+  end
+  return before, after
+end
+
 -- Sets a part's bits in its record, before any effect takes place: if Redis is full or must not write, it says so here.
 -- It returns the bits of the fields before, for the fields with an effect that took place already, and the bits after. If it returns no bits after, nothing of
 -- the part may take place: it returns the error, or none if the batch lies below the floor.
 local function enter(record, sequence, least, first, fields)
-  local head = pcall('HMGET', record, 'floor', 'kept')
+  local log = byte(sequence) == 116 -- the letter t
+  local head = log and pcall('HMGET', record, 'floor', 'kept', 'term') or pcall('HMGET', record, 'floor', 'kept')
   local why = failure(head)
   if why then return nil, nil, why end
   local lowest = head[1] or ''
+  if log then
+    local term, seen = sub(sequence, 2), head[3]
+    if seen and term < seen then return nil, nil, 'LOG_SUPERSEDED' end
+    why = term ~= seen and failure(pcall('HSET', record, 'term', term)) or nil
+    if why then return nil, nil, why end
+  end
   if least > lowest then
     why = raise(record, least, tonumber(head[2] or 0))
     if why then return nil, nil, why end
     lowest = least
   end
+  if log then return enter_log(record, lowest, first, fields) end
   if sequence < lowest then return nil end
   local before, after = nil, {}
   for lo = 0, fields - 1, most do
@@ -134,7 +188,7 @@ local commands = {s = 'HSET', i = 'HINCRBY', f = 'HINCRBYFLOAT', a = 'RPUSH', d 
 local counts = {s = 2, i = 2, f = 2, a = 1, d = 0} -- number of arguments: a field and a value, a value alone, none
 
 -- Makes a record expire after keep, or later if another connection with a wider once-window asked for that.
-local function prolong(record)
+local function prolong(record, keep)
   local longer = pcall('PEXPIRE', record, keep, 'GT')
   if longer == 1 then return end
   if type(longer) == 'table' then
@@ -227,7 +281,7 @@ while k < #KEYS do
   for field in pairs(undone) do call('HSET', record, ARGV[first + 2 * field - 1], after[field]) end
   if fields > 0 and not touched[record] then
     -- It is done even if nothing else was written: a WAIT after the script then waits for everything that was written before.
-    prolong(record)
+    prolong(record, byte(sequence) == 116 and math.max(keep, log_keep) or keep)
     touched[record] = true
   end
   k, n = k + effects, n + effects

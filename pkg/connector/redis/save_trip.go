@@ -278,12 +278,20 @@ func isAnswerFor(answer []any, parts []*scriptPart) bool {
 	return true
 }
 
+// superseded is the text with which the Save script says that a later term of a part's log has begun.
+const superseded = "LOG_SUPERSEDED"
+
 // readAll notes that no effect of a part took place. An empty why means that the batch lies below the floor of its stream. Else the
 // script could not read or write the part's record, and why is Redis's error: the part is sent again, alone.
 func (p *scriptPart) readAll(why string) {
 	if why == "" {
 		pointGivenUp.Hit()
 		p.givenUp = true
+		return
+	}
+	if why == superseded {
+		pointSuperseded.Hit()
+		p.over = true
 		return
 	}
 	p.err, p.answered, p.alone = answerError(why), false, true

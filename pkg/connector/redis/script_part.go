@@ -2,6 +2,7 @@ package redis
 
 import (
 	"encoding/binary"
+	"fmt"
 	"strconv"
 
 	"github.com/kisgrid/kisgrid/pkg/batch"
@@ -19,12 +20,16 @@ type scriptPart struct {
 	field   string // of the last effect, while the part is encoded
 	args    []any  // the part's arguments of the script
 	effectBits
-	sequence, floor string // of the batch and its stream's floor, with 20 digits, which compare as texts
+	// sequence and floor are those of the batch and its stream, with 20 digits, so that they compare as texts. For rows that stand in a log
+	// (byPosition) they are "t" and the term, and the block and place in it of the log's floor.
+	sequence, floor string
+	byPosition      bool
 
 	slot     int   // on a Cluster; else 0
 	turn     int   // a part is sent when the earlier turns of its slot are answered, so that effects on a key keep their order
 	answered bool  // each of its effects took place or has its verdict
 	givenUp  bool  // the batch lies below the floor of its stream
+	over     bool  // a later term of the log has begun
 	err      error // why the last attempt did not answer it
 	alone    bool  // it is sent in a script of its own, to find out whose fault it is
 	tried    bool  // err came from an attempt alone
@@ -83,7 +88,9 @@ func (c *Connection) encode(cause *connector.Cause, effects []connector.Effect) 
 			bySlot[slot] = s
 		}
 		s.effects, s.keys = append(s.effects, i), append(s.keys, &req.keys[i])
-		if !cause.Batch.IsZero() {
+		if cause.Log != nil {
+			s.addAt(e, c.positionRows())
+		} else if !cause.Batch.IsZero() {
 			s.add(e)
 		}
 		letter, args := byte(0), 2
@@ -137,6 +144,10 @@ func (c *Connection) newPart(req *request, cause *connector.Cause, slot, most in
 		tag = slotTags()[slot]
 	}
 	s.record, s.slot, s.sequence, s.floor = record(cause, tag), slot, digits(cause.Batch.Sequence), digits(cause.Floor)
+	if log := cause.Log; log != nil {
+		rows := c.positionRows()
+		s.byPosition, s.sequence, s.floor = true, "t"+digits(log.Term), fmt.Sprintf("%s.%04d", digits(log.Floor/rows), log.Floor%rows)
+	}
 	req.parts = append(req.parts, s)
 	return s
 }
@@ -147,7 +158,13 @@ func (p *scriptPart) head() {
 	args := make([]any, 0, headArgs+2*len(p.fields)+len(p.args))
 	args = append(args, p.sequence, p.floor, len(p.fields), len(p.keys), p.letters, p.refs)
 	for i, f := range p.fields {
-		args = append(args, f.text(p.sequence), p.bits[i])
+		name := ""
+		if p.byPosition {
+			name = f.positionText()
+		} else {
+			name = f.text(p.sequence)
+		}
+		args = append(args, name, p.bits[i])
 	}
 	p.args = append(args, p.args...)
 }
@@ -158,7 +175,7 @@ const headArgs = 6
 // take returns a new part of the same request with the effects at some places of this part, which stays as it is. places are in
 // order, from 0.
 func (p *scriptPart) take(places []int) *scriptPart {
-	t := &scriptPart{req: p.req, record: p.record, sequence: p.sequence, floor: p.floor, slot: p.slot, turn: p.turn}
+	t := &scriptPart{req: p.req, record: p.record, sequence: p.sequence, floor: p.floor, byPosition: p.byPosition, slot: p.slot, turn: p.turn}
 	remembered := len(p.fields) > 0
 	at := headArgs + 2*len(p.fields)
 	var field any // of the effect

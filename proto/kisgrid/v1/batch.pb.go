@@ -137,6 +137,10 @@ const (
 	Code_CODE_BATCH_GIVEN_UP        Code = 86
 	Code_CODE_UNAUTHENTICATED       Code = 87
 	Code_CODE_PERMISSION_DENIED     Code = 88
+	Code_CODE_LOG_SUPERSEDED        Code = 89
+	Code_CODE_BAD_POSITIONS         Code = 90
+	Code_CODE_LOG_REWOUND           Code = 91
+	Code_CODE_BEHIND_FAILED         Code = 92
 	Code_CODE_BAD_DOCUMENT          Code = 128
 	Code_CODE_UNKNOWN_FUNCTION      Code = 129
 	Code_CODE_UNKNOWN_CONNECTOR     Code = 130
@@ -193,6 +197,10 @@ var (
 		86:  "CODE_BATCH_GIVEN_UP",
 		87:  "CODE_UNAUTHENTICATED",
 		88:  "CODE_PERMISSION_DENIED",
+		89:  "CODE_LOG_SUPERSEDED",
+		90:  "CODE_BAD_POSITIONS",
+		91:  "CODE_LOG_REWOUND",
+		92:  "CODE_BEHIND_FAILED",
 		128: "CODE_BAD_DOCUMENT",
 		129: "CODE_UNKNOWN_FUNCTION",
 		130: "CODE_UNKNOWN_CONNECTOR",
@@ -246,6 +254,10 @@ var (
 		"CODE_BATCH_GIVEN_UP":        86,
 		"CODE_UNAUTHENTICATED":       87,
 		"CODE_PERMISSION_DENIED":     88,
+		"CODE_LOG_SUPERSEDED":        89,
+		"CODE_BAD_POSITIONS":         90,
+		"CODE_LOG_REWOUND":           91,
+		"CODE_BEHIND_FAILED":         92,
 		"CODE_BAD_DOCUMENT":          128,
 		"CODE_UNKNOWN_FUNCTION":      129,
 		"CODE_UNKNOWN_CONNECTOR":     130,
@@ -373,7 +385,9 @@ type Columns struct {
 	// One hash for each row, of its shard key (KeyField in pkg/batch computes it), or none at all.
 	Keys []uint64 `protobuf:"fixed64,3,rep,packed,name=keys,proto3" json:"keys,omitempty"`
 	// The encoding of the rows; "" means "json".
-	Encoding      string `protobuf:"bytes,4,opt,name=encoding,proto3" json:"encoding,omitempty"`
+	Encoding string `protobuf:"bytes,4,opt,name=encoding,proto3" json:"encoding,omitempty"`
+	// Where each row stands in its log, ascending; none where the rows are of no log.
+	Positions     []uint64 `protobuf:"fixed64,5,rep,packed,name=positions,proto3" json:"positions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -436,6 +450,13 @@ func (x *Columns) GetEncoding() string {
 	return ""
 }
 
+func (x *Columns) GetPositions() []uint64 {
+	if x != nil {
+		return x.Positions
+	}
+	return nil
+}
+
 // BatchID names a batch forever: a batch that is sent again has the id of its first sending.
 type BatchID struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -491,6 +512,71 @@ func (x *BatchID) GetSequence() uint64 {
 	return 0
 }
 
+// LogTerm names a log outside of the cluster, in which rows have positions, and one reader of it. The effects of these rows take place
+// once for each position, however the log is cut into batches.
+type LogTerm struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of the log, 16 bytes.
+	Log []byte `protobuf:"bytes,1,opt,name=log,proto3" json:"log,omitempty"`
+	// Counts the readers of the log, from 1. Stores refuse a term once they have seen a later one.
+	Term uint64 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
+	// The lowest position that is not settled.
+	Floor         uint64 `protobuf:"varint,3,opt,name=floor,proto3" json:"floor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogTerm) Reset() {
+	*x = LogTerm{}
+	mi := &file_kisgrid_v1_batch_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogTerm) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogTerm) ProtoMessage() {}
+
+func (x *LogTerm) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_batch_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogTerm.ProtoReflect.Descriptor instead.
+func (*LogTerm) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_batch_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *LogTerm) GetLog() []byte {
+	if x != nil {
+		return x.Log
+	}
+	return nil
+}
+
+func (x *LogTerm) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *LogTerm) GetFloor() uint64 {
+	if x != nil {
+		return x.Floor
+	}
+	return 0
+}
+
 // Error says why a call was refused. A gRPC status has it as a detail, an Answer as a field.
 type Error struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -505,7 +591,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_kisgrid_v1_batch_proto_msgTypes[2]
+	mi := &file_kisgrid_v1_batch_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -517,7 +603,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_batch_proto_msgTypes[2]
+	mi := &file_kisgrid_v1_batch_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -530,7 +616,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_batch_proto_rawDescGZIP(), []int{2}
+	return file_kisgrid_v1_batch_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Error) GetCode() Code {
@@ -565,7 +651,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_kisgrid_v1_batch_proto_msgTypes[3]
+	mi := &file_kisgrid_v1_batch_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -577,7 +663,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_batch_proto_msgTypes[3]
+	mi := &file_kisgrid_v1_batch_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -590,7 +676,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_batch_proto_rawDescGZIP(), []int{3}
+	return file_kisgrid_v1_batch_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Range) GetFirst() uint32 {
@@ -632,7 +718,7 @@ type RowOutcome struct {
 
 func (x *RowOutcome) Reset() {
 	*x = RowOutcome{}
-	mi := &file_kisgrid_v1_batch_proto_msgTypes[4]
+	mi := &file_kisgrid_v1_batch_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -644,7 +730,7 @@ func (x *RowOutcome) String() string {
 func (*RowOutcome) ProtoMessage() {}
 
 func (x *RowOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_batch_proto_msgTypes[4]
+	mi := &file_kisgrid_v1_batch_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -657,7 +743,7 @@ func (x *RowOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RowOutcome.ProtoReflect.Descriptor instead.
 func (*RowOutcome) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_batch_proto_rawDescGZIP(), []int{4}
+	return file_kisgrid_v1_batch_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RowOutcome) GetRow() uint32 {
@@ -747,7 +833,7 @@ type DeadRow struct {
 
 func (x *DeadRow) Reset() {
 	*x = DeadRow{}
-	mi := &file_kisgrid_v1_batch_proto_msgTypes[5]
+	mi := &file_kisgrid_v1_batch_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -759,7 +845,7 @@ func (x *DeadRow) String() string {
 func (*DeadRow) ProtoMessage() {}
 
 func (x *DeadRow) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_batch_proto_msgTypes[5]
+	mi := &file_kisgrid_v1_batch_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -772,7 +858,7 @@ func (x *DeadRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadRow.ProtoReflect.Descriptor instead.
 func (*DeadRow) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_batch_proto_rawDescGZIP(), []int{5}
+	return file_kisgrid_v1_batch_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *DeadRow) GetRow() uint32 {
@@ -857,7 +943,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_kisgrid_v1_batch_proto_msgTypes[6]
+	mi := &file_kisgrid_v1_batch_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -869,7 +955,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_batch_proto_msgTypes[6]
+	mi := &file_kisgrid_v1_batch_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -882,7 +968,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_batch_proto_rawDescGZIP(), []int{6}
+	return file_kisgrid_v1_batch_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Output) GetRows() *Columns {
@@ -904,15 +990,20 @@ var File_kisgrid_v1_batch_proto protoreflect.FileDescriptor
 const file_kisgrid_v1_batch_proto_rawDesc = "" +
 	"\n" +
 	"\x16kisgrid/v1/batch.proto\x12\n" +
-	"kisgrid.v1\"a\n" +
+	"kisgrid.v1\"\x7f\n" +
 	"\aColumns\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x12\n" +
 	"\x04ends\x18\x02 \x03(\aR\x04ends\x12\x12\n" +
 	"\x04keys\x18\x03 \x03(\x06R\x04keys\x12\x1a\n" +
-	"\bencoding\x18\x04 \x01(\tR\bencoding\"=\n" +
+	"\bencoding\x18\x04 \x01(\tR\bencoding\x12\x1c\n" +
+	"\tpositions\x18\x05 \x03(\x06R\tpositions\"=\n" +
 	"\aBatchID\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\fR\x06stream\x12\x1a\n" +
-	"\bsequence\x18\x02 \x01(\x04R\bsequence\"\x81\x01\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\"E\n" +
+	"\aLogTerm\x12\x10\n" +
+	"\x03log\x18\x01 \x01(\fR\x03log\x12\x12\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x14\n" +
+	"\x05floor\x18\x03 \x01(\x04R\x05floor\"\x81\x01\n" +
 	"\x05Error\x12$\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x10.kisgrid.v1.CodeR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x128\n" +
@@ -952,7 +1043,8 @@ const file_kisgrid_v1_batch_proto_rawDesc = "" +
 	"\x10OUTCOME_FILTERED\x10\x02\x12\x13\n" +
 	"\x0fOUTCOME_ABORTED\x10\x03\x12\x10\n" +
 	"\fOUTCOME_DEAD\x10\x04\x12\x12\n" +
-	"\x0eOUTCOME_FAILED\x10\x05*\xe2\t\n" +
+	"\x0eOUTCOME_FAILED\x10\x05*\xc1\n" +
+	"\n" +
 	"\x04Code\x12\x14\n" +
 	"\x10CODE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14CODE_ROW_UNDECODABLE\x10\x01\x12\x1a\n" +
@@ -999,7 +1091,11 @@ const file_kisgrid_v1_batch_proto_rawDesc = "" +
 	"\x12CODE_BATCH_TOO_OLD\x10U\x12\x17\n" +
 	"\x13CODE_BATCH_GIVEN_UP\x10V\x12\x18\n" +
 	"\x14CODE_UNAUTHENTICATED\x10W\x12\x1a\n" +
-	"\x16CODE_PERMISSION_DENIED\x10X\x12\x16\n" +
+	"\x16CODE_PERMISSION_DENIED\x10X\x12\x17\n" +
+	"\x13CODE_LOG_SUPERSEDED\x10Y\x12\x16\n" +
+	"\x12CODE_BAD_POSITIONS\x10Z\x12\x14\n" +
+	"\x10CODE_LOG_REWOUND\x10[\x12\x16\n" +
+	"\x12CODE_BEHIND_FAILED\x10\\\x12\x16\n" +
 	"\x11CODE_BAD_DOCUMENT\x10\x80\x01\x12\x1a\n" +
 	"\x15CODE_UNKNOWN_FUNCTION\x10\x81\x01\x12\x1b\n" +
 	"\x16CODE_UNKNOWN_CONNECTOR\x10\x82\x01\x12\x1b\n" +
@@ -1031,18 +1127,19 @@ func file_kisgrid_v1_batch_proto_rawDescGZIP() []byte {
 }
 
 var file_kisgrid_v1_batch_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_kisgrid_v1_batch_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_kisgrid_v1_batch_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_kisgrid_v1_batch_proto_goTypes = []any{
 	(Outcome)(0),       // 0: kisgrid.v1.Outcome
 	(Code)(0),          // 1: kisgrid.v1.Code
 	(NotKept)(0),       // 2: kisgrid.v1.NotKept
 	(*Columns)(nil),    // 3: kisgrid.v1.Columns
 	(*BatchID)(nil),    // 4: kisgrid.v1.BatchID
-	(*Error)(nil),      // 5: kisgrid.v1.Error
-	(*Range)(nil),      // 6: kisgrid.v1.Range
-	(*RowOutcome)(nil), // 7: kisgrid.v1.RowOutcome
-	(*DeadRow)(nil),    // 8: kisgrid.v1.DeadRow
-	(*Output)(nil),     // 9: kisgrid.v1.Output
+	(*LogTerm)(nil),    // 5: kisgrid.v1.LogTerm
+	(*Error)(nil),      // 6: kisgrid.v1.Error
+	(*Range)(nil),      // 7: kisgrid.v1.Range
+	(*RowOutcome)(nil), // 8: kisgrid.v1.RowOutcome
+	(*DeadRow)(nil),    // 9: kisgrid.v1.DeadRow
+	(*Output)(nil),     // 10: kisgrid.v1.Output
 }
 var file_kisgrid_v1_batch_proto_depIdxs = []int32{
 	1, // 0: kisgrid.v1.Error.code:type_name -> kisgrid.v1.Code
@@ -1069,7 +1166,7 @@ func file_kisgrid_v1_batch_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kisgrid_v1_batch_proto_rawDesc), len(file_kisgrid_v1_batch_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -21,6 +21,158 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type BeginTermRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Flow  string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
+	// The id of the log, 16 bytes.
+	Log []byte `protobuf:"bytes,2,opt,name=log,proto3" json:"log,omitempty"`
+	// The lowest position that is not settled, as the reader knows it.
+	Floor uint64 `protobuf:"varint,3,opt,name=floor,proto3" json:"floor,omitempty"`
+	// No row at or above the floor has run without having been settled, so the log may change to the flow's active revision.
+	Drained bool `protobuf:"varint,4,opt,name=drained,proto3" json:"drained,omitempty"`
+	// The reader keeps no floor of its own: it begins at the floor of the log's entry, whatever floor says.
+	Resume        bool `protobuf:"varint,5,opt,name=resume,proto3" json:"resume,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BeginTermRequest) Reset() {
+	*x = BeginTermRequest{}
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BeginTermRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BeginTermRequest) ProtoMessage() {}
+
+func (x *BeginTermRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BeginTermRequest.ProtoReflect.Descriptor instead.
+func (*BeginTermRequest) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *BeginTermRequest) GetFlow() string {
+	if x != nil {
+		return x.Flow
+	}
+	return ""
+}
+
+func (x *BeginTermRequest) GetLog() []byte {
+	if x != nil {
+		return x.Log
+	}
+	return nil
+}
+
+func (x *BeginTermRequest) GetFloor() uint64 {
+	if x != nil {
+		return x.Floor
+	}
+	return 0
+}
+
+func (x *BeginTermRequest) GetDrained() bool {
+	if x != nil {
+		return x.Drained
+	}
+	return false
+}
+
+func (x *BeginTermRequest) GetResume() bool {
+	if x != nil {
+		return x.Resume
+	}
+	return false
+}
+
+type BeginTermResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The new term: one more than the term before.
+	Term uint64 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	// The revision on which all rows of the log run.
+	Revision int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// The digest of revision's documents.
+	Digest []byte `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	// The floor that the log's entry has now.
+	Floor         uint64 `protobuf:"varint,4,opt,name=floor,proto3" json:"floor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BeginTermResponse) Reset() {
+	*x = BeginTermResponse{}
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BeginTermResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BeginTermResponse) ProtoMessage() {}
+
+func (x *BeginTermResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BeginTermResponse.ProtoReflect.Descriptor instead.
+func (*BeginTermResponse) Descriptor() ([]byte, []int) {
+	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *BeginTermResponse) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *BeginTermResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *BeginTermResponse) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
+}
+
+func (x *BeginTermResponse) GetFloor() uint64 {
+	if x != nil {
+		return x.Floor
+	}
+	return 0
+}
+
 type SubmitRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Flow  string                 `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
@@ -29,14 +181,16 @@ type SubmitRequest struct {
 	Submission *Submission `protobuf:"bytes,3,opt,name=submission,proto3" json:"submission,omitempty"`
 	// The most bytes that the caller takes in one message, at least 2 MiB. 0 means that the caller's build does not say, and
 	// takes 11 MiB.
-	TakesBytes    uint32 `protobuf:"varint,15,opt,name=takes_bytes,json=takesBytes,proto3" json:"takes_bytes,omitempty"`
+	TakesBytes uint32 `protobuf:"varint,15,opt,name=takes_bytes,json=takesBytes,proto3" json:"takes_bytes,omitempty"`
+	// In place of submission, if that has positions. A coordinator of an earlier build sees no submission then, and refuses the call.
+	Positioned    *Submission `protobuf:"bytes,20,opt,name=positioned,proto3" json:"positioned,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[0]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -48,7 +202,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[0]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -61,7 +215,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{0}
+	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *SubmitRequest) GetFlow() string {
@@ -92,6 +246,13 @@ func (x *SubmitRequest) GetTakesBytes() uint32 {
 	return 0
 }
 
+func (x *SubmitRequest) GetPositioned() *Submission {
+	if x != nil {
+		return x.Positioned
+	}
+	return nil
+}
+
 type SubmitResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Answer        *Answer                `protobuf:"bytes,1,opt,name=answer,proto3" json:"answer,omitempty"`
@@ -101,7 +262,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[1]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -113,7 +274,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[1]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -126,7 +287,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{1}
+	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SubmitResponse) GetAnswer() *Answer {
@@ -150,7 +311,7 @@ type StreamRequest struct {
 
 func (x *StreamRequest) Reset() {
 	*x = StreamRequest{}
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[2]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -162,7 +323,7 @@ func (x *StreamRequest) String() string {
 func (*StreamRequest) ProtoMessage() {}
 
 func (x *StreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[2]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -175,7 +336,7 @@ func (x *StreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamRequest.ProtoReflect.Descriptor instead.
 func (*StreamRequest) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{2}
+	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *StreamRequest) GetKind() isStreamRequest_Kind {
@@ -248,7 +409,7 @@ type Open struct {
 
 func (x *Open) Reset() {
 	*x = Open{}
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[3]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -260,7 +421,7 @@ func (x *Open) String() string {
 func (*Open) ProtoMessage() {}
 
 func (x *Open) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[3]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -273,7 +434,7 @@ func (x *Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Open.ProtoReflect.Descriptor instead.
 func (*Open) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{3}
+	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Open) GetProtocolMin() uint32 {
@@ -371,14 +532,17 @@ type Submission struct {
 	// no digest.
 	Digest []byte `protobuf:"bytes,15,opt,name=digest,proto3" json:"digest,omitempty"`
 	// Where the rows come from, for the dead letters that some of them may become. A coordinator may leave it out of them.
-	Origin        *Origin `protobuf:"bytes,16,opt,name=origin,proto3" json:"origin,omitempty"`
+	Origin *Origin `protobuf:"bytes,16,opt,name=origin,proto3" json:"origin,omitempty"`
+	// The log whose positions the rows have. On a stream it is sent only to a coordinator whose Opened says positions, and in a call only
+	// in SubmitRequest.positioned, because builds before this field would run the rows without it.
+	Log           *LogTerm `protobuf:"bytes,20,opt,name=log,proto3" json:"log,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Submission) Reset() {
 	*x = Submission{}
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[4]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -390,7 +554,7 @@ func (x *Submission) String() string {
 func (*Submission) ProtoMessage() {}
 
 func (x *Submission) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[4]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -403,7 +567,7 @@ func (x *Submission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Submission.ProtoReflect.Descriptor instead.
 func (*Submission) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{4}
+	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Submission) GetSequence() uint64 {
@@ -497,6 +661,13 @@ func (x *Submission) GetOrigin() *Origin {
 	return nil
 }
 
+func (x *Submission) GetLog() *LogTerm {
+	if x != nil {
+		return x.Log
+	}
+	return nil
+}
+
 // Origin says where the rows of a batch come from.
 type Origin struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -511,7 +682,7 @@ type Origin struct {
 
 func (x *Origin) Reset() {
 	*x = Origin{}
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[5]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -523,7 +694,7 @@ func (x *Origin) String() string {
 func (*Origin) ProtoMessage() {}
 
 func (x *Origin) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[5]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -536,7 +707,7 @@ func (x *Origin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Origin.ProtoReflect.Descriptor instead.
 func (*Origin) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{5}
+	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Origin) GetSource() string {
@@ -570,7 +741,7 @@ type StreamResponse struct {
 
 func (x *StreamResponse) Reset() {
 	*x = StreamResponse{}
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[6]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -582,7 +753,7 @@ func (x *StreamResponse) String() string {
 func (*StreamResponse) ProtoMessage() {}
 
 func (x *StreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[6]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -595,7 +766,7 @@ func (x *StreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamResponse.ProtoReflect.Descriptor instead.
 func (*StreamResponse) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{6}
+	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StreamResponse) GetKind() isStreamResponse_Kind {
@@ -696,14 +867,16 @@ type Opened struct {
 	ShardKey string  `protobuf:"bytes,4,opt,name=shard_key,json=shardKey,proto3" json:"shard_key,omitempty"`
 	Limits   *Limits `protobuf:"bytes,5,opt,name=limits,proto3" json:"limits,omitempty"`
 	// The digest of revision's documents.
-	Digest        []byte `protobuf:"bytes,9,opt,name=digest,proto3" json:"digest,omitempty"`
+	Digest []byte `protobuf:"bytes,9,opt,name=digest,proto3" json:"digest,omitempty"`
+	// The coordinator takes submissions with positions.
+	Positions     bool `protobuf:"varint,20,opt,name=positions,proto3" json:"positions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Opened) Reset() {
 	*x = Opened{}
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[7]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -715,7 +888,7 @@ func (x *Opened) String() string {
 func (*Opened) ProtoMessage() {}
 
 func (x *Opened) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[7]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -728,7 +901,7 @@ func (x *Opened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Opened.ProtoReflect.Descriptor instead.
 func (*Opened) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{7}
+	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Opened) GetProtocol() uint32 {
@@ -773,6 +946,13 @@ func (x *Opened) GetDigest() []byte {
 	return nil
 }
 
+func (x *Opened) GetPositions() bool {
+	if x != nil {
+		return x.Positions
+	}
+	return false
+}
+
 // Limits bounds the size of rows and batches.
 type Limits struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -785,7 +965,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[8]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -797,7 +977,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[8]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -810,7 +990,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{8}
+	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Limits) GetRowBytes() uint32 {
@@ -845,7 +1025,7 @@ type Credit struct {
 
 func (x *Credit) Reset() {
 	*x = Credit{}
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[9]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -857,7 +1037,7 @@ func (x *Credit) String() string {
 func (*Credit) ProtoMessage() {}
 
 func (x *Credit) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[9]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -870,7 +1050,7 @@ func (x *Credit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credit.ProtoReflect.Descriptor instead.
 func (*Credit) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{9}
+	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Credit) GetRows() uint32 {
@@ -900,7 +1080,7 @@ type Switched struct {
 
 func (x *Switched) Reset() {
 	*x = Switched{}
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[10]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -912,7 +1092,7 @@ func (x *Switched) String() string {
 func (*Switched) ProtoMessage() {}
 
 func (x *Switched) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[10]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -925,7 +1105,7 @@ func (x *Switched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Switched.ProtoReflect.Descriptor instead.
 func (*Switched) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{10}
+	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Switched) GetRevision() int64 {
@@ -961,7 +1141,7 @@ type Move struct {
 
 func (x *Move) Reset() {
 	*x = Move{}
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[11]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -973,7 +1153,7 @@ func (x *Move) String() string {
 func (*Move) ProtoMessage() {}
 
 func (x *Move) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[11]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -986,7 +1166,7 @@ func (x *Move) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Move.ProtoReflect.Descriptor instead.
 func (*Move) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{11}
+	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Move) GetCoordinators() uint32 {
@@ -1022,7 +1202,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[12]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1034,7 +1214,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_kisgrid_v1_ingest_proto_msgTypes[12]
+	mi := &file_kisgrid_v1_ingest_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1047,7 +1227,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{12}
+	return file_kisgrid_v1_ingest_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Answer) GetSequence() uint64 {
@@ -1118,7 +1298,18 @@ var File_kisgrid_v1_ingest_proto protoreflect.FileDescriptor
 const file_kisgrid_v1_ingest_proto_rawDesc = "" +
 	"\n" +
 	"\x17kisgrid/v1/ingest.proto\x12\n" +
-	"kisgrid.v1\x1a\x16kisgrid/v1/batch.proto\"\x94\x01\n" +
+	"kisgrid.v1\x1a\x16kisgrid/v1/batch.proto\"\x80\x01\n" +
+	"\x10BeginTermRequest\x12\x12\n" +
+	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x10\n" +
+	"\x03log\x18\x02 \x01(\fR\x03log\x12\x14\n" +
+	"\x05floor\x18\x03 \x01(\x04R\x05floor\x12\x18\n" +
+	"\adrained\x18\x04 \x01(\bR\adrained\x12\x16\n" +
+	"\x06resume\x18\x05 \x01(\bR\x06resume\"q\n" +
+	"\x11BeginTermResponse\x12\x12\n" +
+	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
+	"\x06digest\x18\x03 \x01(\fR\x06digest\x12\x14\n" +
+	"\x05floor\x18\x04 \x01(\x04R\x05floor\"\xcc\x01\n" +
 	"\rSubmitRequest\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x16\n" +
 	"\x06stream\x18\x02 \x01(\fR\x06stream\x126\n" +
@@ -1126,7 +1317,10 @@ const file_kisgrid_v1_ingest_proto_rawDesc = "" +
 	"submission\x18\x03 \x01(\v2\x16.kisgrid.v1.SubmissionR\n" +
 	"submission\x12\x1f\n" +
 	"\vtakes_bytes\x18\x0f \x01(\rR\n" +
-	"takesBytes\"B\n" +
+	"takesBytes\x126\n" +
+	"\n" +
+	"positioned\x18\x14 \x01(\v2\x16.kisgrid.v1.SubmissionR\n" +
+	"positioned\"B\n" +
 	"\x0eSubmitResponse\x12*\n" +
 	"\x06answer\x18\x01 \x01(\v2\x12.kisgrid.v1.AnswerR\x06answerJ\x04\b\x0f\x10\x10\"y\n" +
 	"\rStreamRequest\x12&\n" +
@@ -1147,7 +1341,7 @@ const file_kisgrid_v1_ingest_proto_rawDesc = "" +
 	"\x06moving\x18\a \x01(\bR\x06moving\x12\x1f\n" +
 	"\vtakes_bytes\x18\x0f \x01(\rR\n" +
 	"takesBytes\x12#\n" +
-	"\rtell_finished\x18\x10 \x01(\bR\ftellFinished\"\xb6\x03\n" +
+	"\rtell_finished\x18\x10 \x01(\bR\ftellFinished\"\xdd\x03\n" +
 	"\n" +
 	"Submission\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x14\n" +
@@ -1164,7 +1358,8 @@ const file_kisgrid_v1_ingest_proto_rawDesc = "" +
 	" \x01(\bR\x05first\x12!\n" +
 	"\ftrace_parent\x18\v \x01(\tR\vtraceParent\x12\x16\n" +
 	"\x06digest\x18\x0f \x01(\fR\x06digest\x12*\n" +
-	"\x06origin\x18\x10 \x01(\v2\x12.kisgrid.v1.OriginR\x06origin\"I\n" +
+	"\x06origin\x18\x10 \x01(\v2\x12.kisgrid.v1.OriginR\x06origin\x12%\n" +
+	"\x03log\x18\x14 \x01(\v2\x13.kisgrid.v1.LogTermR\x03log\"I\n" +
 	"\x06Origin\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12'\n" +
 	"\x05lines\x18\x02 \x03(\v2\x11.kisgrid.v1.RangeR\x05lines\"\xfe\x01\n" +
@@ -1174,14 +1369,15 @@ const file_kisgrid_v1_ingest_proto_rawDesc = "" +
 	"\x06credit\x18\x03 \x01(\v2\x12.kisgrid.v1.CreditH\x00R\x06credit\x122\n" +
 	"\bswitched\x18\x04 \x01(\v2\x14.kisgrid.v1.SwitchedH\x00R\bswitched\x12&\n" +
 	"\x04move\x18\x05 \x01(\v2\x10.kisgrid.v1.MoveH\x00R\x04moveB\x06\n" +
-	"\x04kind\"\xc3\x01\n" +
+	"\x04kind\"\xe1\x01\n" +
 	"\x06Opened\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12 \n" +
 	"\vcoordinator\x18\x02 \x01(\tR\vcoordinator\x12\x1a\n" +
 	"\brevision\x18\x03 \x01(\x03R\brevision\x12\x1b\n" +
 	"\tshard_key\x18\x04 \x01(\tR\bshardKey\x12*\n" +
 	"\x06limits\x18\x05 \x01(\v2\x12.kisgrid.v1.LimitsR\x06limits\x12\x16\n" +
-	"\x06digest\x18\t \x01(\fR\x06digest\"e\n" +
+	"\x06digest\x18\t \x01(\fR\x06digest\x12\x1c\n" +
+	"\tpositions\x18\x14 \x01(\bR\tpositions\"e\n" +
 	"\x06Limits\x12\x1b\n" +
 	"\trow_bytes\x18\x01 \x01(\rR\browBytes\x12\x1f\n" +
 	"\vbatch_bytes\x18\x02 \x01(\rR\n" +
@@ -1206,10 +1402,11 @@ const file_kisgrid_v1_ingest_proto_rawDesc = "" +
 	"\x04last\x18\x06 \x01(\bR\x04last\x12+\n" +
 	"\arefused\x18\a \x01(\v2\x11.kisgrid.v1.ErrorR\arefused\x128\n" +
 	"\x0eoutput_omitted\x18\b \x01(\v2\x11.kisgrid.v1.ErrorR\routputOmitted\x12\x16\n" +
-	"\x06digest\x18\f \x01(\fR\x06digest2\x8e\x01\n" +
+	"\x06digest\x18\f \x01(\fR\x06digest2\xd8\x01\n" +
 	"\x06Ingest\x12?\n" +
 	"\x06Submit\x12\x19.kisgrid.v1.SubmitRequest\x1a\x1a.kisgrid.v1.SubmitResponse\x12C\n" +
-	"\x06Stream\x12\x19.kisgrid.v1.StreamRequest\x1a\x1a.kisgrid.v1.StreamResponse(\x010\x01B7Z5github.com/kisgrid/kisgrid/proto/kisgrid/v1;kisgridv1b\x06proto3"
+	"\x06Stream\x12\x19.kisgrid.v1.StreamRequest\x1a\x1a.kisgrid.v1.StreamResponse(\x010\x01\x12H\n" +
+	"\tBeginTerm\x12\x1c.kisgrid.v1.BeginTermRequest\x1a\x1d.kisgrid.v1.BeginTermResponseB7Z5github.com/kisgrid/kisgrid/proto/kisgrid/v1;kisgridv1b\x06proto3"
 
 var (
 	file_kisgrid_v1_ingest_proto_rawDescOnce sync.Once
@@ -1223,55 +1420,62 @@ func file_kisgrid_v1_ingest_proto_rawDescGZIP() []byte {
 	return file_kisgrid_v1_ingest_proto_rawDescData
 }
 
-var file_kisgrid_v1_ingest_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_kisgrid_v1_ingest_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_kisgrid_v1_ingest_proto_goTypes = []any{
-	(*SubmitRequest)(nil),  // 0: kisgrid.v1.SubmitRequest
-	(*SubmitResponse)(nil), // 1: kisgrid.v1.SubmitResponse
-	(*StreamRequest)(nil),  // 2: kisgrid.v1.StreamRequest
-	(*Open)(nil),           // 3: kisgrid.v1.Open
-	(*Submission)(nil),     // 4: kisgrid.v1.Submission
-	(*Origin)(nil),         // 5: kisgrid.v1.Origin
-	(*StreamResponse)(nil), // 6: kisgrid.v1.StreamResponse
-	(*Opened)(nil),         // 7: kisgrid.v1.Opened
-	(*Limits)(nil),         // 8: kisgrid.v1.Limits
-	(*Credit)(nil),         // 9: kisgrid.v1.Credit
-	(*Switched)(nil),       // 10: kisgrid.v1.Switched
-	(*Move)(nil),           // 11: kisgrid.v1.Move
-	(*Answer)(nil),         // 12: kisgrid.v1.Answer
-	(*Columns)(nil),        // 13: kisgrid.v1.Columns
-	(*Range)(nil),          // 14: kisgrid.v1.Range
-	(*RowOutcome)(nil),     // 15: kisgrid.v1.RowOutcome
-	(*Output)(nil),         // 16: kisgrid.v1.Output
-	(*Error)(nil),          // 17: kisgrid.v1.Error
+	(*BeginTermRequest)(nil),  // 0: kisgrid.v1.BeginTermRequest
+	(*BeginTermResponse)(nil), // 1: kisgrid.v1.BeginTermResponse
+	(*SubmitRequest)(nil),     // 2: kisgrid.v1.SubmitRequest
+	(*SubmitResponse)(nil),    // 3: kisgrid.v1.SubmitResponse
+	(*StreamRequest)(nil),     // 4: kisgrid.v1.StreamRequest
+	(*Open)(nil),              // 5: kisgrid.v1.Open
+	(*Submission)(nil),        // 6: kisgrid.v1.Submission
+	(*Origin)(nil),            // 7: kisgrid.v1.Origin
+	(*StreamResponse)(nil),    // 8: kisgrid.v1.StreamResponse
+	(*Opened)(nil),            // 9: kisgrid.v1.Opened
+	(*Limits)(nil),            // 10: kisgrid.v1.Limits
+	(*Credit)(nil),            // 11: kisgrid.v1.Credit
+	(*Switched)(nil),          // 12: kisgrid.v1.Switched
+	(*Move)(nil),              // 13: kisgrid.v1.Move
+	(*Answer)(nil),            // 14: kisgrid.v1.Answer
+	(*Columns)(nil),           // 15: kisgrid.v1.Columns
+	(*LogTerm)(nil),           // 16: kisgrid.v1.LogTerm
+	(*Range)(nil),             // 17: kisgrid.v1.Range
+	(*RowOutcome)(nil),        // 18: kisgrid.v1.RowOutcome
+	(*Output)(nil),            // 19: kisgrid.v1.Output
+	(*Error)(nil),             // 20: kisgrid.v1.Error
 }
 var file_kisgrid_v1_ingest_proto_depIdxs = []int32{
-	4,  // 0: kisgrid.v1.SubmitRequest.submission:type_name -> kisgrid.v1.Submission
-	12, // 1: kisgrid.v1.SubmitResponse.answer:type_name -> kisgrid.v1.Answer
-	3,  // 2: kisgrid.v1.StreamRequest.open:type_name -> kisgrid.v1.Open
-	4,  // 3: kisgrid.v1.StreamRequest.submission:type_name -> kisgrid.v1.Submission
-	13, // 4: kisgrid.v1.Submission.rows:type_name -> kisgrid.v1.Columns
-	5,  // 5: kisgrid.v1.Submission.origin:type_name -> kisgrid.v1.Origin
-	14, // 6: kisgrid.v1.Origin.lines:type_name -> kisgrid.v1.Range
-	7,  // 7: kisgrid.v1.StreamResponse.opened:type_name -> kisgrid.v1.Opened
-	12, // 8: kisgrid.v1.StreamResponse.answer:type_name -> kisgrid.v1.Answer
-	9,  // 9: kisgrid.v1.StreamResponse.credit:type_name -> kisgrid.v1.Credit
-	10, // 10: kisgrid.v1.StreamResponse.switched:type_name -> kisgrid.v1.Switched
-	11, // 11: kisgrid.v1.StreamResponse.move:type_name -> kisgrid.v1.Move
-	8,  // 12: kisgrid.v1.Opened.limits:type_name -> kisgrid.v1.Limits
-	14, // 13: kisgrid.v1.Answer.finished:type_name -> kisgrid.v1.Range
-	15, // 14: kisgrid.v1.Answer.not_done:type_name -> kisgrid.v1.RowOutcome
-	16, // 15: kisgrid.v1.Answer.output:type_name -> kisgrid.v1.Output
-	17, // 16: kisgrid.v1.Answer.refused:type_name -> kisgrid.v1.Error
-	17, // 17: kisgrid.v1.Answer.output_omitted:type_name -> kisgrid.v1.Error
-	0,  // 18: kisgrid.v1.Ingest.Submit:input_type -> kisgrid.v1.SubmitRequest
-	2,  // 19: kisgrid.v1.Ingest.Stream:input_type -> kisgrid.v1.StreamRequest
-	1,  // 20: kisgrid.v1.Ingest.Submit:output_type -> kisgrid.v1.SubmitResponse
-	6,  // 21: kisgrid.v1.Ingest.Stream:output_type -> kisgrid.v1.StreamResponse
-	20, // [20:22] is the sub-list for method output_type
-	18, // [18:20] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	6,  // 0: kisgrid.v1.SubmitRequest.submission:type_name -> kisgrid.v1.Submission
+	6,  // 1: kisgrid.v1.SubmitRequest.positioned:type_name -> kisgrid.v1.Submission
+	14, // 2: kisgrid.v1.SubmitResponse.answer:type_name -> kisgrid.v1.Answer
+	5,  // 3: kisgrid.v1.StreamRequest.open:type_name -> kisgrid.v1.Open
+	6,  // 4: kisgrid.v1.StreamRequest.submission:type_name -> kisgrid.v1.Submission
+	15, // 5: kisgrid.v1.Submission.rows:type_name -> kisgrid.v1.Columns
+	7,  // 6: kisgrid.v1.Submission.origin:type_name -> kisgrid.v1.Origin
+	16, // 7: kisgrid.v1.Submission.log:type_name -> kisgrid.v1.LogTerm
+	17, // 8: kisgrid.v1.Origin.lines:type_name -> kisgrid.v1.Range
+	9,  // 9: kisgrid.v1.StreamResponse.opened:type_name -> kisgrid.v1.Opened
+	14, // 10: kisgrid.v1.StreamResponse.answer:type_name -> kisgrid.v1.Answer
+	11, // 11: kisgrid.v1.StreamResponse.credit:type_name -> kisgrid.v1.Credit
+	12, // 12: kisgrid.v1.StreamResponse.switched:type_name -> kisgrid.v1.Switched
+	13, // 13: kisgrid.v1.StreamResponse.move:type_name -> kisgrid.v1.Move
+	10, // 14: kisgrid.v1.Opened.limits:type_name -> kisgrid.v1.Limits
+	17, // 15: kisgrid.v1.Answer.finished:type_name -> kisgrid.v1.Range
+	18, // 16: kisgrid.v1.Answer.not_done:type_name -> kisgrid.v1.RowOutcome
+	19, // 17: kisgrid.v1.Answer.output:type_name -> kisgrid.v1.Output
+	20, // 18: kisgrid.v1.Answer.refused:type_name -> kisgrid.v1.Error
+	20, // 19: kisgrid.v1.Answer.output_omitted:type_name -> kisgrid.v1.Error
+	2,  // 20: kisgrid.v1.Ingest.Submit:input_type -> kisgrid.v1.SubmitRequest
+	4,  // 21: kisgrid.v1.Ingest.Stream:input_type -> kisgrid.v1.StreamRequest
+	0,  // 22: kisgrid.v1.Ingest.BeginTerm:input_type -> kisgrid.v1.BeginTermRequest
+	3,  // 23: kisgrid.v1.Ingest.Submit:output_type -> kisgrid.v1.SubmitResponse
+	8,  // 24: kisgrid.v1.Ingest.Stream:output_type -> kisgrid.v1.StreamResponse
+	1,  // 25: kisgrid.v1.Ingest.BeginTerm:output_type -> kisgrid.v1.BeginTermResponse
+	23, // [23:26] is the sub-list for method output_type
+	20, // [20:23] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_kisgrid_v1_ingest_proto_init() }
@@ -1280,11 +1484,11 @@ func file_kisgrid_v1_ingest_proto_init() {
 		return
 	}
 	file_kisgrid_v1_batch_proto_init()
-	file_kisgrid_v1_ingest_proto_msgTypes[2].OneofWrappers = []any{
+	file_kisgrid_v1_ingest_proto_msgTypes[4].OneofWrappers = []any{
 		(*StreamRequest_Open)(nil),
 		(*StreamRequest_Submission)(nil),
 	}
-	file_kisgrid_v1_ingest_proto_msgTypes[6].OneofWrappers = []any{
+	file_kisgrid_v1_ingest_proto_msgTypes[8].OneofWrappers = []any{
 		(*StreamResponse_Opened)(nil),
 		(*StreamResponse_Answer)(nil),
 		(*StreamResponse_Credit)(nil),
@@ -1297,7 +1501,7 @@ func file_kisgrid_v1_ingest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kisgrid_v1_ingest_proto_rawDesc), len(file_kisgrid_v1_ingest_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

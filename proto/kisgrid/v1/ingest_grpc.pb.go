@@ -19,8 +19,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Ingest_Submit_FullMethodName = "/kisgrid.v1.Ingest/Submit"
-	Ingest_Stream_FullMethodName = "/kisgrid.v1.Ingest/Stream"
+	Ingest_Submit_FullMethodName    = "/kisgrid.v1.Ingest/Submit"
+	Ingest_Stream_FullMethodName    = "/kisgrid.v1.Ingest/Stream"
+	Ingest_BeginTerm_FullMethodName = "/kisgrid.v1.Ingest/BeginTerm"
 )
 
 // IngestClient is the client API for Ingest service.
@@ -34,6 +35,8 @@ type IngestClient interface {
 	// Stream runs the batches of one producer for one flow. Credit bounds how many rows and bytes are unanswered. The first
 	// request opens the stream.
 	Stream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamRequest, StreamResponse], error)
+	// BeginTerm makes the caller the reader of a log: from its answer on, earlier readers of the log are superseded.
+	BeginTerm(ctx context.Context, in *BeginTermRequest, opts ...grpc.CallOption) (*BeginTermResponse, error)
 }
 
 type ingestClient struct {
@@ -67,6 +70,16 @@ func (c *ingestClient) Stream(ctx context.Context, opts ...grpc.CallOption) (grp
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Ingest_StreamClient = grpc.BidiStreamingClient[StreamRequest, StreamResponse]
 
+func (c *ingestClient) BeginTerm(ctx context.Context, in *BeginTermRequest, opts ...grpc.CallOption) (*BeginTermResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BeginTermResponse)
+	err := c.cc.Invoke(ctx, Ingest_BeginTerm_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // IngestServer is the server API for Ingest service.
 // All implementations must embed UnimplementedIngestServer
 // for forward compatibility.
@@ -78,6 +91,8 @@ type IngestServer interface {
 	// Stream runs the batches of one producer for one flow. Credit bounds how many rows and bytes are unanswered. The first
 	// request opens the stream.
 	Stream(grpc.BidiStreamingServer[StreamRequest, StreamResponse]) error
+	// BeginTerm makes the caller the reader of a log: from its answer on, earlier readers of the log are superseded.
+	BeginTerm(context.Context, *BeginTermRequest) (*BeginTermResponse, error)
 	mustEmbedUnimplementedIngestServer()
 }
 
@@ -93,6 +108,9 @@ func (UnimplementedIngestServer) Submit(context.Context, *SubmitRequest) (*Submi
 }
 func (UnimplementedIngestServer) Stream(grpc.BidiStreamingServer[StreamRequest, StreamResponse]) error {
 	return status.Error(codes.Unimplemented, "method Stream not implemented")
+}
+func (UnimplementedIngestServer) BeginTerm(context.Context, *BeginTermRequest) (*BeginTermResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BeginTerm not implemented")
 }
 func (UnimplementedIngestServer) mustEmbedUnimplementedIngestServer() {}
 func (UnimplementedIngestServer) testEmbeddedByValue()                {}
@@ -140,6 +158,24 @@ func _Ingest_Stream_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Ingest_StreamServer = grpc.BidiStreamingServer[StreamRequest, StreamResponse]
 
+func _Ingest_BeginTerm_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BeginTermRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IngestServer).BeginTerm(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Ingest_BeginTerm_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IngestServer).BeginTerm(ctx, req.(*BeginTermRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Ingest_ServiceDesc is the grpc.ServiceDesc for Ingest service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -150,6 +186,10 @@ var Ingest_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Submit",
 			Handler:    _Ingest_Submit_Handler,
+		},
+		{
+			MethodName: "BeginTerm",
+			Handler:    _Ingest_BeginTerm_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

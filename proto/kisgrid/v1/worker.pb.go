@@ -869,8 +869,10 @@ type Part struct {
 	// The most bytes that one row of output may have, because the client takes no more. 0 means no limit except the
 	// coordinator's own. A row whose output is larger dies with ROW_TOO_LARGE.
 	OutputRowBytes uint32 `protobuf:"varint,20,opt,name=output_row_bytes,json=outputRowBytes,proto3" json:"output_row_bytes,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The log whose positions the rows have. Sent only to a worker whose Welcome says positions.
+	Log           *LogTerm `protobuf:"bytes,30,opt,name=log,proto3" json:"log,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Part) Reset() {
@@ -1027,6 +1029,13 @@ func (x *Part) GetOutputRowBytes() uint32 {
 		return x.OutputRowBytes
 	}
 	return 0
+}
+
+func (x *Part) GetLog() *LogTerm {
+	if x != nil {
+		return x.Log
+	}
+	return nil
 }
 
 // Release asks the worker to give back rows of these slots that have not begun, and rows that are parked. They go to
@@ -1863,7 +1872,9 @@ type Welcome struct {
 	// The worker reports the states of its connectors.
 	TellsConnectors bool `protobuf:"varint,17,opt,name=tells_connectors,json=tellsConnectors,proto3" json:"tells_connectors,omitempty"`
 	// The worker answers Tap.
-	Taps          bool `protobuf:"varint,30,opt,name=taps,proto3" json:"taps,omitempty"`
+	Taps bool `protobuf:"varint,30,opt,name=taps,proto3" json:"taps,omitempty"`
+	// The worker remembers the effects of rows by their positions where a part has them.
+	Positions     bool `protobuf:"varint,31,opt,name=positions,proto3" json:"positions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1971,6 +1982,13 @@ func (x *Welcome) GetTellsConnectors() bool {
 func (x *Welcome) GetTaps() bool {
 	if x != nil {
 		return x.Taps
+	}
+	return false
+}
+
+func (x *Welcome) GetPositions() bool {
+	if x != nil {
+		return x.Positions
 	}
 	return false
 }
@@ -3251,7 +3269,7 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\x06Forget\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
-	"\x06digest\x18\x03 \x01(\fR\x06digest\"\xb6\x04\n" +
+	"\x06digest\x18\x03 \x01(\fR\x06digest\"\xdd\x04\n" +
 	"\x04Part\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
 	"\x04flow\x18\x02 \x01(\tR\x04flow\x12\x1a\n" +
@@ -3272,7 +3290,8 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\x05start\x18\x0f \x01(\tR\x05start\x12\x1b\n" +
 	"\tstart_use\x18\x10 \x01(\rR\bstartUse\x12\x16\n" +
 	"\x06digest\x18\x15 \x01(\fR\x06digest\x12(\n" +
-	"\x10output_row_bytes\x18\x14 \x01(\rR\x0eoutputRowBytes\"F\n" +
+	"\x10output_row_bytes\x18\x14 \x01(\rR\x0eoutputRowBytes\x12%\n" +
+	"\x03log\x18\x1e \x01(\v2\x13.kisgrid.v1.LogTermR\x03log\"F\n" +
 	"\aRelease\x12\x12\n" +
 	"\x04flow\x18\x01 \x01(\tR\x04flow\x12'\n" +
 	"\x05slots\x18\x02 \x03(\v2\x11.kisgrid.v1.RangeR\x05slots\"\xa6\x03\n" +
@@ -3339,7 +3358,7 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\x14STANDING_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12STANDING_CONNECTED\x10\x01\x12\x15\n" +
 	"\x11STANDING_DEGRADED\x10\x02\x12\x11\n" +
-	"\rSTANDING_GONE\x10\x03\"\xe8\x02\n" +
+	"\rSTANDING_GONE\x10\x03\"\x86\x03\n" +
 	"\aWelcome\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x18\n" +
@@ -3353,7 +3372,8 @@ const file_kisgrid_v1_worker_proto_rawDesc = "" +
 	"\n" +
 	"batch_rows\x18\x10 \x01(\rR\tbatchRows\x12)\n" +
 	"\x10tells_connectors\x18\x11 \x01(\bR\x0ftellsConnectors\x12\x12\n" +
-	"\x04taps\x18\x1e \x01(\bR\x04taps\"\xa4\x01\n" +
+	"\x04taps\x18\x1e \x01(\bR\x04taps\x12\x1c\n" +
+	"\tpositions\x18\x1f \x01(\bR\tpositions\"\xa4\x01\n" +
 	"\x03Tap\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
 	"\x04flow\x18\x02 \x01(\tR\x04flow\x12\x1a\n" +
@@ -3512,12 +3532,13 @@ var file_kisgrid_v1_worker_proto_goTypes = []any{
 	(*Result)(nil),               // 32: kisgrid.v1.Result
 	(*BatchID)(nil),              // 33: kisgrid.v1.BatchID
 	(*Columns)(nil),              // 34: kisgrid.v1.Columns
-	(*Range)(nil),                // 35: kisgrid.v1.Range
-	(*Error)(nil),                // 36: kisgrid.v1.Error
-	(Code)(0),                    // 37: kisgrid.v1.Code
-	(*RowOutcome)(nil),           // 38: kisgrid.v1.RowOutcome
-	(*Output)(nil),               // 39: kisgrid.v1.Output
-	(*DeadRow)(nil),              // 40: kisgrid.v1.DeadRow
+	(*LogTerm)(nil),              // 35: kisgrid.v1.LogTerm
+	(*Range)(nil),                // 36: kisgrid.v1.Range
+	(*Error)(nil),                // 37: kisgrid.v1.Error
+	(Code)(0),                    // 38: kisgrid.v1.Code
+	(*RowOutcome)(nil),           // 39: kisgrid.v1.RowOutcome
+	(*Output)(nil),               // 40: kisgrid.v1.Output
+	(*DeadRow)(nil),              // 41: kisgrid.v1.DeadRow
 }
 var file_kisgrid_v1_worker_proto_depIdxs = []int32{
 	5,  // 0: kisgrid.v1.CoordinatorMessage.hello:type_name -> kisgrid.v1.Hello
@@ -3534,45 +3555,46 @@ var file_kisgrid_v1_worker_proto_depIdxs = []int32{
 	7,  // 11: kisgrid.v1.Definition.documents:type_name -> kisgrid.v1.Document
 	33, // 12: kisgrid.v1.Part.batch:type_name -> kisgrid.v1.BatchID
 	34, // 13: kisgrid.v1.Part.columns:type_name -> kisgrid.v1.Columns
-	35, // 14: kisgrid.v1.Release.slots:type_name -> kisgrid.v1.Range
-	20, // 15: kisgrid.v1.WorkerMessage.welcome:type_name -> kisgrid.v1.Welcome
-	30, // 16: kisgrid.v1.WorkerMessage.compiled:type_name -> kisgrid.v1.Compiled
-	32, // 17: kisgrid.v1.WorkerMessage.result:type_name -> kisgrid.v1.Result
-	31, // 18: kisgrid.v1.WorkerMessage.credit:type_name -> kisgrid.v1.FlowCredit
-	12, // 19: kisgrid.v1.WorkerMessage.draining:type_name -> kisgrid.v1.Draining
-	13, // 20: kisgrid.v1.WorkerMessage.heartbeat:type_name -> kisgrid.v1.Heartbeat
-	27, // 21: kisgrid.v1.WorkerMessage.located:type_name -> kisgrid.v1.Located
-	23, // 22: kisgrid.v1.WorkerMessage.tapped:type_name -> kisgrid.v1.Tapped
-	19, // 23: kisgrid.v1.Heartbeat.connectors:type_name -> kisgrid.v1.ConnectorState
-	14, // 24: kisgrid.v1.Heartbeat.figures:type_name -> kisgrid.v1.WorkerFigures
-	15, // 25: kisgrid.v1.WorkerFigures.functions:type_name -> kisgrid.v1.FunctionFigures
-	16, // 26: kisgrid.v1.WorkerFigures.flows:type_name -> kisgrid.v1.FlowFigures
-	18, // 27: kisgrid.v1.WorkerFigures.window:type_name -> kisgrid.v1.WorkerWindow
-	17, // 28: kisgrid.v1.FlowFigures.keys:type_name -> kisgrid.v1.ParkedKey
-	0,  // 29: kisgrid.v1.ConnectorState.standing:type_name -> kisgrid.v1.ConnectorState.Standing
-	24, // 30: kisgrid.v1.Tapped.rows:type_name -> kisgrid.v1.TappedRow
-	36, // 31: kisgrid.v1.Tapped.ended:type_name -> kisgrid.v1.Error
-	33, // 32: kisgrid.v1.TappedRow.batch:type_name -> kisgrid.v1.BatchID
-	25, // 33: kisgrid.v1.TappedRow.before:type_name -> kisgrid.v1.TappedText
-	25, // 34: kisgrid.v1.TappedRow.after:type_name -> kisgrid.v1.TappedText
-	37, // 35: kisgrid.v1.TappedRow.code:type_name -> kisgrid.v1.Code
-	28, // 36: kisgrid.v1.Located.rows:type_name -> kisgrid.v1.RowPlace
-	29, // 37: kisgrid.v1.Located.counts:type_name -> kisgrid.v1.PlaceCount
-	33, // 38: kisgrid.v1.RowPlace.batch:type_name -> kisgrid.v1.BatchID
-	35, // 39: kisgrid.v1.Result.finished:type_name -> kisgrid.v1.Range
-	38, // 40: kisgrid.v1.Result.not_done:type_name -> kisgrid.v1.RowOutcome
-	35, // 41: kisgrid.v1.Result.returned:type_name -> kisgrid.v1.Range
-	39, // 42: kisgrid.v1.Result.output:type_name -> kisgrid.v1.Output
-	35, // 43: kisgrid.v1.Result.began:type_name -> kisgrid.v1.Range
-	35, // 44: kisgrid.v1.Result.parked:type_name -> kisgrid.v1.Range
-	40, // 45: kisgrid.v1.Result.dead:type_name -> kisgrid.v1.DeadRow
-	1,  // 46: kisgrid.v1.Worker.Session:input_type -> kisgrid.v1.CoordinatorMessage
-	11, // 47: kisgrid.v1.Worker.Session:output_type -> kisgrid.v1.WorkerMessage
-	47, // [47:48] is the sub-list for method output_type
-	46, // [46:47] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	35, // 14: kisgrid.v1.Part.log:type_name -> kisgrid.v1.LogTerm
+	36, // 15: kisgrid.v1.Release.slots:type_name -> kisgrid.v1.Range
+	20, // 16: kisgrid.v1.WorkerMessage.welcome:type_name -> kisgrid.v1.Welcome
+	30, // 17: kisgrid.v1.WorkerMessage.compiled:type_name -> kisgrid.v1.Compiled
+	32, // 18: kisgrid.v1.WorkerMessage.result:type_name -> kisgrid.v1.Result
+	31, // 19: kisgrid.v1.WorkerMessage.credit:type_name -> kisgrid.v1.FlowCredit
+	12, // 20: kisgrid.v1.WorkerMessage.draining:type_name -> kisgrid.v1.Draining
+	13, // 21: kisgrid.v1.WorkerMessage.heartbeat:type_name -> kisgrid.v1.Heartbeat
+	27, // 22: kisgrid.v1.WorkerMessage.located:type_name -> kisgrid.v1.Located
+	23, // 23: kisgrid.v1.WorkerMessage.tapped:type_name -> kisgrid.v1.Tapped
+	19, // 24: kisgrid.v1.Heartbeat.connectors:type_name -> kisgrid.v1.ConnectorState
+	14, // 25: kisgrid.v1.Heartbeat.figures:type_name -> kisgrid.v1.WorkerFigures
+	15, // 26: kisgrid.v1.WorkerFigures.functions:type_name -> kisgrid.v1.FunctionFigures
+	16, // 27: kisgrid.v1.WorkerFigures.flows:type_name -> kisgrid.v1.FlowFigures
+	18, // 28: kisgrid.v1.WorkerFigures.window:type_name -> kisgrid.v1.WorkerWindow
+	17, // 29: kisgrid.v1.FlowFigures.keys:type_name -> kisgrid.v1.ParkedKey
+	0,  // 30: kisgrid.v1.ConnectorState.standing:type_name -> kisgrid.v1.ConnectorState.Standing
+	24, // 31: kisgrid.v1.Tapped.rows:type_name -> kisgrid.v1.TappedRow
+	37, // 32: kisgrid.v1.Tapped.ended:type_name -> kisgrid.v1.Error
+	33, // 33: kisgrid.v1.TappedRow.batch:type_name -> kisgrid.v1.BatchID
+	25, // 34: kisgrid.v1.TappedRow.before:type_name -> kisgrid.v1.TappedText
+	25, // 35: kisgrid.v1.TappedRow.after:type_name -> kisgrid.v1.TappedText
+	38, // 36: kisgrid.v1.TappedRow.code:type_name -> kisgrid.v1.Code
+	28, // 37: kisgrid.v1.Located.rows:type_name -> kisgrid.v1.RowPlace
+	29, // 38: kisgrid.v1.Located.counts:type_name -> kisgrid.v1.PlaceCount
+	33, // 39: kisgrid.v1.RowPlace.batch:type_name -> kisgrid.v1.BatchID
+	36, // 40: kisgrid.v1.Result.finished:type_name -> kisgrid.v1.Range
+	39, // 41: kisgrid.v1.Result.not_done:type_name -> kisgrid.v1.RowOutcome
+	36, // 42: kisgrid.v1.Result.returned:type_name -> kisgrid.v1.Range
+	40, // 43: kisgrid.v1.Result.output:type_name -> kisgrid.v1.Output
+	36, // 44: kisgrid.v1.Result.began:type_name -> kisgrid.v1.Range
+	36, // 45: kisgrid.v1.Result.parked:type_name -> kisgrid.v1.Range
+	41, // 46: kisgrid.v1.Result.dead:type_name -> kisgrid.v1.DeadRow
+	1,  // 47: kisgrid.v1.Worker.Session:input_type -> kisgrid.v1.CoordinatorMessage
+	11, // 48: kisgrid.v1.Worker.Session:output_type -> kisgrid.v1.WorkerMessage
+	48, // [48:49] is the sub-list for method output_type
+	47, // [47:48] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_kisgrid_v1_worker_proto_init() }
