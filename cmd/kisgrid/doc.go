@@ -22,6 +22,7 @@
 //   - delete.go: delete, which deletes documents.
 //   - export.go: export, which writes a cluster's documents into a folder.
 //   - submit.go: submit, which sends rows through a flow.
+//   - submit_log.go: a file that submit reads as a log.
 //   - rowtypes.go: the types of a flow's rows, for CSV.
 //   - waiting.go: says why a command waits for a coordinator.
 //   - get.go: get, which lists flows, functions, connectors, workers and coordinators.

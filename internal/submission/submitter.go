@@ -92,6 +92,17 @@ func (s *Submitter) BindFlags(fs *pflag.FlagSet) {
 	fs.StringVarP(&s.summaryFormat, "output", "o", "", "`format` of the summary: json (default: for people)")
 }
 
+// CheckLog returns an error with the exit code 2 if a flag says something else than what a log allows, whose command knows where to begin.
+func (s *Submitter) CheckLog() error {
+	if s.fromLine > 1 {
+		return usage("--from-line can't be used with --log, which knows where to begin")
+	}
+	return nil
+}
+
+// StartAt makes the file's line the first one that is read; 0 means the first of the file. Call it before Run.
+func (s *Submitter) StartAt(line int) { s.fromLine = max(1, line) }
+
 // check returns an error with the exit code 2 if a flag has a wrong value.
 func (s *Submitter) check() (rowfile.Format, error) {
 	format, err := rowfile.ParseFormat(s.format)
