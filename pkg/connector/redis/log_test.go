@@ -1,12 +1,18 @@
 package redis
 
 import (
+	"context"
+	"net"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/kisgrid/kisgrid/internal/bubble"
+	"github.com/kisgrid/kisgrid/internal/world/simredis"
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/connector"
 )
@@ -96,4 +102,52 @@ func TestLogRecordsOfCluster(t *testing.T) {
 	if each > 400 {
 		t.Errorf("a slot's record takes %d bytes", each)
 	}
+}
+
+// A reader that stands still for five once-windows changes nothing with the batch that it had made before; with new batches it goes on, and
+// what its log had done is still known.
+func TestReaderStandsStill(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		s := &oneServer{listener: bufconn.Listen(1 << 20)}
+		server, err := simredis.Start(t.Context(), simredis.Config{Listen: func(context.Context) (net.Listener, error) { return s.listener, nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(server.Close)
+		doc := document("redis:6379")
+		doc.Params = map[string]string{"once_window": "2s"}
+		c := openWith(t, Config{Network: s, tick: -1}, doc)
+		log := batch.LogIDOf(t.Name())
+		save := func(born time.Time, term uint64, positions ...uint64) error {
+			var effects []connector.Effect
+			for _, at := range positions {
+				effects = append(effects, connector.Effect{Op: connector.Append, Key: "list", Value: strconv.FormatUint(at, 10), Position: at})
+			}
+			_, err := c.Save(t.Context(), connector.Cause{
+				Flow: "F", Function: "s", Batch: batch.ID{Stream: batch.NewStreamID(), Sequence: 1}, Born: born, Log: &connector.Log{ID: log, Term: term},
+			}, effects)
+			return err
+		}
+		made := time.Now()
+		if err := save(made, 1, 0, 1, 2); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		if err := save(made, 1, 3, 4); batch.CodeOf(err) != batch.CodeBatchTooOld {
+			t.Errorf("a batch that is five windows old: %v", err)
+		}
+		if err := save(time.Now(), 1, 1, 2, 3); err != nil { // the same reader, in a new batch
+			t.Error(err)
+		}
+		time.Sleep(10 * time.Second)
+		if err := save(time.Now(), 2, 0, 1, 2, 3, 4); err != nil { // another reader, from the beginning
+			t.Error(err)
+		}
+		if err := save(time.Now(), 1, 4, 5); batch.CodeOf(err) != batch.CodeLogSuperseded {
+			t.Errorf("the first reader, superseded: %v", err)
+		}
+		if got := strings.Join(server.List(0, "list"), " "); got != "0 1 2 3 4" {
+			t.Errorf("the list has %s", got)
+		}
+	})
 }

@@ -73,11 +73,17 @@ func TestSavesInSimulatedAreRedis(t *testing.T) {
 		if dice.IntN(10) == 0 {
 			cause.Batch = batch.ID{}
 		}
+		if dice.IntN(3) == 0 {
+			cause.Log = &connector.Log{ID: batch.LogID{byte(1 + dice.IntN(2))}, Term: uint64(1 + round/100 + dice.IntN(2)), Floor: uint64(round * 3 / (1 + dice.IntN(2)))}
+		}
 		var effects []connector.Effect
 		for n := range dice.IntN(30) {
 			e := connector.Effect{
 				Op: connector.Op(1 + dice.IntN(4)), Key: "k" + strconv.Itoa(dice.IntN(12)), Field: "f" + strconv.Itoa(dice.IntN(3)), Value: numbers[dice.IntN(len(numbers))],
 				Row: uint32(n * dice.IntN(40)), Command: uint32(n), Visit: uint32(dice.IntN(2)), Output: uint64(dice.IntN(2)),
+			}
+			if cause.Log != nil {
+				e.Row, e.Position = 0, uint64(round*3+n*dice.IntN(40))
 			}
 			if e.Op == connector.Delete && dice.IntN(4) > 0 {
 				e.Op = connector.Set
