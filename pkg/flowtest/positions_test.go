@@ -203,7 +203,7 @@ func logIsReadOnce(t *testing.T) {
 	if err := g.Apply(logged); err != nil {
 		t.Fatal(err)
 	}
-	b := &broker{id: client.LogIDOf(t.Name()), rows: 4000, keys: 7, settled: map[uint64]bool{}}
+	b := &broker{id: client.LogIDOf(t.Name()), rows: 1000, keys: 7, settled: map[uint64]bool{}}
 	var old sync.WaitGroup
 	for round := 0; b.floor() < b.rows; round++ {
 		if round == 200 {
