@@ -31,24 +31,28 @@ type place struct {
 	key  uint64
 }
 
-// mark is the first failed row of a place.
+// mark is the first failed row of a place, in one term of the log: the reader of a later term begins before it.
 type mark struct {
+	term     uint64
 	position uint64
 	at       time.Time // when it failed last
 }
 
-// Failed notes that the row of a key at a position has failed.
-func (r *Rows) Failed(flow string, log batch.LogID, key, position uint64, now time.Time) {
+// Failed notes that the row of a key at a position has failed, in the log and the term of its batch.
+func (r *Rows) Failed(flow string, of *batch.Positions, key, position uint64, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	p := place{flow, log, key}
-	if old, there := r.failed[p]; there && old.position < position {
-		position = old.position
+	p := place{flow, of.Log, key}
+	switch old, there := r.failed[p]; {
+	case there && old.term > of.Term:
+		return // its reader is superseded
+	case there && old.term == of.Term:
+		position = min(position, old.position)
 	}
 	if r.failed == nil {
 		r.failed, r.sweepAt = map[place]mark{}, minSweep
 	}
-	r.failed[p] = mark{position, now}
+	r.failed[p] = mark{of.Term, position, now}
 	if len(r.failed) < r.sweepAt {
 		return
 	}
@@ -61,7 +65,8 @@ func (r *Rows) Failed(flow string, log batch.LogID, key, position uint64, now ti
 }
 
 // Begin is called for each row of a log, in the order of its key, before it runs. It returns the position of the failed row that holds the row
-// back, and false if there is none. A failed row that comes again, or one before it, or a floor that has passed it, ends the holding back.
+// back, and false if there is none. A failed row that comes again, or one before it, or a floor that has passed it, or a later term ends the
+// holding back. A superseded reader changes nothing.
 func (r *Rows) Begin(flow string, p *batch.Positions, key, position uint64) (failed uint64, held bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -71,9 +76,9 @@ func (r *Rows) Begin(flow string, p *batch.Positions, key, position uint64) (fai
 	at := place{flow, p.Log, key}
 	m, there := r.failed[at]
 	switch {
-	case !there:
+	case !there || p.Term < m.term:
 		return 0, false
-	case position <= m.position || p.Floor > m.position:
+	case p.Term > m.term || position <= m.position || p.Floor > m.position:
 		delete(r.failed, at)
 		return 0, false
 	}

@@ -21,9 +21,9 @@ func TestRows(t *testing.T) {
 		}
 	}
 	begin(0, 1, 5, false)
-	r.Failed("F", log, 1, 20, now)
-	r.Failed("F", log, 1, 10, now)
-	r.Failed("F", log, 1, 30, now)
+	r.Failed("F", at(0), 1, 20, now)
+	r.Failed("F", at(0), 1, 10, now)
+	r.Failed("F", at(0), 1, 30, now)
 	begin(0, 1, 11, true)
 	begin(10, 1, 40, true)
 	begin(0, 2, 11, false) // another key
@@ -35,10 +35,25 @@ func TestRows(t *testing.T) {
 	}
 	begin(0, 1, 10, false) // the failed row comes again
 	begin(0, 1, 11, false)
-	r.Failed("F", log, 1, 10, now)
+	r.Failed("F", at(0), 1, 10, now)
 	begin(0, 1, 9, false) // the row before it comes again
 	begin(0, 1, 11, false)
-	r.Failed("F", log, 1, 10, now)
+	r.Failed("F", at(0), 1, 10, now)
+	earlier, later := &batch.Positions{Log: log}, &batch.Positions{Log: log, Term: 2}
+	if _, held := r.Begin("F", earlier, 1, 9); held {
+		t.Error("a superseded reader is held back")
+	}
+	begin(0, 1, 11, true) // and it ended nothing
+	r.Failed("F", later, 1, 10, now)
+	r.Failed("F", at(0), 1, 5, now)
+	begin(0, 1, 7, false)
+	if failed, held := r.Begin("F", later, 1, 11); !held || failed != 10 {
+		t.Errorf("in the later term, held back by %d is %v", failed, held)
+	}
+	if _, held := r.Begin("F", &batch.Positions{Log: log, Term: 3}, 1, 11); held {
+		t.Error("the reader of the next term is held back")
+	}
+	r.Failed("F", at(0), 1, 10, now)
 	begin(11, 1, 12, false) // the failed row was settled elsewhere
 	begin(0, 1, 12, false)
 	if o := behindfailed.Outcome(3, 10); o.Row != 3 || o.Outcome != batch.Failed || o.Code != batch.CodeBehindFailed || !strings.Contains(o.Reason, "position 10") {
@@ -46,9 +61,9 @@ func TestRows(t *testing.T) {
 	}
 
 	// Failed rows that never come again are forgotten.
-	r.Failed("F", log, 7, 10, now)
+	r.Failed("F", at(0), 7, 10, now)
 	for key := range uint64(5000) {
-		r.Failed("F", log, 100+key, 1, now.Add(2*time.Hour))
+		r.Failed("F", at(0), 100+key, 1, now.Add(2*time.Hour))
 	}
 	begin(0, 7, 11, false)
 }

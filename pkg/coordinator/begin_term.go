@@ -70,7 +70,7 @@ func (s *submission) noteFailed(e *ending) {
 	}
 	note := func(row uint32, outcome batch.Outcome, code batch.Code) {
 		if outcome == batch.Failed && code != batch.CodeBehindFailed {
-			s.failed.Failed(s.Flow, s.log.Log, s.columns.Keys[row], s.columns.Positions[row], time.Now())
+			s.failed.Failed(s.Flow, s.log, s.columns.Keys[row], s.columns.Positions[row], time.Now())
 		}
 	}
 	for _, row := range e.rows {

@@ -45,7 +45,7 @@ func (r *run) noteFailed() {
 	for i := range r.ledger.notDone {
 		if o := &r.ledger.notDone[i]; o.Outcome == batch.Failed && o.Code != batch.CodeBehindFailed {
 			row := r.work.row(rows.RunRow(o.Row))
-			r.x.lane.lanes.failed.Failed(r.plan.flow, r.part.Log.Log, r.work.in.columns.Keys[row], r.work.in.columns.Positions[row], time.Now())
+			r.x.lane.lanes.failed.Failed(r.plan.flow, r.part.Log, r.work.in.columns.Keys[row], r.work.in.columns.Positions[row], time.Now())
 		}
 	}
 }
