@@ -21,7 +21,7 @@ CHAOS_TIME    ?= 20m
 CHAOS_RATE    ?= 4000
 CHAOS_SEED    ?= $(shell date +%s)
 
-.PHONY: world-mutants help build images release api figures test test-tools lint lint-ci tools-lint tools-proto tools-modules tools-api tools-prometheus alerts proto proto-check proto-freeze bench soak-once soak-join soak-wakeups soak-records soak-windows soak-config soak-revisions fuzz world sim sim-steps growth settle outputs chaos vuln e2e-k8s
+.PHONY: console-pictures world-mutants help build images release api figures test test-tools lint lint-ci tools-lint tools-proto tools-modules tools-api tools-prometheus alerts proto proto-check proto-freeze bench soak-once soak-join soak-wakeups soak-records soak-windows soak-config soak-revisions fuzz world sim sim-steps growth settle outputs chaos vuln e2e-k8s
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' Makefile
@@ -142,6 +142,9 @@ proto-check: ## Fail when the generated code does not match the .proto files, or
 
 proto-freeze: ## Freeze the wire protocol as it is: for a release, not for hiding a break
 	cd proto && $(BUF) build --as-file-descriptor-set --exclude-source-info -o kisgrid.binpb
+
+console-pictures: ## Make the pictures of docs/console.md, in Chromium
+	KISGRID_SCREENSHOTS="$(CURDIR)/docs/pictures" go test -count=1 -timeout 10m -run '^TestConsole$$' ./e2e/console
 
 bench: ## Run the benchmarks that match BENCH
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -p 1 ./...

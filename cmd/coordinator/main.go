@@ -26,6 +26,7 @@ import (
 type flags struct {
 	listen, advertise, http string
 	httpHosts               []string
+	httpBase                string
 	// listenElsewhere and httpElsewhere say that another free port may be used if the default port is in use, because no flag names a port.
 	listenElsewhere, httpElsewhere bool
 	etcd                           command.Etcd
@@ -76,8 +77,9 @@ SIGTERM or SIGINT drains the coordinator: it takes no new batches, and ends when
 	fs.SortFlags = false
 	fs.StringVar(&f.listen, "listen", ":7700", "`address` for clients and the command kisgrid; where the default is in use, a free port")
 	fs.StringVar(&f.advertise, "advertise", "", "`address` that others connect to (default: --listen, with the host 127.0.0.1 where etcd is on this machine, else with this machine's first address)")
-	fs.StringVar(&f.http, "http", ":7702", "`address` for rows over HTTP, /metrics, /livez and /readyz; empty means that they are not served; where the default is in use, a free port")
+	fs.StringVar(&f.http, "http", ":7702", "`address` for the console, rows over HTTP, /metrics, /livez and /readyz; empty means that they are not served; where the default is in use, a free port")
 	fs.StringSliceVar(&f.httpHosts, "http-hosts", nil, "further `names` of this coordinator that HTTP requests may have in their Host header; * allows all")
+	fs.StringVar(&f.httpBase, "http-base", "", "`path`, such as /a/b, below which --http serves its pages, too: for a proxy that leaves paths as they are")
 	f.etcd.BindFlags(fs)
 	fs.DurationVar(&f.lease, "lease", cluster.DefaultTTL, "how long a worker that can't be reached is believed to live")
 	fs.DurationVar(&f.noWorker, "no-worker", 10*time.Second, "how long rows wait for a worker that can run their flow; then they are failed")
@@ -159,7 +161,7 @@ func (f *flags) run(ctx context.Context, errs io.Writer) error {
 	}
 	config := coordinator.Config{
 		Store: store, Listener: listener, Advertise: advertise, Transport: f.transport, AccessFile: f.access, AccessPlaintext: f.accessPlaintext, RefuseDirect: f.refuseDirect, Lease: f.lease, NoWorker: f.noWorker,
-		Limits: f.limits, MaxSteps: f.steps, Budget: f.budget, DeadLetters: letters, HTTPHosts: f.httpHosts, Build: command.Build(), Profiles: f.pprof, Logger: log, Tracing: provider,
+		Limits: f.limits, MaxSteps: f.steps, Budget: f.budget, DeadLetters: letters, HTTPHosts: f.httpHosts, HTTPBase: f.httpBase, Build: command.Build(), Profiles: f.pprof, Logger: log, Tracing: provider,
 	}
 	if f.http != "" {
 		if config.HTTP, err = serve.ListenNear(ctx, nil, f.http, f.httpElsewhere, log); err != nil {

@@ -13,6 +13,7 @@
 //   - right.go: the rights, and patterns of flow names.
 //   - file.go: the access file and the rules that it has to keep.
 //   - identity.go: one caller, its rights, and the fields that are masked for it.
+//   - grants.go: tells others what a caller may do.
 //   - mask.go: hides fields of a row.
 //   - token.go: makes tokens and their hashes.
 //   - guard.go: keeps the content of the file current.

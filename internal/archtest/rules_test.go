@@ -64,6 +64,7 @@ var arrows = []struct {
 	{"pkg/coordinator/internal/refuse", []string{"pkg/batch"}},
 	{"pkg/coordinator/internal/figures", []string{"pkg/batch", "internal/sketch", "proto/kisgrid/v1"}},
 	{"pkg/coordinator/internal/httpapi", []string{"pkg/batch", "pkg/cluster", "internal/wire", "internal/bitset", "internal/rowfile", "internal/jsonrule", "proto/kisgrid/v1", "proto/gateway…"}},
+	{"pkg/coordinator/internal/console", nil},
 	{"pkg/coordinator/internal/leader", []string{"pkg/coordinator/internal/flowstate", "pkg/cluster", "pkg/definition", "pkg/batch"}},
 	{"pkg/coordinator/internal/admin", []string{
 		"pkg/coordinator/internal/figures", "pkg/coordinator/internal/flowstate", "pkg/coordinator/internal/leader", "pkg/coordinator/internal/refuse",

@@ -41,6 +41,10 @@ type Config struct {
 	Redis, EmbeddedRedis string
 	// Documents says which files and environment variables the documents of connectors may name, as in worker.Config.
 	Documents definition.Access
+	// AccessFile is the file that says who may do what at the coordinators, as in coordinator.Config. Default: everybody may do everything.
+	AccessFile string
+	// HTTPBase is a path below which coordinators serve their HTTP pages, too, as in coordinator.Config. Default: none.
+	HTTPBase string
 	// Lease is the lease of coordinators and workers in etcd. Default: 2 s, which is short so that nobody has to wait for a death.
 	Lease time.Duration
 	// TLS, where its files are set, makes coordinators, workers and etcd speak TLS, all with the same certificate. Redis has no TLS.
@@ -54,7 +58,7 @@ type Config struct {
 	Network Network
 	// Tracing takes the spans of coordinators and workers. Default: no spans.
 	Tracing trace.TracerProvider
-	// Announce is told of each server when it has started: its kind ("etcd", "redis", "coordinator", "metrics", "worker"), and its address
+	// Announce is told of each server when it has started: its kind ("etcd", "redis", "coordinator", "metrics", "console", "worker"), and its address
 	// or id. Default: nobody is told.
 	Announce func(what, where string)
 }
@@ -67,8 +71,7 @@ type Cluster struct {
 	store  *cluster.Store
 	dead   *deadletter.Store // dead letters, in the same Redis
 
-	coordinator *Node  // the first one
-	metrics     string // the URL of its metrics; empty means that they are not served
+	coordinator *Node // the first one
 
 	mu      sync.Mutex
 	nodes   []*Node // nodes that may still run, in the order of their start; guarded by mu
@@ -213,7 +216,20 @@ func environment(redis string) func(string) (string, bool) {
 func (k *Cluster) Coordinator() string { return k.coordinator.address }
 
 // Metrics returns the URL of the first coordinator's metrics; "" means that they are not served.
-func (k *Cluster) Metrics() string { return k.metrics }
+func (k *Cluster) Metrics() string {
+	if k.coordinator.pages == "" {
+		return ""
+	}
+	return k.coordinator.pages + "/metrics"
+}
+
+// Console returns the URL of the first coordinator's console; "" means that it is not served.
+func (k *Cluster) Console() string {
+	if k.coordinator.pages == "" {
+		return ""
+	}
+	return k.coordinator.pages + "/"
+}
 
 // Coordinators returns the coordinators that have not ended, in the order of their start.
 func (k *Cluster) Coordinators() []*Node {

@@ -41,6 +41,7 @@ type Node struct {
 	coordinator *coordinator.Coordinator // nil for a worker
 	worker      *worker.Worker           // nil for a coordinator
 	address     string                   // where a coordinator takes clients; empty for a worker
+	pages       string                   // the URL of a coordinator's HTTP pages; empty means that there are none
 	store       *cluster.Store           // a coordinator's access to etcd; nil for a worker
 	cut         context.CancelFunc       // ends Run
 	killed      atomic.Bool              // its error is then no failure of the cluster
@@ -49,6 +50,9 @@ type Node struct {
 
 // Address returns the address (host:port) at which a coordinator takes clients; it is empty for a worker.
 func (n *Node) Address() string { return n.address }
+
+// Pages returns the URL of a coordinator's HTTP pages, without a slash at the end; it is empty where there are none.
+func (n *Node) Pages() string { return n.pages }
 
 // Name returns the name by which a Network knows the node.
 func (n *Node) Name() string { return n.name }
@@ -135,6 +139,11 @@ func (k *Cluster) StartCoordinator(ctx context.Context, listen string) (*Node, e
 	return k.startCoordinator(ctx, listen, "")
 }
 
+// StartHTTPCoordinator does what StartCoordinator does at a free port, and serves HTTP at another free port.
+func (k *Cluster) StartHTTPCoordinator(ctx context.Context) (*Node, error) {
+	return k.startCoordinator(ctx, "", "127.0.0.1:0")
+}
+
 // startCoordinator does what StartCoordinator does, and serves the coordinator's metrics at the address http; "" means that they are not
 // served.
 func (k *Cluster) startCoordinator(ctx context.Context, listen, http string) (*Node, error) {
@@ -168,8 +177,9 @@ func (k *Cluster) startCoordinator(ctx context.Context, listen, http string) (*N
 		if k.config.TLS.TLSCert != "" {
 			scheme = "https"
 		}
-		k.metrics = scheme + "://" + pages.Addr().String() + "/metrics"
-		k.config.Announce("metrics", k.metrics)
+		n.pages = scheme + "://" + pages.Addr().String()
+		k.config.Announce("metrics", n.pages+"/metrics")
+		k.config.Announce("console", n.pages+"/")
 	}
 	return n, nil
 }
@@ -190,7 +200,7 @@ func (k *Cluster) newCoordinator(ctx context.Context, name string, store *cluste
 		return nil, nil, err
 	}
 	config := coordinator.Config{
-		Store: store, Listener: listener, Lease: k.config.Lease, Logger: k.config.Logger.Named("coordinator"), Build: k.config.Build,
+		Store: store, Listener: listener, Lease: k.config.Lease, Logger: k.config.Logger.Named("coordinator"), Build: k.config.Build, AccessFile: k.config.AccessFile, HTTPBase: k.config.HTTPBase,
 		Transport: k.config.TLS, Registry: prometheus.NewRegistry(), Tracing: k.config.Tracing, DeadLetters: k.dead,
 	}
 	config.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

@@ -2,8 +2,10 @@ package serve
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
+	"path"
 	"strings"
 	"sync"
 	"time"
@@ -41,6 +43,8 @@ type HTTPConfig struct {
 	// API answers the requests for /openapi.json and for paths that begin with /v1/ or /kisgrid.v1., and limits their bodies, times and certificates itself. nil
 	// means that there are no such paths.
 	API http.Handler
+	// Base is a path, such as /a/b, below which all pages are served, too: for a proxy that passes the paths of requests on as they are. Default: none.
+	Base string
 	// RefuseAPI refuses a request of the API with status 503, because there are too many connections. err says so. nil means plain text.
 	RefuseAPI func(w http.ResponseWriter, err error)
 }
@@ -88,7 +92,7 @@ func NewHTTPServer(c HTTPConfig) (*http.Server, error) {
 	protocols.SetUnencryptedHTTP2(true)
 	places := &httpConns{connections: newConnLimiter(maxHTTPConnections, maxHTTPConnections*3/4), refuseAPI: c.RefuseAPI, entries: map[net.Conn]*connEntry{}}
 	return &http.Server{
-		Handler:           places.limit(pages),
+		Handler:           below(c.Base, places.limit(pages)),
 		Protocols:         &protocols,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxHTTPStreams},
 		ConnContext:       places.add,
@@ -101,6 +105,38 @@ func NewHTTPServer(c HTTPConfig) (*http.Server, error) {
 		MaxHeaderBytes:    transport.MaxHeaderBytes,
 		ErrorLog:          c.Transport.Log().StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Warn}),
 	}, nil
+}
+
+// below takes the base from the paths of requests that begin with it. The base itself is sent on to the path with a final slash, so that
+// relative addresses of the page there lead below the base.
+func below(base string, pages http.Handler) http.Handler {
+	if base == "" {
+		return pages
+	}
+	stripped := http.StripPrefix(base, pages)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch rest, is := strings.CutPrefix(r.URL.Path, base); {
+		case is && rest == "":
+			w.Header().Set("Location", base+"/") // a path of this server, never another host: CheckBase has seen to it
+			w.WriteHeader(http.StatusPermanentRedirect)
+		case is && rest[0] == '/':
+			stripped.ServeHTTP(w, r)
+		default:
+			pages.ServeHTTP(w, r)
+		}
+	})
+}
+
+// CheckBase returns an error if a text can't be HTTPConfig.Base: it must be empty, or a path of plain names such as /a/b.
+func CheckBase(base string) error {
+	if base == "" {
+		return nil
+	}
+	plain := strings.Trim(base, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~/") == ""
+	if !plain || base[0] != '/' || path.Clean(base) != base || base == "/" {
+		return fmt.Errorf("%q is no path for the HTTP pages: write it as /a/b, without a slash at the end", base)
+	}
+	return nil
 }
 
 // withAPI passes requests for paths of the API on to it, and others to the pages.

@@ -26,6 +26,7 @@ import (
 	"github.com/kisgrid/kisgrid/pkg/batch"
 	"github.com/kisgrid/kisgrid/pkg/cluster"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/admin"
+	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/console"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/figures"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/flowstate"
 	"github.com/kisgrid/kisgrid/pkg/coordinator/internal/httpapi"
@@ -53,6 +54,9 @@ type Config struct {
 	// HTTPHosts are further names of this coordinator that the Host header of an HTTP request may have. Addresses, names without a dot, and
 	// names that nobody can buy are allowed in any case. "*" allows all names. Default: none.
 	HTTPHosts []string
+	// HTTPBase is a path, such as /a/b, below which HTTP serves its pages, too. Default: none. New returns an error for a text that is no such
+	// path.
+	HTTPBase string
 	// Transport secures both listeners and the connections to workers. Default: no TLS.
 	Transport transport.Config
 	// AccessFile is the path of the file that says who may do what, and which processes are coordinators and workers. It is read again when
@@ -114,6 +118,7 @@ type Coordinator struct {
 	rejections *prometheus.CounterVec // counts revisions that this coordinator, as the leader, has rejected, by flow
 	server     *serve.Server
 	api        *httpapi.API         // the HTTP API
+	pages      *console.Console     // the web console
 	book       *figures.Book        // what the whole cluster has counted
 	counting   singleflight.Group   // reads this coordinator's own counts into book
 	auditor    *admin.Auditor       // notes who changes something, or reads rows
@@ -135,6 +140,9 @@ type Coordinator struct {
 func New(c Config) (*Coordinator, error) {
 	if c.Store == nil || c.Listener == nil {
 		return nil, errors.New("make a coordinator: Store and Listener must be given")
+	}
+	if err := serve.CheckBase(c.HTTPBase); err != nil {
+		return nil, fmt.Errorf("make a coordinator: %w", err)
 	}
 	if c.Advertise == "" {
 		c.Advertise = c.Listener.Addr().String()
@@ -219,9 +227,12 @@ func New(c Config) (*Coordinator, error) {
 	})
 	pb.RegisterAdminServer(server, calls)
 	if k.api, err = httpapi.New(httpapi.Config{
-		Ingest: k.ingest, Admin: calls, Unary: intercept.Unary, Stream: intercept.Stream, Caller: callerName, Limits: c.Limits, MessageBytes: c.Transport.MessageBytes(),
+		Ingest: k.ingest, Admin: calls, Unary: intercept.Unary, Stream: intercept.Stream, Caller: callerName, Viewer: viewerOf, Limits: c.Limits, MessageBytes: c.Transport.MessageBytes(),
 		Budget: k.ingest.budget, Requests: c.Store.Requests(), Hosts: append(ownHosts(c.Advertise), c.HTTPHosts...), RequireCert: c.Transport.RequireClientCert, Draining: k.draining, Types: k.rowTypes,
 	}); err != nil {
+		return nil, fmt.Errorf("make a coordinator: %w", err)
+	}
+	if k.pages, err = console.New(k.httpAddresses); err != nil {
 		return nil, fmt.Errorf("make a coordinator: %w", err)
 	}
 	c.Registry.MustRegister(&collector{coordinator: k}, k.rejections, k.letters.kept, k.letters.notKept, k.letters.redriven, k.ingest.took)

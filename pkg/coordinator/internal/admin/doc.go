@@ -18,6 +18,7 @@
 //   - await_flows.go: waiting until flows have settled.
 //   - await_connectors.go: waiting until the connectors of flows are connected.
 //   - get.go: flows, functions, connectors, workers and coordinators with their statuses.
+//   - chain.go: the steps of a flow, for pictures of it.
 //   - figures.go: what the whole cluster counts.
 //   - stored_state.go: the documents that get lists, also while etcd is away.
 //   - explain.go: where the rows of a shard key are.

@@ -27,7 +27,7 @@ func (a *admin) Get(ctx context.Context, in *pb.GetRequest) (*pb.GetResponse, er
 	if err != nil {
 		return nil, wire.Status(err)
 	}
-	all, err := a.list(ctx, in.GetKind(), now)
+	all, err := a.list(ctx, in, now)
 	if err != nil {
 		return nil, wire.Status(err)
 	}
@@ -50,11 +50,11 @@ func (a *admin) Get(ctx context.Context, in *pb.GetRequest) (*pb.GetResponse, er
 	return out, nil
 }
 
-// list returns all resources of a kind, such as "flows", in any order. It fails for an unknown kind.
-func (a *admin) list(ctx context.Context, kind string, now storedState) ([]*pb.Resource, error) {
-	switch kind {
+// list returns all resources of the kind that is asked for, such as "flows", in any order. It fails for an unknown kind.
+func (a *admin) list(ctx context.Context, in *pb.GetRequest, now storedState) ([]*pb.Resource, error) {
+	switch kind := in.GetKind(); kind {
 	case "flows":
-		return a.flows(ctx, now)
+		return a.flows(ctx, now, in.GetName())
 	case "functions":
 		return a.ofKind(ctx, definition.KindFunc, now)
 	case "connectors":
@@ -67,8 +67,9 @@ func (a *admin) list(ctx context.Context, kind string, now storedState) ([]*pb.R
 			all = append(all, resource("coordinator", id, c, nil))
 		}
 		return all, nil
+	default:
+		return nil, batch.Errorf(batch.CodeNotFound, "there is no kind %q: get flows, functions, connectors, workers or coordinators", kind)
 	}
-	return nil, batch.Errorf(batch.CodeNotFound, "there is no kind %q: get flows, functions, connectors, workers or coordinators", kind)
 }
 
 // visible returns the resources that the caller may see, of those of a kind. A status of a function or connector then names only flows that
@@ -146,6 +147,8 @@ type FlowView struct {
 	// revision is active and the document can't be read, so that the shard key is not known.
 	Wants          *string `json:"shard_key_wanted,omitempty"`
 	ShardKeyUnread bool    `json:"shard_key_unread,omitempty"`
+	// Chain has the steps of the flow's document, in their order, if the flow is asked for by its name and its document can be read.
+	Chain []ChainStep `json:"chain,omitempty"`
 	// Rows counts the rows that came in through this coordinator, by outcome, and those in flight.
 	Rows    map[string]uint64 `json:"rows"`
 	Counted Counted           `json:"counted"`
@@ -182,8 +185,8 @@ func (v *FlowView) setShardKey(d definition.Document, e *flowstate.Flow) {
 	}
 }
 
-// flows returns the resources of all flows that have a document, each with a FlowView.
-func (a *admin) flows(ctx context.Context, now storedState) ([]*pb.Resource, error) {
+// flows returns the resources of all flows that have a document, each with a FlowView. That of the flow named has its chain.
+func (a *admin) flows(ctx context.Context, now storedState, named string) ([]*pb.Resource, error) {
 	docs := now.docs
 	var names []string
 	for _, d := range docs {
@@ -208,6 +211,9 @@ func (a *admin) flows(ctx context.Context, now storedState) ([]*pb.Resource, err
 			v.FlowStatus, v.Counted.Since = e.Status, e.Since
 		}
 		v.setShardKey(*d, c.Flows[d.Name])
+		if d.Name == named {
+			v.Chain = chainOf(*d, docs)
+		}
 		if v.Unserved = unserved[d.Name]; len(v.Unserved) > 0 && v.State == cluster.StateActive {
 			v.State = cluster.StateUnserved
 		}

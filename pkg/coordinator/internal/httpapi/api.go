@@ -29,6 +29,8 @@ type Config struct {
 	Requests Requests
 	// Caller returns the name of the caller from the context that the interceptors made. Default: everybody has the name "".
 	Caller func(context.Context) string
+	// Viewer returns the caller and its rights, from the same context. Default: everybody may do everything.
+	Viewer func(context.Context) Viewer
 	// Unary and Stream are the interceptors of the gRPC server. They find out who calls from the peer and the metadata in the context, and
 	// refuse a call that the caller may not make.
 	Unary  grpc.UnaryServerInterceptor
@@ -74,6 +76,9 @@ func New(c Config) (*API, error) {
 	if c.Caller == nil {
 		c.Caller = func(context.Context) string { return "" }
 	}
+	if c.Viewer == nil {
+		c.Viewer = func(context.Context) Viewer { return Viewer{Everything: true} }
+	}
 	a := &API{Config: c, mux: http.NewServeMux(), keyRate: rate.NewLimiter(keysPerSecond, keysAtOnce), metrics: newMetrics()}
 	for _, host := range c.Hosts {
 		a.guard.hosts = append(a.guard.hosts, strings.ToLower(strings.TrimSuffix(host, ".")))
@@ -83,6 +88,9 @@ func New(c Config) (*API, error) {
 		w.Header().Set("Allow", http.MethodPost)
 		refuse(w, statusError{batch.Errorf(batch.CodeBadMessage, "rows are sent with POST: docs/http.md shows how"), http.StatusMethodNotAllowed})
 	})
+	a.mux.HandleFunc("GET /v1/whoami", a.whoAmI)
+	a.mux.HandleFunc("POST /v1/session", a.signIn)
+	a.mux.HandleFunc("DELETE /v1/session", a.signOut)
 	a.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(gateway.OpenAPI) // an error says that the client is gone
@@ -153,7 +161,12 @@ func callContext(r *http.Request) context.Context {
 	}
 	headers := metadata.MD{":authority": {r.Host}}
 	for name, values := range r.Header {
-		headers.Append(strings.ToLower(name), values...)
+		if name != "Cookie" {
+			headers.Append(strings.ToLower(name), values...)
+		}
+	}
+	if token := sessionToken(r); token != "" && len(r.Header.Values("Authorization")) == 0 {
+		headers.Append("authorization", "Bearer "+token)
 	}
 	return metadata.NewIncomingContext(peer.NewContext(r.Context(), p), headers)
 }

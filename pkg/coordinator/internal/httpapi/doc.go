@@ -12,6 +12,7 @@
 //
 //   - api.go: API, its configuration and its paths.
 //   - guard.go: requests that pages of other sites make with somebody's browser.
+//   - session.go: who calls, and signing in with a browser.
 //   - metrics.go: counts requests.
 //   - problem.go: errors as problem documents.
 //   - rows.go: what a request asks for that submits rows; the call that it becomes.
