@@ -140,7 +140,7 @@ func (b *browser) await(what, condition string) {
 		if is {
 			return
 		}
-		if err != nil && !strings.Contains(err.Error(), "navigated") {
+		if err != nil && ctx.Err() == nil && !strings.Contains(err.Error(), "navigated") {
 			b.t.Fatalf("wait for %s: %v", what, err)
 		}
 	}

@@ -18,7 +18,7 @@ const maxCallBytes = 8 << 20
 // adminCalls makes the handler of the calls of Admin as JSON: proto/http.yaml has their paths.
 func (a *API) adminCalls() (http.Handler, error) {
 	mux := runtime.NewServeMux(
-		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.JSONPb{MarshalOptions: jsonOptions}),
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, &verbatim{runtime.JSONPb{MarshalOptions: jsonOptions}}),
 		runtime.WithForwardResponseRewriter(readable),
 		runtime.WithErrorHandler(func(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {
 			refuse(w, err)

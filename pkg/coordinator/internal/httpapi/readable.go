@@ -1,9 +1,11 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
@@ -17,6 +19,32 @@ var jsonOptions = protojson.MarshalOptions{UseProtoNames: true}
 
 // object is a JSON object, by the names of its members.
 type object map[string]json.RawMessage
+
+// verbatim writes the objects that readable makes as they are: encoding/json would write a < within a row as \u003c.
+type verbatim struct{ runtime.JSONPb }
+
+// Marshal implements runtime.Marshaler. A call that answers with several messages puts each of them into a map.
+func (v *verbatim) Marshal(answer any) ([]byte, error) {
+	switch a := answer.(type) {
+	case object:
+		return marshal(a)
+	case map[string]any:
+		if result, ok := a["result"].(object); ok && len(a) == 1 {
+			text, err := marshal(result)
+			return append(append([]byte(`{"result":`), text...), '}'), err
+		}
+	}
+	return v.JSONPb.Marshal(answer)
+}
+
+// marshal writes a value as JSON, with the texts of the RawMessages in it as they are but for spaces between values.
+func marshal(value any) (json.RawMessage, error) {
+	var text bytes.Buffer
+	to := json.NewEncoder(&text)
+	to.SetEscapeHTML(false)
+	err := to.Encode(value)
+	return bytes.TrimSuffix(text.Bytes(), []byte("\n")), err
+}
 
 // readable returns an answer as it is written as JSON: bytes that are JSON themselves, such as the status of a resource or the row of a dead
 // letter, stand there as they are, and not as base64. Numbers within them keep their texts. tools/openapi describes them in the same way.
@@ -36,7 +64,7 @@ func readable(_ context.Context, m proto.Message) (any, error) {
 		}
 		all, err := objectOf(m)
 		if err == nil {
-			all["resources"], err = json.Marshal(resources)
+			all["resources"], err = marshal(resources)
 		}
 		return all, err
 	case *pb.DeadLetter:
@@ -49,7 +77,7 @@ func readable(_ context.Context, m proto.Message) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		text, err := json.Marshal(letter)
+		text, err := marshal(letter)
 		return object{"letter": text}, err
 	}
 	return m, nil

@@ -1,9 +1,9 @@
 package httpapi
 
 import (
-	"encoding/json"
 	"testing"
 
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/protobuf/proto"
 
 	pb "github.com/kisgrid/kisgrid/proto/kisgrid/v1"
@@ -18,6 +18,7 @@ func TestReadable(t *testing.T) {
 		{&pb.GetResponse{}, `{"resources":[]}`},
 		{&pb.GetResponse{Resources: []*pb.Resource{{Name: "A", Status: []byte(`{"n": 9007199254740993}`)}, {Name: "B"}}}, `{"resources":[{"name":"A","status":{"n":9007199254740993}},{"name":"B"}]}`},
 		{&pb.DeadLetter{Id: "x", Row: []byte("{\n\"a\": 9007199254740993.10}")}, `{"id":"x","row":{"a":9007199254740993.10}}`},
+		{&pb.DeadLetter{Id: "x", Row: []byte(`{"a": "<b>&\u00e9\u003c"}`)}, `{"id":"x","row":{"a":"<b>&\u00e9\u003c"}}`},
 		{&pb.DeadLetter{Id: "x", Row: []byte("nope")}, `{"id":"x","row_base64":"bm9wZQ=="}`},
 		{&pb.DeadLetter{Id: "x", Encoding: "msgpack", Row: []byte("1")}, `{"encoding":"msgpack","id":"x","row_base64":"MQ=="}`},
 		{&pb.DeadEvent{Kind: &pb.DeadEvent_Letter{Letter: &pb.DeadLetter{Row: []byte(`"text"`)}}}, `{"letter":{"row":"text"}}`},
@@ -26,9 +27,17 @@ func TestReadable(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := json.Marshal(answer)
+		writer := &verbatim{runtime.JSONPb{MarshalOptions: jsonOptions}}
+		got, err := writer.Marshal(answer)
 		if err != nil || string(got) != c.want {
 			t.Errorf("%v is written as %s, %v, want %s", c.message, got, err, c.want)
+		}
+		if _, ok := answer.(object); !ok {
+			continue
+		}
+		got, err = writer.Marshal(map[string]any{"result": answer})
+		if want := `{"result":` + c.want + `}`; err != nil || string(got) != want {
+			t.Errorf("%v is written in a stream as %s, %v, want %s", c.message, got, err, want)
 		}
 	}
 }
