@@ -107,11 +107,13 @@ func TestLarge(t *testing.T) {
 	b.await("the next letters", `document.querySelector(".pager").innerText.includes("51–100") && document.querySelector("tbody").innerText.includes("reason 50")`)
 	b.press("Previous")
 	b.await("the first letters again", `document.querySelector("tbody").innerText.includes("reason 0\n") || document.querySelector("tbody").rows[1].innerText.includes("reason 1")`)
+	b.quick("the letters")
+
 	eval[bool](b, `(document.querySelectorAll("tbody th button")[1].click(), true)`)
 	b.await("the row of 1 MiB", `document.querySelector("dialog pre.row").textContent.length > 1 << 20`)
 	b.press("Edit")
 	b.await("the field with it", `document.getElementById("row").value.length > 1 << 20`)
-	b.quick("the letters")
+	t.Logf("tasks of a row of 1 MiB, shown and edited: %v", eval[[]float64](b, "window.tasks"))
 }
 
 // watchTasks notes the long tasks of each page that is opened from now on.

@@ -9,6 +9,7 @@ import {exact, plural, duration} from "./format.js";
 import {redrive} from "./redrive.js";
 
 const perPage = 50;
+const long = 1 << 16; // characters of a row from which on its lines are not broken: a browser takes seconds to break a line of 1 MiB
 const names = ["flow", "function", "code", "since", "until", "key", "field", "text", "batch"]; // of the filter, as the address has them
 
 // timeOf reads a time as the filter takes it: a moment, or how long ago, such as 2h. It returns milliseconds, 0 for none, or null for a
@@ -290,8 +291,8 @@ export function open(app, args, query) {
       shown === "" ? h("p", {class: "muted"}, "You may not see the row: that needs the right rows.") : [
         h("div", {class: "bar"}, h("h3", {}, "Row"), l.encoding && l.encoding !== "json" ? h("span", {class: "tag"}, l.encoding) : null,
           mayEdit && text === null ? h("button", {type: "button", class: "quiet", onclick: () => { opened.text = shown; app.redraw(); }}, "Edit") : null),
-        text === null ? h("pre", {class: "row", tabindex: "0"}, shown)
-          : [h("textarea", {id: "row", "aria-label": "Row", rows: Math.min(20, text.split("\n").length + 1), value: text, spellcheck: "false", autocapitalize: "off", "aria-invalid": mistake ? "true" : null, "aria-describedby": mistake ? "row-mistake" : null,
+        text === null ? h("pre", {class: shown.length > long ? "row long" : "row", tabindex: "0"}, shown)
+          : [h("textarea", {id: "row", wrap: text.length > long ? "off" : null, "aria-label": "Row", rows: Math.min(20, text.split("\n").length + 1), value: text, spellcheck: "false", autocapitalize: "off", "aria-invalid": mistake ? "true" : null, "aria-describedby": mistake ? "row-mistake" : null,
             hook: (el) => el.focus(), oninput: (e) => { opened.text = e.target.value; opened.leaving = false; app.redraw(); }}),
           mistake ? h("p", {class: "bad small", id: "row-mistake"}, `This is not JSON: ${mistake.message}.`) : h("p", {class: "muted small"}, "Numbers keep all their digits.")]],
       parts.problem(opened.error),
