@@ -256,6 +256,10 @@ func (l *Life) deletedLeft() {
 				l.excused("rows that nobody waits for any more are still in functions of the deleted flow")
 				continue
 			}
+			if l.stillWaitsIn(d.Name) {
+				l.excused("rows of the deleted flow wait one after the other, for longer than the record lasts")
+				continue
+			}
 			l.breach(Subject{Flow: d.Name, Process: process}, "%s still has the metric %s of flow %s, which was deleted at %s", process, m.Name, d.Name, d.At)
 		}
 	}

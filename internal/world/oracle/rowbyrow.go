@@ -393,7 +393,7 @@ func (l *Life) outputsOf(f *flow, b *history.Batch, t *history.Try) {
 // saved, and none that later rows saved. So in a flow that loads the last number of its key and then saves its own, the number that a row
 // found is that of the row before it in the list of the key. Excused is a row that ran more than once, since it may find its own value; a
 // list of which Redis lost writes; a key of which a row was saved in part; a row behind one that failed at first and may have been saved
-// late; neighbours on revisions with different shard keys, when the world changed the flow's shard key; and neighbours of two streams while
+// late; neighbours on revisions with different shard keys, when the world changed the flow's shard key; and neighbours of two streams, or of calls, while
 // workers came, went or were cut off, since coordinators that reach other workers send rows of one key to two of them.
 func OneAfterTheOther(l *Life) {
 	resharded := l.resharded()
@@ -444,7 +444,7 @@ func (l *Life) foundRight(flow, key string, resharded bool, before *history.Entr
 				l.excused("the row before is of an unknown batch")
 				return
 			}
-			want, sameStream = fmt.Sprint(other.Rows[before.ID.Row].N), before.ID.Batch.Stream == e.ID.Batch.Stream
+			want, sameStream = fmt.Sprint(other.Rows[before.ID.Row].N), before.ID.Batch.Stream == e.ID.Batch.Stream && !t.Call
 			late, sameRevision = len(other.Tries) > 1, other.Tries[0].Revision == t.Revision
 		}
 		found := "nothing"

@@ -30,14 +30,17 @@ func (l *Life) mayWait(b *history.Batch, t *history.Try, until time.Duration) bo
 // stillWaits reports whether workers may have rows that wait when the record looks at the processes for the last time, although nobody waits
 // for their answers any more.
 func (l *Life) stillWaits() bool {
-	for _, b := range l.Batches {
-		for _, t := range b.Tries {
-			if b.Client != Probe && l.mayWait(b, t, l.Final.At) && unwaited(t) {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(l.Batches, l.waitsAtTheEnd)
+}
+
+// stillWaitsIn reports the same for the rows of one flow.
+func (l *Life) stillWaitsIn(flow string) bool {
+	return slices.ContainsFunc(l.Batches, func(b *history.Batch) bool { return b.Flow == flow && l.waitsAtTheEnd(b) })
+}
+
+// waitsAtTheEnd reports it for the rows of one batch.
+func (l *Life) waitsAtTheEnd(b *history.Batch) bool {
+	return b.Client != Probe && slices.ContainsFunc(b.Tries, func(t *history.Try) bool { return l.mayWait(b, t, l.Final.At) && unwaited(t) })
 }
 
 // unwaited reports whether rows of a try may still be at a worker although nobody waits for their answers any more.
