@@ -5,7 +5,7 @@ import "github.com/kisgrid/kisgrid/internal/point"
 // These count how often the process got to branches that mend what went wrong.
 var (
 	pointBehindFailed  = point.New("coordinator/positions: a row is behind a failed one of its key")
-	pointNoPositions   = point.New("coordinator/positions: a worker's build knows none")
+	pointNoPositions   = point.New("coordinator/positions: the build of a worker knows none")
 	pointDead          = point.New("coordinator/peer: a worker was proven dead")
 	pointAnew          = point.New("coordinator/peer: begins anew because a revision number was used again")
 	pointWouldRepeat   = point.New("coordinator/peer: given up because each session would end the same way")
