@@ -17,7 +17,7 @@ var rowCodes = map[string]batch.Outcome{
 	"DROPPED": batch.Filtered, "NOT_COMMITTED": batch.Filtered, "ABORTED": batch.Aborted,
 	"NO_CAPABLE_WORKER": batch.Failed, "DEADLINE": batch.Failed, "CONNECTOR_UNAVAILABLE": batch.Failed, "BATCH_TOO_OLD": batch.Failed,
 	"BATCH_GIVEN_UP": batch.Failed, "CANCELLED": batch.Failed, "SHUTDOWN": batch.Failed, "TOO_MANY_ROWS": batch.Failed, "BATCH_TOO_LARGE": batch.Failed,
-	"INTERNAL": batch.Failed,
+	"LOG_SUPERSEDED": batch.Failed, "BEHIND_FAILED": batch.Failed, "PROTOCOL_MISMATCH": batch.Failed, "INTERNAL": batch.Failed,
 }
 
 // callCodes are the codes of calls, as docs/outcomes.md lists them.
@@ -25,6 +25,7 @@ var callCodes = []string{
 	"UNKNOWN_FLOW", "FLOW_DISABLED", "FLOW_UNCOMPILABLE", "NO_CAPABLE_WORKER", "EMPTY_BATCH", "BAD_COLUMNS", "TOO_MANY_ROWS", "BATCH_TOO_LARGE",
 	"MISSING_KEYS", "BAD_BATCH_ID", "BAD_MESSAGE", "PROTOCOL_MISMATCH", "REVISION_GONE", "REVISION_CHANGED", "OVERLOADED", "DEADLINE", "CANCELLED",
 	"SHUTDOWN", "UNAVAILABLE", "BAD_DOCUMENT", "UNKNOWN_FUNCTION", "UNKNOWN_CONNECTOR", "NOT_FOUND", "CONFLICT", "UNAUTHENTICATED", "PERMISSION_DENIED",
+	"BAD_POSITIONS", "LOG_REWOUND",
 }
 
 // Codes checks that every error has a code that docs/outcomes.md lists for its case, and a text.
