@@ -78,7 +78,8 @@ func (k *Kept) Renew(revision int64) {
 }
 
 // Standing returns the state of the connection. If that is Degraded, it also returns the reason, without secrets; else the text
-// is empty.
+// is empty. If the connection was closed because one of another document took its place, the state is that of the connection which users of
+// the document have now. While they have none, it is Connected or Opening: why the closed connection was down says nothing about the next.
 func (k *Kept) Standing() (Standing, string) {
 	if k.find == nil {
 		return Degraded, k.err.Error()
@@ -86,8 +87,14 @@ func (k *Kept) Standing() (Standing, string) {
 	k.pool.mu.Lock()
 	defer k.pool.mu.Unlock()
 	pc := k.conn
+	replaced := pc.dropped && pc.retired
+	if replaced {
+		if now := k.pool.find(pc.document, pc.secrets); now != nil {
+			pc, replaced = now, false
+		}
+	}
 	switch why := pc.down(); {
-	case why != nil:
+	case why != nil && !replaced:
 		return Degraded, pc.redactor.Text(why.Error())
 	case pc.conn != nil:
 		return Connected, ""

@@ -66,11 +66,9 @@ const lingers = 10 * time.Second
 // pooled returns the connection of a document whose ${NAME} are filled in. If there is none, it makes one and starts to open it
 // with open. warnings are logged then. p.mu is held.
 func (p *Pool) pooled(ctx context.Context, resolved *definition.Connector, secrets []definition.Secret, warnings []string, open Opener) *pooledConn {
-	for _, pc := range p.conns[resolved.Name] {
-		if same(pc.document, resolved) && slices.Equal(pc.secrets, secrets) { // with other secrets it would log values that this document hides
-			pc.renew(resolved.Document.Revision)
-			return pc
-		}
+	if pc := p.find(resolved, secrets); pc != nil {
+		pc.renew(resolved.Document.Revision)
+		return pc
 	}
 	pc := &pooledConn{document: resolved, secrets: secrets, redactor: definition.NewRedactor(secrets...), revision: resolved.Document.Revision, since: time.Now(), ready: make(chan struct{})}
 	p.conns[resolved.Name] = append(p.conns[resolved.Name], pc)
@@ -81,6 +79,16 @@ func (p *Pool) pooled(ctx context.Context, resolved *definition.Connector, secre
 		p.open(ctx, pc, warnings, open)
 	})
 	return pc
+}
+
+// find returns the connection of a document whose ${NAME} are filled in with secrets; nil means that there is none. p.mu is held.
+func (p *Pool) find(resolved *definition.Connector, secrets []definition.Secret) *pooledConn {
+	for _, pc := range p.conns[resolved.Name] {
+		if same(pc.document, resolved) && slices.Equal(pc.secrets, secrets) { // with other secrets it would log values that this document hides
+			return pc
+		}
+	}
+	return nil
 }
 
 // renew notes that a document of a revision describes the connection. If an older one did so far, and the connection is retired, it takes

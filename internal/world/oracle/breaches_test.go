@@ -184,6 +184,10 @@ var breaches = []struct {
 		h.Changes = append(h.Changes, history.Change{At: 10 * time.Second, Change: scenario.Change{Kind: "shard-key", Flow: "F"}, Good: true})
 		foundOlder(h)
 	}},
+	{"OneAfterTheOther", "a row of a stream found an older value, while a worker came", "stretch", func(h *history.History) {
+		foundOlder(h)
+		h.Lives[3].Began = 9 * time.Second
+	}},
 	{"OneAfterTheOther", "a row found an older value", "stretch", func(h *history.History) {
 		out := &h.Batches[1].Tries[0].Outputs[2]
 		out.Row = strings.Replace(out.Row, `"found":6`, `"found":5`, 1)

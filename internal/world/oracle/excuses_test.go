@@ -105,6 +105,13 @@ var excuses = []struct {
 		out.Row = strings.Replace(out.Row, `"found":6`, `"found":8`, 1)
 		h.Runs = append(h.Runs, h.Runs[len(h.Runs)-1])
 	}},
+	{"OneAfterTheOther", "calls of one producer, while a worker came", "stretch", func(h *history.History) {
+		foundOlder(h)
+		for _, b := range h.Batches {
+			b.Tries[0].Call = true
+		}
+		h.Lives[3].Began = 9 * time.Second
+	}},
 	{"Independence", "slow because of Redis", "chain", func(h *history.History) {
 		slowBatch(h)
 		h.Faults = append(h.Faults, history.Fault{At: 15 * time.Second, Until: 110 * time.Second, Fault: scenario.Fault{Kind: "redis-slow"}})

@@ -393,8 +393,8 @@ func (l *Life) outputsOf(f *flow, b *history.Batch, t *history.Try) {
 // saved, and none that later rows saved. So in a flow that loads the last number of its key and then saves its own, the number that a row
 // found is that of the row before it in the list of the key. Excused is a row that ran more than once, since it may find its own value; a
 // list of which Redis lost writes; a key of which a row was saved in part; a row behind one that failed at first and may have been saved
-// late; neighbours on revisions with different shard keys, when the world changed the flow's shard key; and neighbours of two streams, or of calls, while
-// workers came, went or were cut off, since coordinators that reach other workers send rows of one key to two of them.
+// late; neighbours on revisions with different shard keys, when the world changed the flow's shard key; and neighbours of two streams, or of
+// calls, while workers came, went or were cut off, since coordinators that reach other workers send rows of one key to two of them.
 func OneAfterTheOther(l *Life) {
 	resharded := l.resharded()
 	for _, s := range l.Stores {
@@ -464,7 +464,7 @@ func (l *Life) foundRight(flow, key string, resharded bool, before *history.Entr
 		case l.partial(l.flows[flow], key): // its commands take place one by one, or are refused
 			l.excused("a row of the key did not end as done")
 		case !sameStream && (l.lifeChanged(t.At, t.Ended, 2*l.lease()) || l.fault(t.At, t.Ended, 2*l.lease(), anyFault)):
-			l.excused("rows of two streams, while workers came, went or were cut off")
+			l.excused("rows of two streams or calls, while workers came, went or were cut off")
 		default:
 			l.breach(Subject{Flow: flow, Key: key}, "row %s (n %d) of key %q found %s, but the row before it saved %s", e.ID, r.row().N, key, found, want)
 		}
