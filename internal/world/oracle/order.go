@@ -75,8 +75,9 @@ func (l *Life) ordered(id batch.RowID, flow string) (r rowOf, ok bool) {
 }
 
 // unsure reports whether a row may have ended in one way when it ran first, and in another when a copy of its batch ran: because it waits
-// for a key or blocks, there was no worker for a time and its stream moved to another coordinator, a process was stopped meanwhile, Redis answered with errors that blame the row, or it was away for as long as the row's
-// time lasts, or because processes differ in their limits or row types.
+// for a key or blocks, there was no worker for a time and its stream moved to another coordinator, a process was stopped meanwhile, Redis
+// answered with errors that blame the row, or it was away for as long as the row's time lasts, or because processes differ in their limits or
+// row types.
 func (l *Life) unsure(f *flow, r rowOf) bool {
 	t := r.Tries[0]
 	timed := slices.ContainsFunc(forms.ParseActions(r.row().Do), func(a forms.Action) bool {

@@ -34,7 +34,7 @@ var FaultKinds = []FaultKind{
 	// Processes.
 	{Name: "kill", Forever: true, Who: ProcessOrClient, Lasts: true, Then: true, Text: "the process is killed, and starts again under its name when the fault ends"},
 	{Name: "drain", Forever: true, Who: AProcess, Lasts: true, Then: true, Text: "the process gets SIGTERM, and starts again when the fault ends; if it still runs then, once it has ended"},
-	{Name: "stop", Who: ProcessOrClient, Lasts: true, Text: "the process is stopped: it neither reads nor sends, its timers are late; it goes on when the fault ends"},
+	{Name: "stop", Who: ProcessOrClient, Lasts: true, Text: "the process is stopped: it neither reads nor sends, and its functions stand still; its timers run on; it goes on when the fault ends"},
 	{Name: "start", Who: AProcess, Then: true, Text: "a process that was absent starts"},
 	{Name: "twin", Who: AWorker, Lasts: true, Then: true, Text: "a second process starts under the name of one that runs; it is killed when the fault ends"},
 
